@@ -1,0 +1,9 @@
+"""The contract that both services share, and all that a function's author imports.
+
+It holds names, lifetimes, shapes and the one write rule. It imports msgspec and the standard library, opens no
+connection and wraps no client.
+"""
+
+from plugins.function import function
+
+__all__ = ["function"]

@@ -1,0 +1,34 @@
+"""The write rule's text and its refusals. Both services register it themselves: `redis.register_script(append.SCRIPT)`.
+
+It answers the new length or a refusal; `append.lua` says when.
+"""
+
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+from plugins import keys
+
+SCRIPT: Final = Path(__file__).with_name("append.lua").read_text()
+
+# Entries per call. A script blocks the server: some hundred entries cost it a fraction of a millisecond.
+MAX_ENTRIES: Final = 256
+
+
+class Refusal(IntEnum):
+    """Why nothing was appended."""
+
+    FENCED = -1
+    CLOSED = -2
+    TRUNCATED = -3
+
+
+def arguments(task_id: str, expected: int, attempt: int, *lines: bytes) -> dict[str, Any]:
+    """What to call the script with: `await script(**arguments(…))`.
+
+    `expected` is the length the writer knows the log to have: the seq of the first of `lines`.
+    """
+    return {
+        "keys": [keys.chunks(task_id)],
+        "args": [expected, attempt, keys.CHUNK_TTL_S, keys.channel(task_id), *lines],
+    }

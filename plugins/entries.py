@@ -1,0 +1,87 @@
+"""What an entry of the log is: one line of JSON, its fields in this order, because `append.lua` reads the first two.
+
+| event       | data                             | ends the task |
+|-------------|----------------------------------|---------------|
+| `chunk`     | what the function yielded        | no            |
+| `attempt`   | `{"attempt": 2, "keeps": false}` | no            |
+| `done`      | `{"chunks": n}`                  | yes           |
+| `failed`    | `{"code": …, "message": …}`      | yes           |
+| `cancelled` | `{"by": …}`                      | yes           |
+"""
+
+import json
+import time
+from typing import Any, Final
+
+import msgspec
+
+ENDS: Final = frozenset({"done", "failed", "cancelled"})
+
+# What ends a line for some reader of lines (Python's str.splitlines, httpx) though not for JSON or SSE. They can only
+# stand inside a JSON string, so the escape is the same value.
+_LINE_ENDS: Final = (
+    ("\u2028".encode(), rb"\u2028"),
+    ("\u2029".encode(), rb"\u2029"),
+    ("\x85".encode(), rb"\u0085"),
+)
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One element of the log. `at` is milliseconds since the epoch; `data` is JSON text as it stands in the log."""
+
+    event: str
+    attempt: int
+    seq: int
+    at: int
+    data: msgspec.Raw
+
+    @property
+    def ends(self) -> bool:
+        """Whether this entry is the last one of its task."""
+        return self.event in ENDS
+
+
+class NotJSONError(ValueError):
+    """A value that JSON cannot say: the message tells why."""
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(Entry)
+
+
+def now_ms() -> int:
+    """The time for an entry's `at`, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def encode(event: str, attempt: int, seq: int, at: int, data: Any) -> bytes:
+    """The line of an entry. `data` is any JSON value, or what msgspec turns into one (dataclass, Struct, datetime, …).
+
+    Raises:
+        NotJSONError: `data` holds what JSON cannot say: another type, NaN or an infinity, a lone surrogate, a cycle.
+    """
+    try:
+        line = _encoder.encode(Entry(event, attempt, seq, at, data))
+        if b"null" in line:
+            _refuse_nan(data)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise NotJSONError(str(error)) from error
+    for character, escape in _LINE_ENDS:
+        if character in line:
+            line = line.replace(character, escape)
+    return line
+
+
+def decode(line: bytes) -> Entry:
+    """The entry of a line.
+
+    Raises:
+        msgspec.DecodeError: the line is not an entry.
+    """
+    return _decoder.decode(line)
+
+
+def _refuse_nan(data: Any) -> None:
+    # msgspec writes NaN and the infinities as null: a value would change in silence. Only a line that holds a null can
+    # have met one, so only there the standard library, which can refuse them, encodes once more.
+    json.dumps(msgspec.to_builtins(data), allow_nan=False)

@@ -1,0 +1,82 @@
+"""Every name in Redis and every lifetime, each once.
+
+A key without a lifetime is a bug; the two in `PERMANENT` are the exceptions, and they are empty when nothing runs.
+The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key, so the
+same code runs on one Redis, behind Sentinel and on a Redis Cluster.
+"""
+
+import re
+from typing import Final
+
+# The log outlives its last append by this long: the time a reader has to come back. (Inherited; clients rely on it.)
+CHUNK_TTL_S: Final = 3_600
+
+# What a task is, and how it ended, is kept for a day: longer than any reader is expected to stay away.
+TASK_TTL_S: Final = 86_400
+
+# A declaration outlives the last worker that announced it by a week, so that a weekend without workers forgets nothing.
+FUNCTIONS_TTL_S: Final = 604_800
+
+# A repeated POST with the same Idempotency-Key finds the first one's task for as long as that task is kept.
+IDEMPOTENCY_TTL_S: Final = 86_400
+
+# A task nobody has claimed by then is looked at again.
+UNCLAIMED_S: Final = 60
+
+# Sorted set: id of every task that has not ended, by the time (s) to look at it next. Written by the api (submit,
+# cancel) and the worker (end), read by recovery. An index, never the truth.
+OPEN: Final = "tasks:open"
+
+# Channel: the id of every cancelled task. Published by the api, heard by every worker.
+CANCEL: Final = "tasks:cancel"
+
+# Hash: function name -> declaration (`plugins.declaration`). Workers announce, the api reads.
+FUNCTIONS: Final = "functions"
+
+# Stream with one consumer group: ids that wait for a worker. The api adds; the worker acknowledges and deletes.
+QUEUE: Final = "tailrace:queue"
+QUEUE_GROUP: Final = "workers"
+
+# The one Taskiq task. Its only argument is the id of the task to run.
+RUN: Final = "run"
+
+# No lifetime: an index that loses its members as tasks end, and a queue that is empty when idle.
+PERMANENT: Final = frozenset({OPEN, QUEUE})
+
+# 128 random bits in hexadecimal, made by the api. Nothing else reaches Redis as part of a name.
+TASK_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+def chunks(task_id: str) -> str:
+    """List: the log, one JSON entry (`plugins.entries`) per element, its index the entry's `seq`.
+
+    Written only by `append.lua`: the worker's chunks and ends, the api's `cancelled`. Read by the api.
+    Kept `CHUNK_TTL_S` after the last append; renewed while the task runs.
+    """
+    return f"stream:{task_id}:chunks"
+
+
+def channel(task_id: str) -> str:
+    """Channel: every entry, byte for byte as appended. A doorbell: losing a ring costs time, never data."""
+    return f"stream:{task_id}"
+
+
+def metadata(task_id: str) -> str:
+    """Hash: what a task is and who runs it. The api creates and cancels; the worker claims, renews and closes.
+
+    `function`, `version`, `input` (JSON), `owner`, `created_at`, `attempts` (how many there may be); then `attempt`,
+    `worker`, `claim` (the delivery that won), `started_at`, `lease_until`; `status` (`queued`, `running`, or the
+    event of the end), `end` (the end's data, JSON), `ended_at`. Times are milliseconds since the epoch.
+    Kept `TASK_TTL_S`; renewed while the task runs.
+    """
+    return f"stream:{task_id}:metadata"
+
+
+def by_owner(owner: str) -> str:
+    """Sorted set: an owner's task ids by creation (ms), for listing. The api adds and trims to `TASK_TTL_S`."""
+    return f"tasks:by-owner:{owner}"
+
+
+def idempotency(owner: str, key: str) -> str:
+    """String: `task_id:fingerprint` of the first request with this key. Written and read by the api at submit."""
+    return f"idempotency:{owner}:{key}"
