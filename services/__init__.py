@@ -1,0 +1,1 @@
+"""The two deployables. They share `plugins` and never import each other."""

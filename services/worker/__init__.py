@@ -1,0 +1,1 @@
+"""Queue in, log out. Imports `plugins` and the functions, never `services.api`."""

@@ -1,0 +1,129 @@
+"""The queue: Taskiq's Redis stream broker, with what it needs to lose nothing and keep nothing.
+
+What differs from `RedisStreamBroker` as it comes (taskiq-redis 1.2.4):
+
+- an acknowledged message is deleted too, so that an idle queue is empty (upstream it grows for ever);
+- one message is read at a time, so that a worker never holds what another could run;
+- messages that a dead worker had read but not claimed are taken over on a quiet system too (upstream only after
+  another message has arrived), and never while their task runs: the claim has acknowledged it by then;
+- the claim acknowledges, nothing else does: a message whose claim failed stays pending and comes again;
+- a group that vanished with Redis' data is declared again, from the start of the stream;
+- a consumer that leaves with nothing pending is deleted.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ResponseError
+from redis.typing import KeyT, StreamIdT
+from taskiq import AckableMessage, TaskiqMessage, TaskiqMiddleware
+from taskiq_redis import RedisStreamBroker
+
+from plugins import keys
+
+# How long a blocking read waits, in ms: the pause between two looks at what dead workers left.
+BLOCK_MS: Final = 2_000
+
+# A message that was read but not acknowledged for this long (ms) belongs to a worker that died before its claim,
+# which is the first thing it does with a message.
+ABANDONED_MS: Final = 30_000
+
+# An outage of Redis is waited out: 120 tries, up to 1 s apart.
+PATIENT: Final = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 120)
+
+Message = tuple[bytes, dict[bytes, bytes]]
+
+
+class AcknowledgedByHand(TaskiqMiddleware):
+    """Whatever the sender or the command line say: the task itself acknowledges its message."""
+
+    def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
+        """Called with every message before Taskiq decides when to acknowledge it."""
+        message.labels["ack_type"] = "manual"
+        return message
+
+
+class Queue(RedisStreamBroker):
+    """The worker's end of `keys.QUEUE`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            url,
+            queue_name=keys.QUEUE,
+            consumer_group_name=keys.QUEUE_GROUP,
+            consumer_id="0",  # a group declared late still sees what was queued before it
+            xread_block=BLOCK_MS,
+            xread_count=1,
+            idle_timeout=ABANDONED_MS,
+            retry=PATIENT,
+            socket_timeout=10,  # seconds; a blocking read needs more than its block
+            client_name="tailrace-queue",
+        )
+        self.add_middlewares(AcknowledgedByHand())
+        self._takeover_due = 0.0
+        self._takeover_from: bytes | str = "0-0"
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """Messages, one by one, for ever: what dead workers left, then what is new."""
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            while True:
+                try:
+                    messages = await self._take_over(redis) or await self._read(redis)
+                except ResponseError as error:
+                    if not str(error).startswith("NOGROUP"):
+                        raise
+                    await self._declare_consumer_group()
+                    continue
+                for message_id, fields in messages:
+                    yield AckableMessage(data=fields[b"data"], ack=self._ack_generator(message_id, self.queue_name))
+
+    async def shutdown(self) -> None:
+        """Leave the group, unless a message is pending here: it would be deleted with its consumer."""
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            place = (self.queue_name, self.consumer_group_name)
+            if not await redis.xpending_range(*place, "-", "+", 1, consumername=self.consumer_name):
+                await redis.xgroup_delconsumer(*place, self.consumer_name)
+        await super().shutdown()
+
+    async def _declare_consumer_group(self) -> None:
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            try:
+                await redis.xgroup_create(self.queue_name, self.consumer_group_name, id=self.consumer_id, mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def _read(self, redis: Redis) -> list[Message]:
+        streams: dict[KeyT, StreamIdT] = {self.queue_name: ">"}
+        reply: Any = await redis.xreadgroup(
+            self.consumer_group_name, self.consumer_name, streams, count=self.count, block=self.block
+        )
+        return [message for _, messages in reply or () for message in messages]
+
+    async def _take_over(self, redis: Redis) -> list[Message]:
+        if time.monotonic() < self._takeover_due:
+            return []
+        self._takeover_from, messages, *_ = await redis.xautoclaim(
+            self.queue_name,
+            self.consumer_group_name,
+            self.consumer_name,
+            self.idle_timeout,
+            start_id=self._takeover_from,
+            count=1,
+        )
+        if not messages:
+            self._takeover_due = time.monotonic() + BLOCK_MS / 1000
+        return list(messages)
+
+    def _ack_generator(self, id: StreamIdT, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002  # upstream's name
+        async def ack() -> None:
+            async with Redis(connection_pool=self.connection_pool).pipeline(transaction=True) as pipeline:
+                pipeline.xack(queue_name, self.consumer_group_name, id)
+                pipeline.xdel(queue_name, id)
+                await pipeline.execute()
+
+        return ack

@@ -1,0 +1,28 @@
+-- The claim: one delivery of a task's id takes the task, all others are told no.
+--
+-- KEYS[1]  the task's metadata (hash)
+-- ARGV[1]  the claim: a name for this delivery, so that a retry whose reply was lost finds its own claim again
+-- ARGV[2]  the worker's name
+-- ARGV[3]  the lease, in milliseconds
+--
+-- Answers: {attempt, function, input}, or an empty list where there is nothing to run: unknown or ended, held by
+-- another lease, or out of attempts. Lease times are the server's own clock: workers' clocks need not agree.
+
+local task, claim = KEYS[1], ARGV[1]
+local held = redis.call('HMGET', task, 'status', 'claim', 'lease_until', 'attempt', 'attempts', 'function', 'input')
+local status, holder, lease_until = held[1], held[2], tonumber(held[3]) or 0
+local attempt, attempts = tonumber(held[4]) or 0, tonumber(held[5]) or 1
+
+if status ~= 'queued' and status ~= 'running' then return {} end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+if holder ~= claim then
+  if lease_until > now or attempt >= attempts then return {} end
+  attempt = attempt + 1
+end
+
+redis.call('HSET', task, 'status', 'running', 'claim', claim, 'worker', ARGV[2], 'attempt', attempt,
+  'started_at', string.format('%d', now), 'lease_until', string.format('%d', now + ARGV[3]))
+return {tostring(attempt), held[6], held[7]}

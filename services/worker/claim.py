@@ -1,0 +1,32 @@
+"""Taking a task: after this the lease owns it, and no other delivery of its id runs it."""
+
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+from redis.commands.core import AsyncScript
+
+from plugins import keys
+
+SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A task that is ours to run. `token` proves it at every renewal; `input` is JSON."""
+
+    task_id: str
+    token: str
+    attempt: int
+    function: str
+    input: bytes
+
+
+async def claim(script: AsyncScript, task_id: str, worker: str, lease_s: float) -> Claim | None:
+    """Take the task, or None where another has it, it has ended, or it has no attempt left."""
+    token = uuid4().hex
+    answer = await script(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
+    if not answer:
+        return None
+    attempt, function, task_input = answer
+    return Claim(task_id, token, int(attempt), function.decode(), task_input)

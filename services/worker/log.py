@@ -1,0 +1,116 @@
+"""The writer of one task's log: chunks go in one by one and reach Redis in groups, without a timer.
+
+While one append is under way, what the function yields collects in a bounded buffer and leaves as the next append.
+A full buffer makes the function wait: that is the back pressure. The last chunks and the end leave together.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from redis.commands.core import AsyncScript
+
+from plugins import append, entries
+
+# The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
+# hundred running tasks fit a small container.
+MAX_WAITING: Final = 2 * append.MAX_ENTRIES
+MAX_WAITING_BYTES: Final = 1_048_576
+
+# The longest entry, in bytes. A reader's window, a page and an append all hold whole entries.
+MAX_ENTRY_BYTES: Final = 262_144
+
+
+class RefusedError(Exception):
+    """The log took nothing more from this writer: `refusal` says why."""
+
+    def __init__(self, refusal: append.Refusal) -> None:
+        super().__init__(refusal.name)
+        self.refusal = refusal
+
+
+class ClosedError(Exception):
+    """Nobody empties the buffer any more: a function that was told to stop has yielded once more."""
+
+
+class TooLargeError(Exception):
+    """A chunk is longer than an entry may be: `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes")
+        self.size = size
+
+
+class Log:
+    """Appends to one log for one attempt. One task feeds it (`chunk`, `end`), one task empties it (`flush`)."""
+
+    def __init__(self, script: AsyncScript, task_id: str, attempt: int, length: int) -> None:
+        self._script = script
+        self._task_id = task_id
+        self._attempt = attempt
+        self._length = length  # what Redis has acknowledged
+        self._next = length  # the seq of the next entry
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._ended = False
+        self._closed = False
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self.chunks = 0
+
+    async def chunk(self, data: Any) -> None:
+        """Put one chunk into the buffer; wait while that is full.
+
+        Raises:
+            entries.NotJSONError: JSON cannot say `data`.
+            TooLargeError: its entry is longer than `MAX_ENTRY_BYTES`.
+            ClosedError: `flush` has ended.
+        """
+        line = entries.encode("chunk", self._attempt, self._next, entries.now_ms(), data)
+        if len(line) > MAX_ENTRY_BYTES:
+            raise TooLargeError(len(line))
+        while len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
+            if self._closed:
+                raise ClosedError
+            self._room.clear()
+            await self._room.wait()
+        self._put(line)
+        self.chunks += 1
+
+    def end(self, event: str, data: dict[str, Any]) -> None:
+        """Put the end behind what waits. `flush` returns once it stands in the log."""
+        self._put(entries.encode(event, self._attempt, self._next, entries.now_ms(), data))
+        self._ended = True
+
+    def _put(self, line: bytes) -> None:
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        self._next += 1
+        self._more.set()
+
+    async def flush(self) -> None:
+        """Append what is put, group by group, until the end stands in the log.
+
+        Raises:
+            RefusedError: the log is another writer's, closed, or shorter than it was.
+            redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
+        """
+        try:
+            while not (self._ended and not self._waiting):
+                await self._more.wait()
+                self._more.clear()
+                while self._waiting:
+                    await self._append_group()
+        finally:
+            self._closed = True
+            self._room.set()
+
+    async def _append_group(self) -> None:
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), append.MAX_ENTRIES))]
+        answer = await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group))
+        if answer < 0:
+            raise RefusedError(append.Refusal(answer))
+        self._length = answer
+        # Only now: what is on its way still counts against the bound.
+        self._waiting_bytes -= sum(map(len, group))
+        self._room.set()

@@ -1,0 +1,55 @@
+"""From a function to an end: what it yields goes into the log, and however it stops, one end comes out."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import structlog
+
+from plugins import entries
+from services.worker.claim import Claim
+from services.worker.log import MAX_ENTRY_BYTES, Log, TooLargeError
+from services.worker.registry import Plugin
+
+logger = structlog.get_logger()
+
+# An end: its event and its data.
+End = tuple[str, dict[str, Any]]
+
+
+def failed(code: str, message: str) -> End:
+    """The end of a task that did not work out. `code` is one of the few that clients may rely on."""
+    return "failed", {"code": code, "message": message}
+
+
+async def produce(plugin: Plugin | None, claim: Claim, log: Log) -> End:
+    """Run the function, put its chunks into the log, and say how it ended.
+
+    Raises:
+        asyncio.CancelledError: it was stopped from outside; the function's clean-up has run.
+    """
+    if plugin is None:
+        return failed("not_started", f"this worker has no function named {claim.function!r}")
+    try:
+        arguments = plugin.arguments(claim.input)
+    except msgspec.ValidationError as error:
+        return failed("invalid_input", str(error))
+
+    limit = plugin.policy.timeout
+    deadline = asyncio.timeout(limit)
+    try:
+        async with deadline, aclosing(plugin.call(**arguments)) as chunks:  # type: ignore[type-var]  # an async generator
+            async for chunk in chunks:
+                await log.chunk(chunk)
+    except entries.NotJSONError as error:
+        return failed("error", f"chunk {log.chunks} is not JSON: {error}")
+    except TooLargeError as error:
+        return failed("limit", f"chunk {log.chunks} has {error.size} bytes, more than {MAX_ENTRY_BYTES}")
+    # The function is its author's code: nothing is known of what it may raise, sys.exit() included.
+    except (Exception, SystemExit) as error:
+        if deadline.expired():
+            return failed("timeout", f"stopped after {limit:g} s, its time-out")
+        logger.exception("function failed", task_id=claim.task_id, function=claim.function, attempt=claim.attempt)
+        return failed("error", f"{type(error).__name__}: {error}")
+    return "done", {"chunks": log.chunks}

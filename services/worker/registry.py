@@ -1,0 +1,138 @@
+"""The functions of this worker: every marked function in every file of the folders it was given."""
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import structlog
+
+from plugins.declaration import Declaration
+from plugins.function import Policy, policy
+
+logger = structlog.get_logger()
+
+
+class RefusedFunctionError(Exception):
+    """A marked function cannot be run: the message names the file, the line and the reason."""
+
+
+class Plugin(msgspec.Struct, frozen=True):
+    """A function that can be run: itself, its policy, the struct its input is converted to, what is announced of it."""
+
+    call: Callable[..., AsyncIterator[Any]]
+    policy: Policy
+    input: type[msgspec.Struct]
+    declaration: Declaration
+
+    def arguments(self, task_input: bytes) -> dict[str, Any]:
+        """Keyword arguments from a task's input (JSON).
+
+        Raises:
+            msgspec.ValidationError: the input is not what the signature asks for.
+        """
+        # The api has checked the types against the schema. What is left to convert is what JSON Schema takes for an
+        # integer though msgspec does not: 3.0.
+        converted = msgspec.convert(msgspec.json.decode(task_input), self.input, strict=False)
+        return {field: getattr(converted, field) for field in self.input.__struct_fields__}
+
+
+def load(folders: Iterable[Path]) -> dict[str, Plugin]:
+    """Import every file of the folders and collect its functions by name. What fails is logged, and the others load."""
+    plugins: dict[str, Plugin] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("[!_]*.py")):
+            try:
+                found = [plugin_of(candidate) for candidate in marked(module_of(file))]
+            # A plug-in's import runs its author's code: nothing is known of what it may raise, sys.exit() included.
+            except (Exception, SystemExit):
+                logger.exception("functions not loaded", file=str(file))
+                continue
+            for plugin in found:
+                if plugin.policy.name in plugins:
+                    logger.error("two functions of one name; the first stays", name=plugin.policy.name, file=str(file))
+                else:
+                    plugins[plugin.policy.name] = plugin
+    return plugins
+
+
+def module_of(file: Path) -> ModuleType:
+    """Import one file, under its folder's name and its own."""
+    name = f"{file.parent.name}.{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and type hints look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def marked(module: ModuleType) -> list[Callable[..., Any]]:
+    """The functions that carry a policy and are this module's own, not imported from another."""
+    return [
+        candidate
+        for candidate in vars(module).values()
+        if policy(candidate) is not None and candidate.__module__ == module.__name__
+    ]
+
+
+def plugin_of(candidate: Callable[..., Any]) -> Plugin:
+    """What is known of a marked function: its signature is the input's schema, its docstring the description.
+
+    Raises:
+        RefusedFunctionError: it is not an async generator, or its signature cannot be an input's schema.
+    """
+    attached = policy(candidate)
+    assert attached is not None
+    if not inspect.isasyncgenfunction(candidate):
+        raise refused(candidate, "it must be an async generator: `async def` with at least one `yield`")
+    try:
+        structure = input_struct(candidate, attached.name)
+        schema = msgspec.json.schema(structure)
+    except (NameError, TypeError) as error:
+        raise refused(candidate, f"its parameters cannot be an input's schema: {error}") from error
+    return Plugin(
+        call=candidate,
+        policy=attached,
+        input=structure,
+        declaration=Declaration(
+            name=attached.name,
+            description=inspect.getdoc(candidate) or "",
+            version=hashlib.sha256(inspect.getsource(inspect.getmodule(candidate) or candidate).encode()).hexdigest()[
+                :12
+            ],
+            input=schema,
+            timeout=attached.timeout,
+        ),
+    )
+
+
+def input_struct(candidate: Callable[..., Any], name: str) -> type[msgspec.Struct]:
+    """A struct with the function's parameters as fields.
+
+    Raises:
+        TypeError: a parameter has no type, or cannot be given by name.
+    """
+    fields: list[Any] = []
+    for parameter in inspect.signature(candidate, eval_str=True).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"`{parameter}` cannot be given by name")
+        if parameter.annotation is parameter.empty:
+            raise TypeError(f"`{parameter.name}` has no type")
+        field = (parameter.name, parameter.annotation)
+        fields.append(field if parameter.default is parameter.empty else (*field, parameter.default))
+    return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def refused(candidate: Callable[..., Any], reason: str) -> RefusedFunctionError:
+    """The error that says where and why."""
+    code = inspect.unwrap(candidate).__code__
+    return RefusedFunctionError(
+        f"{code.co_filename}:{code.co_firstlineno}: `{candidate.__name__}` is refused: {reason}"
+    )

@@ -1,0 +1,18 @@
+-- The renewal: the holder of the claim keeps the task for another lease.
+--
+-- KEYS[1]  the task's metadata (hash)
+-- ARGV[1]  the claim
+-- ARGV[2]  the lease, in milliseconds
+-- ARGV[3]  lifetime of the metadata from now, in seconds
+--
+-- Answers 1, or 0 where the task is no longer this claim's: ended (cancelled, say), taken over, or gone.
+
+local task = KEYS[1]
+local held = redis.call('HMGET', task, 'status', 'claim')
+if held[1] ~= 'running' or held[2] ~= ARGV[1] then return 0 end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+redis.call('HSET', task, 'lease_until', string.format('%d', now + ARGV[2]))
+redis.call('EXPIRE', task, ARGV[3])
+return 1
