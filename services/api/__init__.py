@@ -1,0 +1,1 @@
+"""HTTP in, SSE out. Imports `plugins`, never `services.worker`."""

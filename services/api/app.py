@@ -1,0 +1,117 @@
+"""The API: `uvicorn --factory services.api.app:create_app`."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from taskiq_redis import RedisStreamBroker
+
+from plugins import append, keys
+from services.api import cancel, catalog, chunks, health, problems, status, stream, submit
+from services.api.hub import Hub
+from services.api.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """The application. It starts, and says so in /health/ready, whether or not Redis is there.
+
+    Raises:
+        pydantic.ValidationError: an environment variable is wrong; it names which.
+    """
+    return Litestar(
+        route_handlers=[
+            submit.submit,
+            status.status,
+            stream.stream,
+            chunks.chunks,
+            cancel.cancel,
+            catalog.list_functions,
+            catalog.get_function,
+            health.live,
+            health.ready,
+        ],
+        lifespan=[lifespan],
+        state=State({"settings": settings or Settings()}),
+        dependencies={name: _from_state(name) for name in ("settings", "redis", "queue", "append", "hub")},
+        plugins=[problems.plugin],
+        openapi_config=OpenAPIConfig(
+            title="Tailrace",
+            version="0.1.0",
+            description="Start a plug-in function over REST, follow its output over SSE, come back, miss nothing.",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+        ),
+    )
+
+
+def _from_state(name: str) -> Provide:
+    def provide(state: State) -> Any:
+        return state[name]
+
+    return Provide(provide, sync_to_thread=False)
+
+
+@asynccontextmanager
+async def lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Open what the process holds, and close it. Nothing here waits for Redis."""
+    settings: Settings = app.state.settings
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=settings.redis_connections,
+        timeout=2,  # seconds to wait for a free connection: then 503, rather than a queue of the waiting
+        socket_timeout=2,
+        socket_connect_timeout=2,
+        # One more try, at once: a connection that was dropped while idle is found out only when it is used.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
+        client_name="tailrace-api",
+    )
+    redis = app.state.redis = Redis.from_pool(pool)
+    app.state.append = redis.register_script(append.SCRIPT)
+    queue = app.state.queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
+    # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
+    queue.connection_pool = pool
+    hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s)
+    owner = asyncio.create_task(hub.run())
+    restore = drain_on_signal(hub)
+    try:
+        yield
+    finally:
+        restore()
+        owner.cancel()
+        await redis.aclose()
+
+
+def drain_on_signal(hub: Hub) -> Callable[[], None]:
+    """End all streams when the process is told to stop; answers how to undo that.
+
+    uvicorn waits for open connections before it shuts the lifespan down, so that would be too late. Its own handler is
+    called after ours.
+    """
+    loop = asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(hub.drain)
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in previous:
+        signal.signal(number, handle)
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    return restore

@@ -1,0 +1,54 @@
+"""DELETE /tasks/{task_id}: the log gets its end, and the worker stops the function."""
+
+import asyncio
+from typing import Final
+
+from litestar import Response, delete
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from plugins import append as rule
+from plugins import entries, keys
+from services.api.close import close
+from services.api.problems import problem
+from services.api.status import Status, status_of
+from services.api.task import OWNER, Task, look_up
+
+# Seconds to try for the log's last place against a function that writes all the time.
+PATIENCE_S: Final = 5
+
+
+@delete("/tasks/{task_id:str}", summary="Cancel a task", status_code=202, tags=["tasks"])
+async def cancel(task_id: str, redis: Redis, append: AsyncScript) -> Response[Status]:
+    """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            task, cancelled = await end(redis, append, task_id)
+    except TimeoutError:
+        raise problem(
+            503,
+            "unavailable",
+            "Temporarily unavailable",
+            "The task writes too fast to be cancelled. Ask again.",
+            headers={"Retry-After": "1"},
+        ) from None
+    return Response(status_of(task), status_code=202 if cancelled else 200)
+
+
+async def end(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Task, bool]:
+    """The task once it has an end, and whether that is ours.
+
+    The end goes to whatever place is the last when it arrives. A running function may take that place first; then the
+    next one is tried.
+    """
+    data = {"by": OWNER}
+    while True:
+        task = await look_up(redis, task_id)
+        if task.end or task.expired:
+            return task, False
+        attempt = max(task.attempt, task.last.attempt if task.last else 0)
+        line = entries.encode("cancelled", attempt, task.length, entries.now_ms(), data)
+        if await append(**rule.arguments(task_id, task.length, attempt, line)) > 0:
+            await close(redis, task_id, "cancelled", data)
+            await redis.publish(keys.CANCEL, task_id)
+            return await look_up(redis, task_id), True

@@ -1,0 +1,92 @@
+"""GET /tasks/{task_id}/chunks: the log as JSON pages, with a long-poll."""
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from litestar import Response, get
+from litestar.params import Parameter
+from redis.asyncio import Redis
+
+from plugins import entries, keys
+from services.api.cursor import cursor_of, gone
+from services.api.frames import NDJSON
+from services.api.hub import Hub
+from services.api.problems import problem
+from services.api.task import Task, look_up
+
+MAX_LIMIT: Final = 1_000
+MAX_WAIT_S: Final = 60
+
+
+@get(
+    "/tasks/{task_id:str}/chunks",
+    summary="A page of a task's log",
+    description=(
+        "Entries after the cursor, as stored; `next` is the `after` of the next page, `ended` whether there is "
+        "none. With `wait` it holds until there is something new. `gap` says that the cursor lies beyond the log; "
+        "the page is then its first."
+    ),
+    tags=["tasks"],
+)
+async def chunks(
+    task_id: str,
+    redis: Redis,
+    hub: Hub,
+    after: Annotated[
+        str | None, Parameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
+    ] = None,
+    limit: Annotated[str | None, Parameter(description=f"Entries per page, 1 to {MAX_LIMIT}; 100 by default.")] = None,
+    wait: Annotated[str | None, Parameter(description=f"Seconds to wait for something new, 0 to {MAX_WAIT_S}.")] = None,
+) -> Response[bytes]:
+    """One page. The entries are passed on as they stand in the log."""
+    cursor = cursor_of(after=after)
+    most = int(number("limit", limit, 100, 1, MAX_LIMIT, whole=True))
+    patience = number("wait", wait, 0, 0, MAX_WAIT_S)
+    task = await look_up(redis, task_id)
+    if task.expired:
+        raise gone(task)
+    start = cursor.start(task.length)
+    beyond = start > task.length
+    first = 0 if beyond else start
+    if first == task.length and patience and not task.end:
+        await news(hub, task, first, patience)
+    lines: Any = await redis.lrange(keys.chunks(task_id), first, first + most - 1)
+    ended = entries.decode(lines[-1]).ends if lines else task.end is not None
+    gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""
+    page = b'{%b"entries":[%b],"next":%d,"ended":%b}' % (
+        gap,
+        b",".join(lines),
+        first + len(lines) - 1,
+        b"true" if ended else b"false",
+    )
+    return Response(page, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def news(hub: Hub, task: Task, cursor: int, patience: float) -> None:
+    """Wait until the log has an entry at `cursor`, for so many seconds."""
+    reader = hub.open(task, NDJSON, cursor)
+    try:
+        async with asyncio.timeout(patience):
+            while not (hub.draining or reader.ended or await reader.read()):
+                pass
+    except TimeoutError:
+        pass  # an empty page is an answer
+    finally:
+        hub.close(reader)
+
+
+def number(name: str, given: str | None, default: float, low: int, high: int, *, whole: bool = False) -> float:
+    """A number from the query.
+
+    Raises:
+        ProblemDetailsException: 400, it is not a number, or not between `low` and `high`.
+    """
+    if not given:
+        return default
+    digits = given.isascii() and given.replace("." if not whole else "", "", 1).isdigit() and len(given) < 20
+    if not digits or not low <= float(given) <= high:
+        kind = "whole number" if whole else "number"
+        raise problem(
+            400, f"invalid-{name}", f"Invalid {name}", f"The parameter {name} must be a {kind} from {low} to {high}."
+        )
+    return float(given)

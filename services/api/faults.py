@@ -1,0 +1,35 @@
+"""What is wrong with an input: one JSON pointer (RFC 6901) per fault, by the schema the function announced."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+
+def faults(schema: dict[str, Any], value: Any) -> list[dict[str, str]]:
+    """Every fault of `value`, as `{"pointer": "/input/…", "message": …}`; an empty list where it fits the schema."""
+    validator = _validator(msgspec.json.encode(schema))
+    return [fault for error in validator.iter_errors(value) for fault in _faults_of(error)]
+
+
+@lru_cache(maxsize=1_024)
+def _validator(schema: bytes) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(schema.decode())
+
+
+def _faults_of(error: jsonschema_rs.ValidationError) -> Iterator[dict[str, str]]:
+    path, kind = ["input", *error.instance_path], error.kind
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+        yield {"pointer": pointer([*path, kind.property]), "message": "is required"}
+    elif isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+        for name in kind.unexpected:
+            yield {"pointer": pointer([*path, name]), "message": "is unknown"}
+    else:
+        yield {"pointer": pointer(path), "message": error.message[:500]}
+
+
+def pointer(path: list[str | int]) -> str:
+    """A path as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

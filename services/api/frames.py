@@ -1,0 +1,59 @@
+"""An entry as a reader gets it: as a frame of Server-Sent Events, or as a line of NDJSON.
+
+A chunk has no event name, so that `onmessage` sees it; everything else is named. Only stored entries carry an id:
+a frame that is not stored must not move the browser's cursor.
+(https://html.spec.whatwg.org/multipage/server-sent-events.html)
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from plugins.entries import Entry
+
+
+class Format(msgspec.Struct, frozen=True):
+    """How a stream is written: its content type, its frames, and what it says when there is nothing to say."""
+
+    media_type: str
+    frame: Callable[[Entry, bytes], bytes]
+    notice: Callable[[str, Any], bytes]
+    hello: Callable[[], bytes]
+    heartbeat: bytes
+
+
+def _sse_frame(entry: Entry, _: bytes) -> bytes:
+    data = bytes(entry.data)
+    if entry.event == "chunk":
+        return b"id: %d\ndata: %b\n\n" % (entry.seq, data)
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (entry.seq, entry.event.encode(), data)
+
+
+def _sse_notice(event: str, data: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), msgspec.json.encode(data))
+
+
+def retry() -> bytes:
+    """How long (ms) to wait before coming back, different for each, so that they do not all come at once."""
+    return b"retry: %d\n" % random.randint(1_000, 4_000)  # noqa: S311  # spreads load; keeps no secret
+
+
+# The first bytes go out at once, so that the client, and every proxy between, sees the stream open.
+SSE: Final = Format(
+    media_type="text/event-stream",
+    frame=_sse_frame,
+    notice=_sse_notice,
+    hello=lambda: retry() + b": open\n\n",
+    heartbeat=b": \n\n",
+)
+
+# A line is an entry as it is stored. An empty line is a heartbeat: readers of NDJSON skip it.
+NDJSON: Final = Format(
+    media_type="application/x-ndjson",
+    frame=lambda _, line: line + b"\n",
+    notice=lambda event, data: msgspec.json.encode({"event": event, "data": data}) + b"\n",
+    hello=lambda: b"\n",
+    heartbeat=b"\n",
+)

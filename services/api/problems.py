@@ -1,0 +1,106 @@
+"""What goes wrong, said as RFC 9457 problem details: a stable `type`, what is wrong, and what would be right."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from litestar.exceptions import ClientException, HTTPException, NotFoundException, ValidationException
+from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+# What Litestar answers by itself, in our words.
+EXPLANATIONS: Final = {
+    405: (
+        "method-not-allowed",
+        "This address takes other methods: the header Allow names them; GET /schema has them all.",
+    ),
+    413: ("too-large", "The body is longer than 64,000 bytes. Give the function a reference to large data instead."),
+}
+
+logger = structlog.get_logger()
+
+# Seconds after which asking again makes sense when Redis is away: it restarts, or fails over, in about that time.
+RETRY_AFTER_S: Final = 2
+
+# Redis is away, full, or a replica: the request may work later. Any other error of Redis is a fault of ours.
+UNAVAILABLE: Final = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
+
+
+def problem(
+    status: int, kind: str, title: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
+) -> ProblemDetailsException:
+    """An answer of this status. `kind` names it for programs and never changes; `more` are members of its own."""
+    return ProblemDetailsException(
+        detail=detail,
+        status_code=status,
+        type_=f"urn:tailrace:problem:{kind}",
+        title=title,
+        headers=headers,
+        extra=more,
+    )
+
+
+def unavailable(error: Exception) -> ProblemDetailsException:
+    """503: Redis cannot serve this now."""
+    logger.warning("redis unavailable", error=str(error))
+    return problem(
+        503,
+        "unavailable",
+        "Temporarily unavailable",
+        "The store cannot be reached or cannot take this now. Ask again shortly.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def _of_redis(error: RedisError) -> ProblemDetailsException:
+    return unavailable(error) if isinstance(error, UNAVAILABLE) else _of_anything(error)
+
+
+def _of_anything(error: Exception) -> ProblemDetailsException:
+    logger.error("request failed", exc_info=error)
+    return problem(500, "internal", "Internal error", "This is a fault of the server. It has been logged.")
+
+
+def _of_validation(error: ValidationException) -> ProblemDetailsException:
+    faults = [_fault(extra) for extra in error.extra or [] if isinstance(extra, Mapping)]
+    return problem(400, "invalid-request", "Invalid request", "The request is not of the right form.", errors=faults)
+
+
+def _fault(extra: Mapping[str, Any]) -> dict[str, str]:
+    # Litestar calls the body "data" and names a place in it as "a.b" or "data.a.b".
+    path = str(extra.get("key", "")).split(".")
+    if path[0] == "data":
+        path = path[1:]
+    message = str(extra.get("message", ""))
+    # An empty body it reports as a missing argument of that name.
+    return {
+        "pointer": "".join(f"/{part}" for part in path),
+        "message": "is required" if message == "'data'" else message,
+    }
+
+
+def _of_http(error: HTTPException) -> ProblemDetailsException:
+    if type(error) is ClientException:  # the body could not be decoded
+        return problem(400, "invalid-json", "Malformed body", f"The body must be a JSON object. {error.detail}.")
+    kind, detail = EXPLANATIONS.get(error.status_code, ("invalid-request", error.detail))
+    return problem(error.status_code, kind, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
+
+
+def _of_unknown_path(_: NotFoundException) -> ProblemDetailsException:
+    return problem(404, "not-found", "Not found", "There is nothing at this address. GET /schema says what there is.")
+
+
+plugin: Final = ProblemDetailsPlugin(
+    ProblemDetailsConfig(
+        exception_to_problem_detail_map={
+            RedisError: _of_redis,
+            ValidationException: _of_validation,
+            NotFoundException: _of_unknown_path,
+            HTTPException: _of_http,
+            Exception: _of_anything,
+        }
+    )
+)

@@ -1,0 +1,132 @@
+"""GET /tasks/{task_id}/stream: the log from any entry on, replayed and then live, as SSE or NDJSON."""
+
+import asyncio
+from typing import Annotated, Any, Final
+
+import structlog
+from anyio import create_task_group
+from litestar import Request, Response, get
+from litestar.enums import MediaType
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from litestar.types import ASGIApp, Receive, Scope, Send
+from redis.asyncio import Redis
+
+from services.api.cursor import cursor_of, gone
+from services.api.frames import NDJSON, SSE, Format, retry
+from services.api.hub import Hub
+from services.api.settings import Settings
+from services.api.tail import Reader, gap
+from services.api.task import Task, look_up
+
+logger = structlog.get_logger()
+
+HEADERS: Final = [
+    (b"cache-control", b"no-store"),  # a stream is not a document to keep
+    (b"x-accel-buffering", b"no"),  # nginx would hold it back
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class EventStream(Response[Any]):
+    """A response that writes what a reader reads, until its end, the client's, or the process's.
+
+    Litestar's own streams wait in a generator, whose clean-up does not run for certain when a client leaves while the
+    server waits to send (litestar#3772). Here the clean-up is synchronous, in the response itself.
+    """
+
+    def __init__(self, hub: Hub, reader: Reader, hello: bytes, send_timeout_s: float) -> None:
+        super().__init__(content=None)
+        self._hub = hub
+        self._reader = reader
+        self._hello = hello
+        self._send_timeout_s = send_timeout_s
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an app is all it must be
+        """The response is its own ASGI application."""
+        return self._respond
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            media_type = self._reader.tail.format.media_type.encode()
+            headers = [(b"content-type", media_type), *HEADERS]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async with create_task_group() as group:
+                group.start_soon(_until_gone, receive, group.cancel_scope)
+                await self._write(send)
+                group.cancel_scope.cancel()
+        finally:
+            self._hub.close(self._reader)
+
+    async def _write(self, send: Send) -> None:
+        reader, heartbeat = self._reader, self._reader.tail.format.heartbeat
+        try:
+            await self._send(send, self._hello)
+            while not reader.ended and not self._hub.draining:
+                piece = await reader.read()
+                if piece or not reader.ended:
+                    await self._send(send, piece or heartbeat)
+        except TimeoutError:
+            logger.info("reader given up: it takes nothing", task_id=reader.tail.task_id)
+            return
+        farewell = retry() + b"\n" if not reader.ended and reader.tail.format is SSE else b""
+        await send({"type": "http.response.body", "body": farewell, "more_body": False})
+
+    async def _send(self, send: Send, piece: bytes) -> None:
+        async with asyncio.timeout(self._send_timeout_s):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def _until_gone(receive: Receive, scope: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def format_of(accept: str) -> Format:
+    """NDJSON for those who ask for it, SSE for everybody else."""
+    return NDJSON if NDJSON.media_type in accept else SSE
+
+
+@get(
+    "/tasks/{task_id:str}/stream",
+    summary="Follow a task",
+    description=(
+        "Server-Sent Events: every entry from the start, or after the cursor, then live until the end. "
+        "Chunks have no event name; `attempt`, `done`, `failed`, `cancelled` and `gap` have. "
+        "With `Accept: application/x-ndjson` the entries come as lines. 204 when the client has the end already."
+    ),
+    media_type=MediaType.TEXT,
+    tags=["tasks"],
+    responses={204: ResponseSpec(None, description="The client has the end already: there is nothing to come.")},
+)
+async def stream(
+    task_id: str,
+    request: Request[Any, Any, Any],
+    redis: Redis,
+    hub: Hub,
+    settings: Settings,
+    last_event_id: Annotated[
+        str | None, Parameter(header="Last-Event-ID", description="Seq of the last entry seen.")
+    ] = None,
+    query_last_event_id: Annotated[
+        str | None, Parameter(query="last_event_id", description="The same, for clients that cannot set headers.")
+    ] = None,
+    after: Annotated[
+        str | None, Parameter(query="after", description="The same. `-1` is the start, `tail` is now.")
+    ] = None,
+) -> Response[Any]:
+    """Decide everything that can go wrong before the first byte; then hand over to the reader."""
+    cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
+    task: Task = await look_up(redis, task_id)
+    if task.expired:
+        raise gone(task)
+    start = cursor.start(task.length)
+    if task.end and start == task.length:
+        return Response(None, status_code=204)
+    written = format_of(request.headers.get("accept", ""))
+    hello = written.hello()
+    if start > task.length:
+        hello += written.notice("gap", gap(start - 1, task.length))
+        start = 0
+    return EventStream(hub, hub.open(task, written, start), hello, settings.send_timeout_s)

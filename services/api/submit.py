@@ -1,0 +1,197 @@
+"""POST /tasks: check the input, note the task, and put its id on the queue."""
+
+import hashlib
+import re
+import secrets
+from typing import Annotated, Any, Final
+
+import msgspec
+import structlog
+from litestar import Response, post
+from litestar.params import Parameter
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+from redis.typing import EncodableT
+from taskiq.kicker import AsyncKicker
+from taskiq_redis import RedisStreamBroker
+
+from plugins import append as rule
+from plugins import entries, keys
+from plugins.declaration import Declaration
+from services.api.catalog import declaration_of
+from services.api.close import close
+from services.api.faults import faults
+from services.api.problems import problem, unavailable
+from services.api.task import OWNER
+
+# A body longer than this is no input but a file. In bytes.
+MAX_BODY: Final = 64_000
+
+# How often a task may be tried. A function runs once: nobody wants to pay twice for a generation by accident.
+ATTEMPTS: Final = 1
+
+IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+
+logger = structlog.get_logger()
+
+
+class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to run, and with which input."""
+
+    function: str
+    input: dict[str, Any] = {}
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """Where to find the task from now on."""
+
+    task_id: str
+    function: str
+    status: str
+    status_url: str
+    stream_url: str
+    chunks_url: str
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """A checked request. `input` is JSON, and the same for equal inputs."""
+
+    declaration: Declaration
+    input: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal requests."""
+        return hashlib.sha256(self.declaration.name.encode() + b"\0" + self.input).hexdigest()
+
+
+@post("/tasks", summary="Start a task", status_code=202, request_max_body_size=MAX_BODY, tags=["tasks"])
+async def submit(
+    data: NewTask,
+    redis: Redis,
+    queue: RedisStreamBroker,
+    append: AsyncScript,
+    idempotency_key: Annotated[
+        str | None,
+        Parameter(
+            header="Idempotency-Key", description="The same request with the same key within 24 h: the same task."
+        ),
+    ] = None,
+) -> Response[Submitted]:
+    """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
+    submission = await check(redis, data)
+    if idempotency_key is None:
+        task_id, fresh = secrets.token_hex(16), True
+    else:
+        task_id, fresh = await reserve(redis, idempotency_key, submission)
+    created = await note(redis, task_id, submission)
+    if created or fresh:
+        await enqueue(redis, queue, append, task_id)
+    return accepted(task_id, data.function)
+
+
+async def check(redis: Redis, request: NewTask) -> Submission:
+    """The request with what it refers to.
+
+    Raises:
+        ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
+    """
+    declaration = await declaration_of(redis, request.function)
+    if wrong := faults(declaration.input, request.input):
+        raise problem(
+            400,
+            "invalid-input",
+            "Invalid input",
+            f"The input does not fit what {declaration.name} takes; GET /functions/{declaration.name} has its schema.",
+            errors=wrong,
+        )
+    return Submission(declaration, msgspec.json.encode(request.input, order="deterministic"))
+
+
+async def reserve(redis: Redis, key: str, submission: Submission) -> tuple[str, bool]:
+    """The id of the task that this key stands for, and whether it is a new one.
+
+    Raises:
+        ProblemDetailsException: 400, the key is malformed; 422, it was used for another request.
+    """
+    if not IDEMPOTENCY_KEY.fullmatch(key):
+        raise problem(
+            400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 visible ASCII characters."
+        )
+    task_id = secrets.token_hex(16)
+    mine = f"{task_id}:{submission.fingerprint}"
+    name = keys.idempotency(OWNER, key)
+    held: Any = await redis.set(name, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
+    # Our own value: a retry after a lost reply.
+    if held is None or held.decode() == mine:
+        return task_id, True
+    first_id, _, fingerprint = held.decode().partition(":")
+    if fingerprint != submission.fingerprint:
+        raise problem(
+            422,
+            "idempotency-key-reused",
+            "Idempotency-Key reused",
+            "This key was used for another request within the last 24 hours. Send a new key with a new request.",
+        )
+    return first_id, False
+
+
+async def note(redis: Redis, task_id: str, submission: Submission) -> bool:
+    """Create the task's metadata unless it is there; then see to it that somebody looks at the task. True if created.
+
+    Every step is harmless to repeat: a client that retries with its key completes what a crash left undone.
+    """
+    now = entries.now_ms()
+    fields: dict[str, EncodableT] = {
+        "status": "queued",
+        "function": submission.declaration.name,
+        "version": submission.declaration.version,
+        "input": submission.input,
+        "owner": OWNER,
+        "created_at": now,
+        "attempts": ATTEMPTS,
+    }
+    async with redis.pipeline(transaction=True) as pipeline:
+        for field, value in fields.items():
+            pipeline.hsetnx(keys.metadata(task_id), field, value)
+        pipeline.expire(keys.metadata(task_id), keys.TASK_TTL_S, nx=True)
+        created, *_ = await pipeline.execute()
+    if created:
+        await redis.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
+        await list_for_owner(redis, task_id, now)
+    return bool(created)
+
+
+async def list_for_owner(redis: Redis, task_id: str, now: int) -> None:
+    """Add the task to its owner's list, and let what is no longer kept leave it."""
+    name = keys.by_owner(OWNER)
+    async with redis.pipeline(transaction=True) as pipeline:
+        pipeline.zadd(name, {task_id: now})
+        pipeline.zremrangebyscore(name, 0, now - keys.TASK_TTL_S * 1000)
+        pipeline.expire(name, keys.TASK_TTL_S)
+        await pipeline.execute()
+
+
+async def enqueue(redis: Redis, queue: RedisStreamBroker, append: AsyncScript, task_id: str) -> None:
+    """Put the id on the queue. A queue that refuses ends the task, so that nobody waits for it.
+
+    Raises:
+        ProblemDetailsException: 503, the queue refused.
+    """
+    kicker: AsyncKicker[Any, Any] = AsyncKicker(keys.RUN, queue, labels={})
+    try:
+        await kicker.kiq(task_id)
+    except RedisError as error:
+        data = {"code": "not_started", "message": "the queue did not take the task"}
+        line = entries.encode("failed", 0, 0, entries.now_ms(), data)
+        await append(**rule.arguments(task_id, 0, 0, line))
+        await close(redis, task_id, "failed", data)
+        raise unavailable(error) from error
+
+
+def accepted(task_id: str, function: str) -> Response[Submitted]:
+    """The answer to a request that was taken."""
+    location = f"/tasks/{task_id}"
+    body = Submitted(task_id, function, "queued", location, f"{location}/stream", f"{location}/chunks")
+    return Response(body, status_code=202, headers={"Location": location})

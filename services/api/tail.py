@@ -1,0 +1,242 @@
+"""The read rule: every reader sees every entry once, in order, whenever it arrives.
+
+All readers of a stream in this process share one `Tail`: one subscription, one read position, and a short window of
+ready-made frames. A reader is a cursor into it; one that falls behind the window reads pages of the list.
+
+1. The hub subscribes and waits for the confirmation; only then the list is read. In that order nothing falls between.
+2. A published entry is taken if its seq is the next one. If it is later, the list is read; if earlier, it is dropped.
+3. Every confirmation (they come again after a reconnect) and every heartbeat read the list again: a lost ring heals.
+4. After an end, the reader is at its end.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from plugins import entries, keys
+from services.api.frames import Format
+
+logger = structlog.get_logger()
+
+# The window's bounds: room for a burst, little enough that a thousand live streams fit.
+WINDOW_ENTRIES: Final = 4_096
+WINDOW_BYTES: Final = 524_288
+
+# Entries per page of the list.
+PAGE: Final = 500
+
+# Seconds until the list is read again after Redis refused.
+PAUSE_S: Final = 1
+
+
+class Tail:
+    """The live end of one stream, shared by its readers. Everything but `follow` is synchronous."""
+
+    def __init__(self, redis: Redis, task_id: str, written: Format, heartbeat_s: float) -> None:
+        self.task_id: Final = task_id
+        self.format: Final = written
+        self.redis: Final = redis
+        self.readers = 0
+        self.first = 0  # seq of the first frame in the window
+        self.next = 0  # seq of the entry to take next: one behind the window
+        self.epoch = 0  # counts how often the log was found shorter than it had been
+        self.beats = 0  # counts heartbeats
+        self.left = 0  # its length when that was found
+        self.ended = False
+        self.broken = False
+        self._heartbeat_s = heartbeat_s
+        self._placed = False
+        self._frames: list[bytes] = []
+        self._bytes = 0
+        self._batch: tuple[int, int, bytes] = (0, 0, b"")
+        self._look = asyncio.Event()
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def place_at_end(self, length: int) -> None:
+        """The log is closed and has this length: there is nothing to follow."""
+        self.first = self.next = length
+        self.ended = self._placed = True
+
+    def look(self) -> None:
+        """Read the list again: the subscription was confirmed (perhaps once more), or something seems to be missing."""
+        self._look.set()
+
+    def beat(self) -> None:
+        """Let every reader say that it is still there."""
+        self.beats += 1
+        self._wake()
+
+    def give_up(self) -> None:
+        """Nothing follows the log any more: readers end, and their clients come back."""
+        self.broken = True
+        self._wake()
+
+    def ring(self, line: bytes) -> None:
+        """An entry was published."""
+        if not self._placed:
+            return  # the first read comes, and finds it
+        entry = entries.decode(line)
+        if entry.seq == self.next:
+            self._take(entry, line)
+            self._wake()
+        elif entry.seq > self.next:
+            self._look.set()
+
+    async def follow(self) -> None:
+        """Read the list when told to, and at every heartbeat, until the end."""
+        pause = self._heartbeat_s
+        while not self.ended:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
+            except TimeoutError:
+                self.beats += 1
+            self._look.clear()
+            try:
+                await self._catch_up()
+                pause = self._heartbeat_s
+            except RedisError as error:
+                logger.warning("log not read", task_id=self.task_id, error=str(error))
+                pause = PAUSE_S
+            self._wake()
+
+    async def _catch_up(self) -> None:
+        if not self._placed:
+            # Earlier entries the readers fetch themselves; the last one tells whether there will be more.
+            length = await self.redis.llen(keys.chunks(self.task_id))
+            self.first = self.next = max(0, length - 1)
+            self._placed = True
+        while not self.ended:
+            start = self.next
+            async with self.redis.pipeline(transaction=False) as pipeline:
+                pipeline.llen(keys.chunks(self.task_id))
+                pipeline.lrange(keys.chunks(self.task_id), start, start + PAGE - 1)
+                length, lines = await pipeline.execute()
+            if length < start:
+                self._restart(length)
+                continue
+            for seq, line in enumerate(lines, start):
+                if seq == self.next:  # a ring may have been quicker
+                    self._take(entries.decode(line), line)
+            if self.next >= length:
+                return
+            self._wake()
+
+    def _take(self, entry: entries.Entry, line: bytes) -> None:
+        frame = self.format.frame(entry, line)
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self.next += 1
+        self.ended = entry.ends
+        if len(self._frames) > WINDOW_ENTRIES or self._bytes > WINDOW_BYTES:
+            self._trim()
+
+    def _trim(self) -> None:
+        # By half, so that it is rare. The newest stays, however long it is.
+        drop = max(1, len(self._frames) // 2)
+        if drop < len(self._frames):
+            self._bytes -= sum(map(len, self._frames[:drop]))
+            del self._frames[:drop]
+            self.first += drop
+
+    def _restart(self, length: int) -> None:
+        logger.warning("log is shorter than it was", task_id=self.task_id, had=self.next, has=length)
+        self._frames.clear()
+        self._bytes = 0
+        self.first = self.next = 0
+        self.left = length
+        self.epoch += 1
+
+    def batch(self, cursor: int) -> bytes:
+        """All frames from `cursor` on, which must be in the window, in one piece."""
+        # Readers that keep up stand at the same place: what is joined for one serves all.
+        start, stop, joined = self._batch
+        if start != cursor or stop != self.next:
+            joined = b"".join(self._frames[cursor - self.first :])
+            self._batch = (cursor, self.next, joined)
+        return joined
+
+    async def changed(self) -> None:
+        """Wait until there may be something new, or a heartbeat passes."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Reader:
+    """One reader of a stream: a cursor into its tail."""
+
+    def __init__(self, tail: Tail, cursor: int) -> None:
+        self.tail: Final = tail
+        self.cursor = cursor  # seq of the entry to read next
+        self.ended = False
+        self._epoch = tail.epoch
+        self._beats = tail.beats
+
+    async def read(self) -> bytes:
+        """What is next, as much as there is, in one piece; or nothing where a heartbeat passed in silence.
+
+        After the last piece `ended` is true.
+        """
+        tail = self.tail
+        while True:
+            if self._epoch != tail.epoch:
+                return self._gap(tail.left)
+            if self.cursor < tail.first:
+                return await self._page()
+            if self.cursor < tail.next:
+                piece = tail.batch(self.cursor)
+                self.cursor, self.ended = tail.next, tail.ended
+                return piece
+            if tail.ended or tail.broken:
+                self.ended = True
+                return b""
+            if self._beats != tail.beats:
+                self._beats = tail.beats
+                return b""
+            await tail.changed()
+
+    async def _page(self) -> bytes:
+        """Frames between the cursor and the window, or nothing where Redis does not give them now."""
+        stop = min(self.cursor + PAGE, self.tail.first) - 1
+        try:
+            lines: Any = await self.tail.redis.lrange(keys.chunks(self.tail.task_id), self.cursor, stop)
+        except RedisError as error:
+            logger.warning("page not read", task_id=self.tail.task_id, error=str(error))
+            await asyncio.sleep(PAUSE_S)
+            return b""
+        if not lines:
+            return await self._lost()
+        self.cursor += len(lines)
+        frame = self.tail.format.frame
+        return b"".join([frame(entries.decode(line), line) for line in lines])
+
+    async def _lost(self) -> bytes:
+        # The list is shorter than it was. A tail that still follows it finds out, and tells all its readers.
+        if self.tail.ended:
+            self.ended = True
+            return self._gap(0)
+        self.tail.look()
+        await self.tail.changed()
+        return b""
+
+    def _gap(self, length: int) -> bytes:
+        asked, self.cursor, self._epoch = self.cursor - 1, 0, self.tail.epoch
+        return self.tail.format.notice("gap", gap(asked, length))
+
+
+def gap(after: int, length: int) -> dict[str, int]:
+    """What a reader is told when entries it asked for, or was to get, are not there: then comes what is."""
+    return {"after": after, "length": length}

@@ -1,0 +1,90 @@
+"""Looking a task up: its metadata and the state of its log, in one round trip."""
+
+from typing import Final
+
+import msgspec
+from litestar.plugins.problem_details import ProblemDetailsException
+from redis.asyncio import Redis
+
+from plugins import entries, keys
+from services.api.problems import problem
+
+# Until there is authentication, everybody is this one.
+OWNER: Final = "anonymous"
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as Redis tells it. Times are milliseconds since the epoch; `last` is the last entry of the log, if any."""
+
+    task_id: str
+    function: str
+    version: str
+    noted: str  # the status as the metadata has it; the log's end, if there is one, knows better
+    attempt: int
+    created_at: int
+    started_at: int | None
+    noted_end: msgspec.Raw | None
+    noted_ended_at: int | None
+    length: int
+    last: entries.Entry | None
+
+    @property
+    def end(self) -> entries.Entry | None:
+        """The entry that ended it, while the log is kept."""
+        return self.last if self.last is not None and self.last.ends else None
+
+    @property
+    def status(self) -> str:
+        """`queued`, `running`, `done`, `failed` or `cancelled`."""
+        return self.end.event if self.end else self.noted
+
+    @property
+    def expired(self) -> bool:
+        """Whether it has ended and its log is no longer kept."""
+        return self.noted in entries.ENDS and self.length == 0
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the log holds: its entries without the end and without the marks between attempts."""
+        marks = max(0, self.last.attempt - 1) if self.last else 0
+        return max(0, self.length - marks - (1 if self.end else 0))
+
+
+def unknown() -> ProblemDetailsException:
+    """404, the same for an id that is malformed, unknown, or somebody else's."""
+    return problem(404, "unknown-task", "Unknown task", "There is no such task. Tasks are kept for a day.")
+
+
+async def look_up(redis: Redis, task_id: str) -> Task:
+    """The task of this id.
+
+    Raises:
+        ProblemDetailsException: 404, before anything reaches Redis where the id is not of the right form.
+        redis.exceptions.RedisError: Redis does not answer.
+    """
+    if not keys.TASK_ID.fullmatch(task_id):
+        raise unknown()
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.hgetall(keys.metadata(task_id))
+        pipeline.llen(keys.chunks(task_id))
+        pipeline.lindex(keys.chunks(task_id), -1)
+        fields, length, last = await pipeline.execute()
+    if b"function" not in fields or fields[b"owner"] != OWNER.encode():
+        raise unknown()
+
+    def number(name: bytes) -> int | None:
+        return int(fields[name]) if name in fields else None
+
+    return Task(
+        task_id=task_id,
+        function=fields[b"function"].decode(),
+        version=fields[b"version"].decode(),
+        noted=fields[b"status"].decode(),
+        attempt=number(b"attempt") or 0,
+        created_at=int(fields[b"created_at"]),
+        started_at=number(b"started_at"),
+        noted_end=msgspec.Raw(fields[b"end"]) if b"end" in fields else None,
+        noted_ended_at=number(b"ended_at"),
+        length=length,
+        last=entries.decode(last) if last else None,
+    )
