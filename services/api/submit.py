@@ -31,7 +31,7 @@ MAX_BODY: Final = 64_000
 # How often a task may be tried. A function runs once: nobody wants to pay twice for a generation by accident.
 ATTEMPTS: Final = 1
 
-IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+IDEMPOTENCY_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 
 logger = structlog.get_logger()
 
@@ -117,7 +117,7 @@ async def reserve(redis: Redis, key: str, submission: Submission) -> tuple[str, 
     """
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise problem(
-            400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 visible ASCII characters."
+            400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 printable ASCII characters."
         )
     task_id = secrets.token_hex(16)
     mine = f"{task_id}:{submission.fingerprint}"

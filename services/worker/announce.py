@@ -31,8 +31,8 @@ async def announce(redis: Redis, declarations: Iterable[Declaration]) -> None:
 async def keep_announcing(redis: Redis, declarations: list[Declaration], every_s: float) -> None:
     """Announce again and again: Redis may have lost its data, or another worker may have written an older version."""
     while True:
+        await asyncio.sleep(every_s)
         try:
             await announce(redis, declarations)
         except RedisError as error:
             logger.warning("functions not announced", error=str(error))
-        await asyncio.sleep(every_s)

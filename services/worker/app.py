@@ -46,10 +46,10 @@ class Worker:
         self.append = self.redis.register_script(append.SCRIPT)
         self.claim = self.redis.register_script(claiming.SCRIPT)
         renew = self.redis.register_script(lease.SCRIPT)
-        declarations = [plugin.declaration for plugin in self.plugins.values()]
+        self.declarations = [plugin.declaration for plugin in self.plugins.values()]
         self._chores = [
             asyncio.create_task(lease.keep(self.redis, renew, self.running, settings.lease_s, settings.renew_s)),
-            asyncio.create_task(announce.keep_announcing(self.redis, declarations, settings.renew_s)),
+            asyncio.create_task(announce.keep_announcing(self.redis, self.declarations, settings.renew_s)),
             asyncio.create_task(cancel.listen(self.redis, self.running)),
         ]
 
@@ -84,7 +84,9 @@ class Worker:
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
-    state.worker = Worker()
+    worker = state.worker = Worker()
+    # Before the first task is read: what is listed can be run, and what can be run is listed.
+    await announce.announce(worker.redis, worker.declarations)
     logger.info("functions loaded", names=sorted(state.worker.plugins))
 
 

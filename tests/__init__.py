@@ -1,0 +1,1 @@
+"""Real Redis, real processes, real sockets."""

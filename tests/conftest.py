@@ -1,0 +1,52 @@
+"""Which Redis the tests run against, said where nobody can miss it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import redis_servers
+
+chosen_key = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose once."""
+    try:
+        config.stash[chosen_key] = redis_servers.choice()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def said(config: pytest.Config) -> str:
+    """What was chosen, in a line."""
+    if config.stash[chosen_key] == "container":
+        return f"redis: {redis_servers.IMAGE} in a container (testcontainers)"
+    return "redis: the BUNDLED Valkey server, NOT a container: TEST_REDIS=embedded, or no Docker engine answers"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The first lines of the run."""
+    return said(config)
+
+
+versions: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The last lines of the run."""
+    terminalreporter.write_line(f"{said(config)}{''.join(f'; {version}' for version in versions)}")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests run on the loop that the services run on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_url(pytestconfig: pytest.Config) -> Iterator[str]:
+    """A real Redis for the whole run."""
+    server = redis_servers.container if pytestconfig.stash[chosen_key] == "container" else redis_servers.embedded
+    with server() as url:
+        versions.append(redis_servers.version(url))
+        yield url

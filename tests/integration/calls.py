@@ -1,0 +1,45 @@
+"""What the tests do as clients: start, follow, come back."""
+
+import json
+from typing import Any
+
+import httpx
+from httpx_sse import ServerSentEvent, aconnect_sse
+
+from tests.processes import DEADLINE_S
+
+
+async def start(client: httpx.AsyncClient, function: str, headers: dict[str, str] | None = None, **given: Any) -> str:
+    """Start a function with this input; the task's id."""
+    answer = await client.post("/tasks", json={"function": function, "input": given}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["task_id"])
+
+
+async def events(
+    client: httpx.AsyncClient, task_id: str, after: str | None = None, most: int | None = None
+) -> list[ServerSentEvent]:
+    """What the stream says after this cursor, to its end or until there are so many."""
+    headers = {} if after is None else {"Last-Event-ID": after}
+    seen: list[ServerSentEvent] = []
+    async with aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", headers=headers, timeout=DEADLINE_S) as source:
+        source.response.raise_for_status()
+        if source.response.status_code == 204:
+            return seen
+        async for event in source.aiter_sse():
+            if event.data or event.event != "message":
+                seen.append(event)
+            if len(seen) == most:
+                break
+    return seen
+
+
+def data(seen: list[ServerSentEvent]) -> list[Any]:
+    """The chunks among these events."""
+    return [json.loads(event.data) for event in seen if event.event == "message"]
+
+
+async def follow(client: httpx.AsyncClient, task_id: str) -> tuple[list[Any], str, Any]:
+    """All chunks of a task, its end, and the end's data."""
+    seen = await events(client, task_id)
+    return data(seen), seen[-1].event, json.loads(seen[-1].data)

