@@ -31,7 +31,6 @@ end
 
 local function already_there()
   local standing = redis.call('LRANGE', log, expected, expected + count - 1)
-  if #standing < count then return false end
   for i = 1, count do
     if standing[i] ~= ARGV[4 + i] then return false end
   end

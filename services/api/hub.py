@@ -43,8 +43,15 @@ class Hub:
         self._redis = redis
         self._heartbeat_s = heartbeat_s
         # No retries: every failure surfaces here, where the session is rebuilt. RESP2: what is heard are plain lists.
+        # No time-out of the client's either, but ours: redis-py's is asyncio.wait_for, which in Python 3.11 may swallow
+        # a cancel.
         self._pool: ConnectionPool = ConnectionPool.from_url(
-            url, max_connections=1, protocol=2, retry=Retry(NoBackoff(), 0), client_name="tailrace-hub"
+            url,
+            max_connections=1,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            client_name="tailrace-hub",
         )
         self._tails: dict[bytes, dict[str, Tail]] = {}  # by channel, then by content type
         self._following: dict[Tail, asyncio.Task[None]] = {}
@@ -118,7 +125,8 @@ class Hub:
             self._changed.set()
 
     async def _session(self) -> None:
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        async with asyncio.timeout(PROBE_S):
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         try:
             self._subscribe, self._unsubscribe = set(self._tails), set()
             async with asyncio.TaskGroup() as group:
@@ -132,8 +140,9 @@ class Hub:
         """Say what should be heard, whenever it changes; and in between, listen for a sign of life."""
         while True:
             self._changed.clear()
-            await self._send(connection, "SUBSCRIBE", self._subscribe)
-            await self._send(connection, "UNSUBSCRIBE", self._unsubscribe)
+            async with asyncio.timeout(PROBE_S):
+                await self._send(connection, "SUBSCRIBE", self._subscribe)
+                await self._send(connection, "UNSUBSCRIBE", self._unsubscribe)
             self.connected = True
             try:
                 async with asyncio.timeout(PROBE_S):

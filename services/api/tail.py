@@ -86,9 +86,9 @@ class Tail:
             self._look.set()
 
     async def follow(self) -> None:
-        """Read the list when told to, and at every heartbeat, until the end."""
+        """Read the list when told to, and at every heartbeat, until the end or until nobody reads."""
         pause = self._heartbeat_s
-        while not self.ended:
+        while self.readers and not self.ended:
             try:
                 async with asyncio.timeout(pause):
                     await self._look.wait()

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ async def silent(note: str) -> AsyncIterator[int]:
         await asyncio.sleep(3_600)
     finally:
         await asyncio.sleep(0)  # a clean-up may wait, too
-        Path(note).write_text("cleaned up")
+        await asyncio.to_thread(Path(note).write_text, "cleaned up")
 
 
 @function()
@@ -116,7 +116,7 @@ def weather(seed: int, chunks: int) -> list[Any]:
         '"}',
         "x" * 300,
     ]
-    kinds = [
+    kinds: list[Callable[[], Any]] = [
         lambda: dice.randrange(1 << 40),
         lambda: dice.choice(texts),
         lambda: {"n": dice.random(), "t": dice.choice(texts)},

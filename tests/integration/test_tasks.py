@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -114,7 +115,8 @@ async def test_pages(client: httpx.AsyncClient, redis: Redis) -> None:
     """A client without streaming reads the log page by page, and knows when it has it all."""
     task_id = await start(client, "count", to=5)
     await follow(client, task_id)
-    pages, after = [], -1
+    pages: list[dict[str, Any]] = []
+    after = -1
     while not pages or not pages[-1]["ended"]:
         pages.append((await client.get(f"/tasks/{task_id}/chunks?limit=2&after={after}")).json())
         after = pages[-1]["next"]

@@ -16,7 +16,7 @@ from functions.chat import ChatError, Message, chat
 pytestmark = pytest.mark.anyio
 
 KEY: Final = "sk-Zx81-never-to-be-seen"
-DEADLINE: Final = 10.0
+DEADLINE: Final = 4.0  # below the 5 seconds that httpx would wait if chat did not set its time-out
 ASKED: Final = [Message("user", "Hi")]
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -339,6 +339,7 @@ async def test_no_model(monkeypatch: pytest.MonkeyPatch, model: str | None) -> N
         ("CHAT_TIMEOUT", "nan"),
         ("OPENAI_BASE_URL", "localhost:8080/v1"),
         ("OPENAI_BASE_URL", "/v1"),
+        ("OPENAI_BASE_URL", "ftp://localhost/v1"),
         ("OPENAI_BASE_URL", "http:///v1"),
         ("OPENAI_BASE_URL", "http://localhost:http/v1"),
         ("OPENAI_BASE_URL", "http://localhost:99999/v1"),
@@ -443,6 +444,14 @@ async def test_a_refusal_without_a_reason(upstream: Upstream, body: bytes) -> No
     upstream.script = saying(http("502 Bad Gateway", body), stays=True)
     _, text = await failure()
     assert text.endswith("/v1/chat/completions answered HTTP 502")
+
+
+async def test_a_refusal_in_the_guise_of_a_stream(upstream: Upstream) -> None:
+    """The status counts: a refusal that calls itself a stream of events is no answer."""
+    upstream.script = saying(http("503 Service Unavailable", delta("a") + STOP, "text/event-stream"))
+    pieces, text = await failure()
+    assert pieces == []
+    assert text.endswith("answered HTTP 503")
 
 
 async def test_a_refusal_that_breaks_off(upstream: Upstream) -> None:

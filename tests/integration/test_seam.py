@@ -1,0 +1,266 @@
+"""The seam between replay and live, forced: what happens at each instant at which an entry could fall between.
+
+The tail and the hub run here, in the test's own loop, against the real Redis; the client they read with does something
+of ours before or after one of its commands.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from plugins import append, entries, keys
+from services.api.frames import NDJSON
+from services.api.hub import Hub
+from services.api.tail import PAGE, WINDOW_ENTRIES, Reader
+from services.api.task import Task
+from tests.processes import DEADLINE_S
+
+pytestmark = pytest.mark.anyio
+
+Hook = Callable[[], Awaitable[Any]]
+
+# Never within a test: what heals in these tests heals by an event.
+NEVER_S = 3_600
+
+
+async def nothing() -> None:
+    """The hook that does nothing."""
+
+
+class Intercepted(Redis):
+    """A client that runs a hook before or after each read of the log by a tail."""
+
+    before: Hook = staticmethod(nothing)
+    after: Hook = staticmethod(nothing)
+
+    async def llen(self, name: Any) -> int:
+        """The tail's first look."""
+        await self.before()
+        return int(await super().llen(name))
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """The tail's reads."""
+        pipeline: Any = super().pipeline(transaction, shard_hint)
+        execute = pipeline.execute
+
+        async def executed(raise_on_error: bool = True) -> Any:
+            await self.before()
+            answer = await execute(raise_on_error)
+            await self.after()
+            return answer
+
+        pipeline.execute = executed
+        return pipeline  # type: ignore[no-any-return]  # it is the one from above
+
+
+class Writer:
+    """Appends to one log, with the write rule, or past it."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.task_id = token_hex(16)
+        self.lines: list[bytes] = []
+        self._script = redis.register_script(append.SCRIPT)
+
+    async def write(self, count: int = 1, event: str = "chunk") -> None:
+        """Append so many entries."""
+        start = len(self.lines)
+        new = [entries.encode(event, 1, seq, 0, f"entry {seq}") for seq in range(start, start + count)]
+        for at in range(0, count, append.MAX_ENTRIES):
+            group = new[at : at + append.MAX_ENTRIES]
+            assert await self._script(**append.arguments(self.task_id, start + at, 1, *group)) > 0
+        self.lines += new
+
+    async def write_silently(self, event: str = "chunk") -> None:
+        """An append whose ring is lost on the way."""
+        line = entries.encode(event, 1, len(self.lines), 0, "lost ring")
+        await self.redis.rpush(keys.chunks(self.task_id), line)
+        await self.redis.expire(keys.chunks(self.task_id), keys.CHUNK_TTL_S)
+        self.lines.append(line)
+
+    async def ring(self, seq: int) -> None:
+        """An entry's ring, once more."""
+        await self.redis.publish(keys.channel(self.task_id), self.lines[seq])
+
+
+def queued(task_id: str) -> Task:
+    """A task that has not ended, as far as the api knows."""
+    return Task(
+        task_id=task_id, function="f", version="", noted="running", attempt=1, created_at=0, started_at=0,
+        noted_end=None, noted_ended_at=None, length=0, last=None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def writer(redis: Redis) -> Writer:
+    """A log of its own."""
+    return Writer(redis)
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Intercepted]:
+    """What the tail reads with."""
+    async with Intercepted.from_url(redis_url) as client:
+        assert isinstance(client, Intercepted)
+        yield client
+
+
+@asynccontextmanager
+async def reading(
+    client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S
+) -> AsyncIterator[Reader]:
+    """A reader of the log, and the hub it lives on."""
+    hub = Hub(client, url, heartbeat_s)
+    owner = asyncio.create_task(hub.run())
+    reader = hub.open(queued(writer.task_id), NDJSON, cursor)
+    try:
+        yield reader
+    finally:
+        hub.close(reader)
+        owner.cancel()
+        await asyncio.wait([owner])
+
+
+async def read(reader: Reader, count: int) -> list[bytes]:
+    """The next so many lines, and no more than that may come in one piece."""
+    lines: list[bytes] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while len(lines) < count:
+            lines += (await reader.read()).splitlines()
+    return lines
+
+
+async def test_an_entry_between_confirmation_and_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """What is appended after the subscription stands and before the list is read comes once."""
+    await writer.write(3)
+    once = iter([True])
+
+    async def before() -> None:
+        if next(once, False):
+            await writer.write()
+
+    client.before = before
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 4) == writer.lines
+        await writer.write(2)
+        assert await read(reader, 2) == writer.lines[4:]
+
+
+async def test_an_entry_between_read_and_live(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """What is appended after the list was read, and before the first entry is taken live, comes once."""
+    await writer.write(3)
+    once = iter([True])
+
+    async def after() -> None:
+        if next(once, False):
+            await writer.write(2)
+
+    client.after = after
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 5) == writer.lines
+
+
+async def test_entries_at_every_step_of_a_long_replay(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """A log that grows at every single read of it is read in order, once."""
+    await writer.write(2 * PAGE + 7)
+    left = iter(range(20))
+
+    async def step() -> None:
+        if next(left, None) is not None:
+            await writer.write()
+
+    client.before = client.after = step
+    async with reading(client, redis_url, writer) as reader:
+        lines = await read(reader, 2 * PAGE + 7)
+        lines += await read(reader, len(writer.lines) - len(lines))
+        assert lines == writer.lines
+
+
+async def test_a_lost_ring_is_noticed_by_the_next(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """An entry whose publish got lost comes with the next one, before it."""
+    await writer.write()
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 1) == writer.lines
+        await writer.write_silently()
+        await writer.write()
+        assert await read(reader, 2) == writer.lines[1:]
+
+
+async def test_a_lost_last_ring_heals_at_the_heartbeat(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """When exactly the end's publish got lost, the stream ends at the next heartbeat, not never."""
+    await writer.write()
+    async with reading(client, redis_url, writer, heartbeat_s=0.2) as reader:
+        assert await read(reader, 1) == writer.lines
+        await writer.write_silently("done")
+        assert await read(reader, 1) == writer.lines[1:]
+        assert reader.ended
+
+
+async def test_a_ring_that_comes_twice_is_heard_once(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """A publish that was repeated, or comes late, repeats nothing to the reader."""
+    await writer.write(3)
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 3) == writer.lines
+        for seq in (0, 2, 1, 2):
+            await writer.ring(seq)
+        await writer.write()
+        assert await read(reader, 1) == writer.lines[3:]
+
+
+async def test_entries_while_the_hub_is_cut_off(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """What was published while the connection was down comes when it stands again, without waiting for a heartbeat."""
+    await writer.write()
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 1) == writer.lines
+        await writer.redis.client_kill_filter(_type="pubsub")
+        await writer.write(3)
+        assert await read(reader, 3) == writer.lines[1:]
+
+
+async def test_a_reader_behind_the_window_misses_nothing(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """A reader that is slower than the window is long goes on from the list, and catches up."""
+    await writer.write()
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 1) == writer.lines
+        await writer.write(2 * WINDOW_ENTRIES)
+        async with asyncio.timeout(DEADLINE_S):
+            while reader.tail.next < len(writer.lines):
+                await reader.tail.changed()
+        assert reader.tail.first > reader.cursor
+        assert await read(reader, 2 * WINDOW_ENTRIES) == writer.lines[1:]
+
+
+async def test_a_log_that_became_shorter_is_announced(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """A reader whose log was lost in part learns it, and gets what there is from the start: never silence."""
+    await writer.write(5)
+    async with reading(client, redis_url, writer, heartbeat_s=0.2) as reader:
+        assert await read(reader, 5) == writer.lines
+        await writer.redis.ltrim(keys.chunks(writer.task_id), 0, 1)
+        assert await read(reader, 3) == [b'{"event":"gap","data":{"after":4,"length":2}}', *writer.lines[:2]]
+
+
+async def test_readers_of_one_stream_share_one_subscription(
+    client: Intercepted, redis_url: str, writer: Writer
+) -> None:
+    """A hundred readers of a stream cost one subscription, and the last one to leave takes it along."""
+    channel = keys.channel(writer.task_id)
+    hub = Hub(client, redis_url, NEVER_S)
+    owner = asyncio.create_task(hub.run())
+    readers = [hub.open(queued(writer.task_id), NDJSON, 0) for _ in range(100)]
+    await writer.write()
+    for reader in readers:
+        assert await read(reader, 1) == writer.lines
+    assert await writer.redis.pubsub_numsub(channel) == [(channel.encode(), 1)]
+    for reader in readers:
+        hub.close(reader)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await writer.redis.pubsub_numsub(channel))[0][1]:
+            pass
+    owner.cancel()
+    await asyncio.wait([owner])
