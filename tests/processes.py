@@ -127,9 +127,9 @@ def api_process(redis_url: str, **settings: str) -> Iterator[Api]:
 
 
 @contextmanager
-def worker_process(redis_url: str, **settings: str) -> Iterator[Process]:
-    """A worker that listens, and knows the examples and the tests' own functions."""
-    command = ["taskiq", "worker", "services.worker.app:broker", "--workers", "1"]
+def worker_process(redis_url: str, *flags: str, **settings: str) -> Iterator[Process]:
+    """A worker that listens, and knows the examples and the tests' own functions; with these flags of Taskiq's."""
+    command = ["taskiq", "worker", "services.worker.app:broker", "--workers", "1", *flags]
     env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": FUNCTIONS, **settings}
     process = Process([sys.executable, "-m", *command], env)
     try:

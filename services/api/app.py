@@ -1,6 +1,7 @@
 """The API: `uvicorn --factory services.api.app:create_app`."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -74,7 +75,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         socket_connect_timeout=2,
         # One more try, at once: a connection that was dropped while idle is found out only when it is used.
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
-        client_name="tailrace-api",
+        client_name=f"tailrace-api-{os.getpid()}",
     )
     redis = app.state.redis = Redis.from_pool(pool)
     app.state.append = redis.register_script(append.SCRIPT)

@@ -8,6 +8,7 @@ one reconnects from within a read, where a concurrent subscribe may meet it half
 
 import asyncio
 import math
+import os
 from itertools import islice
 from typing import Final
 
@@ -51,7 +52,7 @@ class Hub:
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=None,
-            client_name="tailrace-hub",
+            client_name=f"tailrace-hub-{os.getpid()}",
         )
         self._tails: dict[bytes, dict[str, Tail]] = {}  # by channel, then by content type
         self._following: dict[Tail, asyncio.Task[None]] = {}

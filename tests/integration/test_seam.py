@@ -166,6 +166,26 @@ async def test_an_entry_between_read_and_live(client: Intercepted, redis_url: st
         assert await read(reader, 5) == writer.lines
 
 
+async def test_an_entry_that_is_heard_while_it_is_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """An entry that comes over the channel while the list is read, and with that read too, comes once."""
+    await writer.write(3)
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 3) == writer.lines
+        once = iter([True])
+
+        async def before() -> None:
+            if next(once, False):
+                await writer.write()
+                while reader.tail.next < 4:
+                    await writer.redis.ping()
+
+        client.before = before
+        reader.tail.look()
+        assert await read(reader, 1) == writer.lines[3:]
+        await writer.write()
+        assert await read(reader, 1) == writer.lines[4:]
+
+
 async def test_entries_at_every_step_of_a_long_replay(client: Intercepted, redis_url: str, writer: Writer) -> None:
     """A log that grows at every single read of it is read in order, once."""
     await writer.write(2 * PAGE + 7)
@@ -219,8 +239,8 @@ async def test_entries_while_the_hub_is_cut_off(client: Intercepted, redis_url: 
     async with reading(client, redis_url, writer) as reader:
         assert await read(reader, 1) == writer.lines
         await writer.redis.client_kill_filter(_type="pubsub")
-        await writer.write(3)
-        assert await read(reader, 3) == writer.lines[1:]
+        await writer.write(2 * PAGE + 3)
+        assert await read(reader, 2 * PAGE + 3) == writer.lines[1:]
 
 
 async def test_a_reader_behind_the_window_misses_nothing(client: Intercepted, redis_url: str, writer: Writer) -> None:
