@@ -265,6 +265,23 @@ async def test_a_log_that_became_shorter_is_announced(client: Intercepted, redis
         assert await read(reader, 3) == [b'{"event":"gap","data":{"after":4,"length":2}}', *writer.lines[:2]]
 
 
+async def test_readers_at_different_places_get_each_their_own(
+    client: Intercepted, redis_url: str, writer: Writer
+) -> None:
+    """Readers that share a window and stand at different entries of it get what comes after theirs."""
+    await writer.write()
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 1) == writer.lines
+        await writer.write(4)
+        async with asyncio.timeout(DEADLINE_S):
+            while reader.tail.next < 5:
+                await reader.tail.changed()
+        others = [Reader(reader.tail, cursor) for cursor in (3, 0, 4, 3)]
+        assert [await read(each, 5 - each.cursor) for each in [reader, *others]] == [
+            writer.lines[cursor:] for cursor in (1, 3, 0, 4, 3)
+        ]
+
+
 async def test_readers_of_one_stream_share_one_subscription(
     client: Intercepted, redis_url: str, writer: Writer
 ) -> None:

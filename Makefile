@@ -1,0 +1,35 @@
+# Everything runs through uv. Where there is none, a private one is installed into .uv/.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+NEEDS_UV := $(filter .uv/bin/uv,$(UV))
+
+help:
+	@echo 'make run      a Redis, the API and a worker, on this machine; Ctrl-C stops them'
+	@echo 'make test     all tests, or some: make test ARGS="-k stream"'
+	@echo 'make check    formatting, lint, types, imports'
+	@echo 'make install  the environment in .venv, as uv.lock has it'
+	@echo 'make clean    remove what the others made'
+
+run: $(NEEDS_UV)
+	exec "$(UV)" run --locked python scripts/run.py
+
+test: $(NEEDS_UV)
+	exec "$(UV)" run --locked pytest $(ARGS)
+
+check: $(NEEDS_UV)
+	"$(UV)" run --locked ruff check .
+	"$(UV)" run --locked ruff format --check .
+	"$(UV)" run --locked mypy
+	"$(UV)" run --locked lint-imports
+
+install: $(NEEDS_UV)
+	"$(UV)" sync --locked
+
+clean:
+	rm -rf .venv .uv .*_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/python -m pip install --quiet 'uv>=0.9,<1'
+
+.PHONY: help run test check install clean

@@ -1,0 +1,84 @@
+"""The README tells the truth: its examples are run, its file map is checked."""
+
+import asyncio
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from services.api.settings import Settings as ApiSettings
+from services.worker.settings import Settings as WorkerSettings
+from tests.integration.calls import follow, start
+from tests.processes import DEADLINE_S, FUNCTIONS, ROOT, Api, api_process, worker_process
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def transcript(block: str) -> list[tuple[str, str]]:
+    """The commands of a console block, each with what it printed."""
+    commands = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    return [(command, output) for command, _, output in (each.partition("\n") for each in commands)]
+
+
+def normal(output: str) -> str:
+    """An output without what differs each time."""
+    output = re.sub(r"[0-9a-f]{32}", "<id>", output)
+    output = re.sub(r"retry: \d{4}", "retry: <ms>", output)
+    output = re.sub(r'"version":"[0-9a-f]{12}"', '"version":"<hash>"', output)
+    return re.sub(r'_at":\d{13}', '_at":<ms>', output).rstrip("\n")
+
+
+@pytest.mark.parametrize("block", blocks("console"))
+def test_the_transcripts(api: Api, block: str) -> None:
+    """What the README shows is what one sees."""
+    commands = transcript(block)
+    assert commands
+    mark = "--- next ---"
+    script = f"\necho '{mark}'\n".join(command for command, _ in commands).replace("http://127.0.0.1:8000", api.url)
+    shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+
+    outputs = shell.stdout.split(f"{mark}\n")
+    assert [normal(output) for output in outputs] == [normal(output) for _, output in commands]
+
+
+@pytest.mark.anyio
+async def test_the_function_of_your_own(redis_url: str, redis: Redis, tmp_path: Path) -> None:
+    """The README's function, dropped into a folder, is listed and runs."""
+    (source,) = blocks("python")
+    await asyncio.to_thread((tmp_path / "shout.py").write_text, source)
+    own = redis_url.replace("/0", "/7")
+    with worker_process(own, FUNCTIONS_PATH=os.pathsep.join([FUNCTIONS, str(tmp_path)])), api_process(own) as its_api:
+        async with httpx.AsyncClient(base_url=its_api.url) as client:
+            listed = (await client.get("/functions/shout")).json()
+            assert listed["description"] == "Say it loud, and again."
+            assert set(listed["input"]["$defs"]["shout"]["properties"]) == {"text", "times"}
+            assert (await follow(client, await start(client, "shout", text="hey", times=2)))[0] == ["HEY", "HEY"]
+
+
+def test_the_file_map() -> None:
+    """Every path that the README names exists, and every file of the services is named."""
+    table = README.partition("## Where things are")[2]
+    named = re.findall(r"`([\w./]+)`", table)
+    folders = ["", "services/api/", "services/worker/", "plugins/"]
+    for path in named:
+        if "/" in path or "." in path or path == "Procfile":
+            assert any((ROOT / folder / path).exists() for folder in folders), f"{path} is named but not there"
+
+
+def test_the_settings() -> None:
+    """The settings that the README lists are those that there are, with their defaults."""
+    for settings in (ApiSettings, WorkerSettings):
+        for name, field in settings.model_fields.items():
+            variable = str(field.validation_alias or f"TAILRACE_{name.upper()}")
+            assert f"`{variable}`" in README
+            if settings is ApiSettings or variable != "REDIS_URL":
+                assert f"`{variable}` (`{field.default}`)" in README or f"`{variable}` ({field.default:g})" in README
