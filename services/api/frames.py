@@ -21,6 +21,7 @@ class Format(msgspec.Struct, frozen=True):
     frame: Callable[[Entry, bytes], bytes]
     notice: Callable[[str, Any], bytes]
     hello: Callable[[], bytes]
+    farewell: Callable[[], bytes]  # where the process ends before the stream does
     heartbeat: bytes
 
 
@@ -35,7 +36,7 @@ def _sse_notice(event: str, data: Any) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.encode(), msgspec.json.encode(data))
 
 
-def retry() -> bytes:
+def _retry() -> bytes:
     """How long (ms) to wait before coming back, different for each, so that they do not all come at once."""
     return b"retry: %d\n" % random.randint(1_000, 4_000)  # noqa: S311  # spreads load; keeps no secret
 
@@ -45,7 +46,8 @@ SSE: Final = Format(
     media_type="text/event-stream",
     frame=_sse_frame,
     notice=_sse_notice,
-    hello=lambda: retry() + b": open\n\n",
+    hello=lambda: _retry() + b": open\n\n",
+    farewell=lambda: _retry() + b"\n",
     heartbeat=b": \n\n",
 )
 
@@ -55,5 +57,6 @@ NDJSON: Final = Format(
     frame=lambda _, line: line + b"\n",
     notice=lambda event, data: msgspec.json.encode({"event": event, "data": data}) + b"\n",
     hello=lambda: b"\n",
+    farewell=lambda: b"",
     heartbeat=b"\n",
 )

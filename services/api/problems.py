@@ -43,7 +43,7 @@ def problem(
     )
 
 
-def unavailable(error: Exception) -> ProblemDetailsException:
+def unavailable(error: BaseException) -> ProblemDetailsException:
     """503: Redis cannot serve this now."""
     logger.warning("redis unavailable", error=str(error))
     return problem(

@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from redis.asyncio import Redis
 
 from services.api.cursor import cursor_of, gone
-from services.api.frames import NDJSON, SSE, Format, retry
+from services.api.frames import NDJSON, SSE, Format
 from services.api.hub import Hub
 from services.api.settings import Settings
 from services.api.tail import Reader, gap
@@ -35,11 +35,12 @@ class EventStream(Response[Any]):
     server waits to send (litestar#3772). Here the clean-up is synchronous, in the response itself.
     """
 
-    def __init__(self, hub: Hub, reader: Reader, hello: bytes, send_timeout_s: float) -> None:
+    def __init__(self, hub: Hub, task: Task, written: Format, start: int, send_timeout_s: float) -> None:
         super().__init__(content=None)
         self._hub = hub
-        self._reader = reader
-        self._hello = hello
+        self._task = task
+        self._format = written
+        self._start = start
         self._send_timeout_s = send_timeout_s
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an app is all it must be
@@ -47,29 +48,32 @@ class EventStream(Response[Any]):
         return self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        beyond = self._start > self._task.length
+        reader = self._hub.open(self._task, self._format, 0 if beyond else self._start)
         try:
-            media_type = self._reader.tail.format.media_type.encode()
-            headers = [(b"content-type", media_type), *HEADERS]
+            headers = [(b"content-type", self._format.media_type.encode()), *HEADERS]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            hello = self._format.hello()
+            if beyond:
+                hello += self._format.notice("gap", gap(self._start - 1, self._task.length))
             async with create_task_group() as group:
                 group.start_soon(_until_gone, receive, group.cancel_scope)
-                await self._write(send)
+                await self._write(reader, hello, send)
                 group.cancel_scope.cancel()
         finally:
-            self._hub.close(self._reader)
+            self._hub.close(reader)
 
-    async def _write(self, send: Send) -> None:
-        reader, heartbeat = self._reader, self._reader.tail.format.heartbeat
+    async def _write(self, reader: Reader, hello: bytes, send: Send) -> None:
         try:
-            await self._send(send, self._hello)
+            await self._send(send, hello)
             while not reader.ended and not self._hub.draining:
                 piece = await reader.read()
                 if piece or not reader.ended:
-                    await self._send(send, piece or heartbeat)
+                    await self._send(send, piece or self._format.heartbeat)
         except TimeoutError:
-            logger.info("reader given up: it takes nothing", task_id=reader.tail.task_id)
+            logger.info("reader given up: it takes nothing", task_id=self._task.task_id)
             return
-        farewell = retry() + b"\n" if not reader.ended and reader.tail.format is SSE else b""
+        farewell = b"" if reader.ended else self._format.farewell()
         await send({"type": "http.response.body", "body": farewell, "more_body": False})
 
     async def _send(self, send: Send, piece: bytes) -> None:
@@ -124,9 +128,4 @@ async def stream(
     start = cursor.start(task.length)
     if task.end and start == task.length:
         return Response(None, status_code=204)
-    written = format_of(request.headers.get("accept", ""))
-    hello = written.hello()
-    if start > task.length:
-        hello += written.notice("gap", gap(start - 1, task.length))
-        start = 0
-    return EventStream(hub, hub.open(task, written, start), hello, settings.send_timeout_s)
+    return EventStream(hub, task, format_of(request.headers.get("accept", "")), start, settings.send_timeout_s)

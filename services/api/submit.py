@@ -6,13 +6,12 @@ import secrets
 from typing import Annotated, Any, Final
 
 import msgspec
-import structlog
 from litestar import Response, post
 from litestar.params import Parameter
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
 from redis.typing import EncodableT
+from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq_redis import RedisStreamBroker
 
@@ -32,8 +31,6 @@ MAX_BODY: Final = 64_000
 ATTEMPTS: Final = 1
 
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
-
-logger = structlog.get_logger()
 
 
 class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,14 +78,19 @@ async def submit(
 ) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
     submission = await check(redis, data)
-    if idempotency_key is None:
-        task_id, fresh = secrets.token_hex(16), True
-    else:
-        task_id, fresh = await reserve(redis, idempotency_key, submission)
-    created = await note(redis, task_id, submission)
-    if created or fresh:
-        await enqueue(redis, queue, append, task_id)
-    return accepted(task_id, data.function)
+    task_id = secrets.token_hex(16)
+    if idempotency_key is not None:
+        task_id = await reserve(redis, idempotency_key, task_id, submission)
+    status = await note(redis, task_id, submission)
+    if status == "queued":
+        # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
+        await index(redis, task_id)
+        try:
+            await enqueue(queue, task_id)
+        except SendTaskError as error:
+            await refuse(redis, append, task_id, idempotency_key)
+            raise unavailable(error.__cause__ or error) from error
+    return accepted(task_id, data.function, status)
 
 
 async def check(redis: Redis, request: NewTask) -> Submission:
@@ -109,8 +111,8 @@ async def check(redis: Redis, request: NewTask) -> Submission:
     return Submission(declaration, msgspec.json.encode(request.input, order="deterministic"))
 
 
-async def reserve(redis: Redis, key: str, submission: Submission) -> tuple[str, bool]:
-    """The id of the task that this key stands for, and whether it is a new one.
+async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) -> str:
+    """The id of the task that this key stands for: this one, unless there has been the same request with it.
 
     Raises:
         ProblemDetailsException: 400, the key is malformed; 422, it was used for another request.
@@ -119,14 +121,9 @@ async def reserve(redis: Redis, key: str, submission: Submission) -> tuple[str, 
         raise problem(
             400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 printable ASCII characters."
         )
-    task_id = secrets.token_hex(16)
     mine = f"{task_id}:{submission.fingerprint}"
-    name = keys.idempotency(OWNER, key)
-    held: Any = await redis.set(name, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
-    # Our own value: a retry after a lost reply.
-    if held is None or held.decode() == mine:
-        return task_id, True
-    first_id, _, fingerprint = held.decode().partition(":")
+    held: Any = await redis.set(keys.idempotency(OWNER, key), mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
+    first_id, _, fingerprint = (held.decode() if held else mine).partition(":")
     if fingerprint != submission.fingerprint:
         raise problem(
             422,
@@ -134,64 +131,62 @@ async def reserve(redis: Redis, key: str, submission: Submission) -> tuple[str, 
             "Idempotency-Key reused",
             "This key was used for another request within the last 24 hours. Send a new key with a new request.",
         )
-    return first_id, False
+    return str(first_id)
 
 
-async def note(redis: Redis, task_id: str, submission: Submission) -> bool:
-    """Create the task's metadata unless it is there; then see to it that somebody looks at the task. True if created.
-
-    Every step is harmless to repeat: a client that retries with its key completes what a crash left undone.
-    """
-    now = entries.now_ms()
+async def note(redis: Redis, task_id: str, submission: Submission) -> str:
+    """Create the task's metadata unless it is there; answers the status that it has now."""
     fields: dict[str, EncodableT] = {
         "status": "queued",
         "function": submission.declaration.name,
         "version": submission.declaration.version,
         "input": submission.input,
         "owner": OWNER,
-        "created_at": now,
+        "created_at": entries.now_ms(),
         "attempts": ATTEMPTS,
     }
     async with redis.pipeline(transaction=True) as pipeline:
         for field, value in fields.items():
             pipeline.hsetnx(keys.metadata(task_id), field, value)
         pipeline.expire(keys.metadata(task_id), keys.TASK_TTL_S, nx=True)
-        created, *_ = await pipeline.execute()
-    if created:
-        await redis.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
-        await list_for_owner(redis, task_id, now)
-    return bool(created)
+        pipeline.hget(keys.metadata(task_id), "status")
+        *_, status = await pipeline.execute()
+    return str(status.decode())
 
 
-async def list_for_owner(redis: Redis, task_id: str, now: int) -> None:
-    """Add the task to its owner's list, and let what is no longer kept leave it."""
-    name = keys.by_owner(OWNER)
+async def index(redis: Redis, task_id: str) -> None:
+    """Let recovery look at the task in a while, and its owner find it; let what is no longer kept leave the list."""
+    now = entries.now_ms()
+    await redis.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.zadd(name, {task_id: now})
-        pipeline.zremrangebyscore(name, 0, now - keys.TASK_TTL_S * 1000)
-        pipeline.expire(name, keys.TASK_TTL_S)
+        pipeline.zadd(keys.by_owner(OWNER), {task_id: now}, nx=True)
+        pipeline.zremrangebyscore(keys.by_owner(OWNER), 0, now - keys.TASK_TTL_S * 1000)
+        pipeline.expire(keys.by_owner(OWNER), keys.TASK_TTL_S)
         await pipeline.execute()
 
 
-async def enqueue(redis: Redis, queue: RedisStreamBroker, append: AsyncScript, task_id: str) -> None:
-    """Put the id on the queue. A queue that refuses ends the task, so that nobody waits for it.
+async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
+    """Put the id on the queue.
 
     Raises:
-        ProblemDetailsException: 503, the queue refused.
+        taskiq.exceptions.SendTaskError: the queue did not take it.
     """
     kicker: AsyncKicker[Any, Any] = AsyncKicker(keys.RUN, queue, labels={})
-    try:
-        await kicker.kiq(task_id)
-    except RedisError as error:
-        data = {"code": "not_started", "message": "the queue did not take the task"}
-        line = entries.encode("failed", 0, 0, entries.now_ms(), data)
-        await append(**rule.arguments(task_id, 0, 0, line))
-        await close(redis, task_id, "failed", data)
-        raise unavailable(error) from error
+    await kicker.kiq(task_id)
 
 
-def accepted(task_id: str, function: str) -> Response[Submitted]:
+async def refuse(redis: Redis, append: AsyncScript, task_id: str, idempotency_key: str | None) -> None:
+    """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again."""
+    data = {"code": "not_started", "message": "the queue did not take the task"}
+    line = entries.encode("failed", 0, 0, entries.now_ms(), data)
+    await append(**rule.arguments(task_id, 0, 0, line))
+    await close(redis, task_id, "failed", data)
+    if idempotency_key is not None:
+        await redis.delete(keys.idempotency(OWNER, idempotency_key))
+
+
+def accepted(task_id: str, function: str, status: str) -> Response[Submitted]:
     """The answer to a request that was taken."""
     location = f"/tasks/{task_id}"
-    body = Submitted(task_id, function, "queued", location, f"{location}/stream", f"{location}/chunks")
+    body = Submitted(task_id, function, status, location, f"{location}/stream", f"{location}/chunks")
     return Response(body, status_code=202, headers={"Location": location})

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S, Process
+from tests.processes import DEADLINE_S, Process, api_process, worker_process
 
 pytestmark = pytest.mark.anyio
 
@@ -290,3 +290,27 @@ async def test_an_expired_log_is_gone_but_not_the_task(client: httpx.AsyncClient
     status = (await client.get(f"/tasks/{task_id}")).json()
     assert (status["status"], status["end"]) == ("done", {"chunks": 2})
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 200
+
+
+async def test_a_queue_that_refuses(redis_url: str, redis: Redis) -> None:
+    """A task that cannot be queued ends, and its client is told to come back; with the same key it may."""
+    own = redis_url.replace("/0", "/8")
+    with worker_process(own), api_process(own) as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own) as other:
+            await other.delete(keys.QUEUE)
+            await other.set(keys.QUEUE, "not a queue", ex=60)
+            body = {"function": "count", "input": {"to": 1}}
+            key = {"Idempotency-Key": "refused once"}
+            answer = await client.post("/tasks", json=body, headers=key)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+            assert answer.json()["type"] == "urn:tailrace:problem:unavailable"
+            refused: Any = await other.zrange(keys.by_owner("anonymous"), 0, -1)
+            assert (await follow(client, refused[0].decode()))[1:] == (
+                "failed",
+                {"code": "not_started", "message": "the queue did not take the task"},
+            )
+            assert await other.zcard(keys.OPEN) == 0
+
+            await other.delete(keys.QUEUE)
+            task_id = (await client.post("/tasks", json=body, headers=key)).json()["task_id"]
+            assert await follow(client, task_id) == ([1], "done", {"chunks": 1})
