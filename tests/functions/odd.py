@@ -82,6 +82,26 @@ async def eager() -> AsyncIterator[int]:
 
 
 @function()
+async def burst(chunks: int) -> AsyncIterator[int]:
+    """Yield so many numbers without a pause, and end at once."""
+    for number in range(chunks):
+        yield number
+
+
+@function()
+async def gated(gate: str, note: str) -> AsyncIterator[str]:
+    """Yield once; when a file appears yield again; then be silent for an hour. Note in a file that the clean-up ran."""
+    try:
+        yield "before"
+        while not await asyncio.to_thread(Path(gate).exists):
+            await asyncio.sleep(0.01)  # noqa: ASYNC110  # a file has no event
+        yield "after"
+        await asyncio.sleep(3_600)
+    finally:
+        await asyncio.to_thread(Path(note).write_text, "cleaned up")
+
+
+@function()
 async def own_id(times: int) -> AsyncIterator[str]:
     """Yield this task's name, again and again, giving way each time."""
     me = asyncio.current_task()
