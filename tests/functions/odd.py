@@ -93,8 +93,8 @@ async def gated(gate: str, note: str) -> AsyncIterator[str]:
     """Yield once; when a file appears yield again; then be silent for an hour. Note in a file that the clean-up ran."""
     try:
         yield "before"
-        while not await asyncio.to_thread(Path(gate).exists):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  # a file has no event
+        while not await asyncio.to_thread(Path(gate).exists):  # noqa: ASYNC110  # a file has no event
+            await asyncio.sleep(0.01)
         yield "after"
         await asyncio.sleep(3_600)
     finally:

@@ -265,8 +265,13 @@ async def test_the_same_request_with_the_same_key_is_the_same_task(client: httpx
     assert {answer.status_code for answer in answers} == {202}
     (task_id,) = {answer.json()["task_id"] for answer in answers}
     assert await follow(client, task_id) == ([1, 2], "done", {"chunks": 2})
+    async with asyncio.timeout(DEADLINE_S):
+        while not await redis.hexists(keys.metadata(task_id), "ended_at"):
+            pass
     assert (await client.get(f"/tasks/{task_id}")).json()["attempt"] == 1
 
+    again = await client.post("/tasks", json=body, headers=header)
+    assert (again.status_code, again.json()["task_id"], again.json()["status"]) == (202, task_id, "done")
     other = await client.post("/tasks", json={"function": "count", "input": {"to": 3}}, headers=header)
     assert (other.status_code, other.json()["type"]) == (422, "urn:tailrace:problem:idempotency-key-reused")
 
@@ -287,10 +292,9 @@ async def test_an_expired_log_is_gone_but_not_the_task(client: httpx.AsyncClient
     task_id = await start(client, "count", to=2)
     await follow(client, task_id)
     assert 0 < await redis.ttl(keys.chunks(task_id)) <= 3600
-    while (await client.get(f"/tasks/{task_id}")).json()["ended_at"] is None or not await redis.hexists(
-        keys.metadata(task_id), "ended_at"
-    ):
-        pass
+    async with asyncio.timeout(DEADLINE_S):
+        while not await redis.hexists(keys.metadata(task_id), "ended_at"):
+            pass
     await redis.delete(keys.chunks(task_id))
 
     for path in ("stream", "chunks"):
