@@ -149,13 +149,11 @@ async def test_a_long_poll_answers_with_what_is_new(client: httpx.AsyncClient, r
     await client.delete(f"/tasks/{silent}")
 
 
-async def test_a_function_that_never_waits(client: httpx.AsyncClient, redis: Redis) -> None:
-    """A burst that ends at once arrives whole: what is still in the buffer leaves with the end."""
-    assert await follow(client, await start(client, "burst", chunks=2_000)) == (
-        list(range(2_000)),
-        "done",
-        {"chunks": 2_000},
-    )
+@pytest.mark.parametrize("chunks", [1, 255, 256, 512, 513, 2_000])
+async def test_a_function_that_never_waits(client: httpx.AsyncClient, redis: Redis, chunks: int) -> None:
+    """A burst that ends at once arrives whole, however it fills the buffer and the groups."""
+    task_id = await start(client, "burst", chunks=chunks)
+    assert await follow(client, task_id) == (list(range(chunks)), "done", {"chunks": chunks})
 
 
 async def test_a_function_that_yields_nothing(client: httpx.AsyncClient, redis: Redis) -> None:
