@@ -45,6 +45,12 @@ class NotJSONError(ValueError):
     """A value that JSON cannot say: the message tells why."""
 
 
+# Arrays and objects within each other. Encoders and decoders, here and at the clients, recurse; none fails this early.
+MAX_DEPTH: Final = 100
+
+# What needs no second look after encoding: JSON can say it, and it holds nothing.
+_PLAIN: Final = frozenset({str, int, bool})
+
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Entry)
 
@@ -58,13 +64,14 @@ def encode(event: str, attempt: int, seq: int, at: int, data: Any) -> bytes:
     """The line of an entry. `data` is any JSON value, or what msgspec turns into one (dataclass, Struct, datetime, …).
 
     Raises:
-        NotJSONError: `data` holds what JSON cannot say: another type, NaN or an infinity, a lone surrogate, a cycle.
+        NotJSONError: `data` holds what JSON cannot say: another type, NaN or an infinity, a lone surrogate, a cycle;
+            or it is nested deeper than `MAX_DEPTH`.
     """
     try:
         line = _encoder.encode(Entry(event, attempt, seq, at, data))
-        if b"null" in line:
-            _refuse_nan(data)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        if type(data) not in _PLAIN:
+            _verify(line, data)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise NotJSONError(str(error)) from error
     for character, escape in _LINE_ENDS:
         if character in line:
@@ -81,7 +88,29 @@ def decode(line: bytes) -> Entry:
     return _decoder.decode(line)
 
 
-def _refuse_nan(data: Any) -> None:
+def too_deep(value: Any) -> bool:
+    """Whether lists and dicts are nested in each other by more than `MAX_DEPTH`. Does not recurse."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _verify(line: bytes, data: Any) -> None:
     # msgspec writes NaN and the infinities as null: a value would change in silence. Only a line that holds a null can
     # have met one, so only there the standard library, which can refuse them, encodes once more.
-    json.dumps(msgspec.to_builtins(data), allow_nan=False)
+    if b"null" in line:
+        json.dumps(msgspec.to_builtins(data), allow_nan=False)
+    if b"\n" in line or b"\r" in line:
+        raise ValueError("raw JSON must be one line")
+    # What can be written must be readable: raw JSON may be none, and a field that is not set leaves no data.
+    entry = decode(line)
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and too_deep(msgspec.json.decode(entry.data)):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

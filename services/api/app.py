@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -19,7 +19,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from taskiq_redis import RedisStreamBroker
 
 from plugins import append, keys
-from services.api import cancel, catalog, chunks, health, problems, status, stream, submit
+from services.api import cancel, catalog, chunks, health, logs, problems, status, stream, submit
 from services.api.hub import Hub
 from services.api.settings import Settings
 
@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     Raises:
         pydantic.ValidationError: an environment variable is wrong; it names which.
     """
+    logs.configure()
     return Litestar(
         route_handlers=[
             submit.submit,
@@ -50,7 +51,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
             title="Tailrace",
             version="0.1.0",
             description="Start a plug-in function over REST, follow its output over SSE, come back, miss nothing.",
-            path="/schema",
+            openapi_router=Router(
+                "/schema", route_handlers=[], include_in_schema=False, after_request=problems.instead_of_html
+            ),
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),
     )

@@ -7,9 +7,13 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from plugins import entries
+
 
 def faults(schema: dict[str, Any], value: Any) -> list[dict[str, str]]:
     """Every fault of `value`, as `{"pointer": "/input/…", "message": …}`; an empty list where it fits the schema."""
+    if entries.too_deep(value):
+        return [{"pointer": "/input", "message": f"is nested deeper than {entries.MAX_DEPTH} levels"}]
     validator = _validator(msgspec.json.encode(schema))
     return [fault for error in validator.iter_errors(value) for fault in _faults_of(error)]
 

@@ -111,9 +111,12 @@ class Hub:
         return tail
 
     def _followed(self, tail: Tail, task: asyncio.Task[None]) -> None:
+        """Its end was read, or it was given up: whoever opens the stream from now on gets a tail of its own."""
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("tail gave up", task_id=tail.task_id, exc_info=error)
             tail.give_up()
+        if tail in self._following:
+            self._drop(tail)
 
     def _drop(self, tail: Tail) -> None:
         self._following.pop(tail).cancel()

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
+from litestar import Request, Response
 from litestar.exceptions import ClientException, HTTPException, NotFoundException, ValidationException
 from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -75,11 +76,9 @@ def _fault(extra: Mapping[str, Any]) -> dict[str, str]:
     if path[0] == "data":
         path = path[1:]
     message = str(extra.get("message", ""))
-    # An empty body it reports as a missing argument of that name.
-    return {
-        "pointer": "".join(f"/{part}" for part in path),
-        "message": "is required" if message == "'data'" else message,
-    }
+    if message == "'data'":  # Litestar's word for an empty body
+        message = "the body is required: a JSON object"
+    return {"pointer": "".join(f"/{part}" for part in path), "message": message}
 
 
 def _of_http(error: HTTPException) -> ProblemDetailsException:
@@ -87,6 +86,25 @@ def _of_http(error: HTTPException) -> ProblemDetailsException:
         return problem(400, "invalid-json", "Malformed body", f"The body must be a JSON object. {error.detail}.")
     kind, detail = EXPLANATIONS.get(error.status_code, ("invalid-request", error.detail))
     return problem(error.status_code, kind, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
+
+
+def malformed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Handles what decoding a body may raise beside the decoder's own errors: 400."""
+    why = "It is nested too deep" if isinstance(error, RecursionError) else "It is not UTF-8"
+    return problem(400, "invalid-json", "Malformed body", f"The body must be a JSON object. {why}.").to_response(
+        request
+    )
+
+
+def instead_of_html(response: Response[Any]) -> Response[Any]:
+    """Runs after what Litestar itself serves: its 404 is a page.
+
+    Raises:
+        NotFoundException: in its place.
+    """
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return response
 
 
 def _of_unknown_path(_: NotFoundException) -> ProblemDetailsException:

@@ -21,7 +21,7 @@ from plugins.declaration import Declaration
 from services.api.catalog import declaration_of
 from services.api.close import close
 from services.api.faults import faults
-from services.api.problems import problem, unavailable
+from services.api.problems import malformed, problem, unavailable
 from services.api.task import OWNER
 
 # A body longer than this is no input but a file. In bytes.
@@ -63,7 +63,14 @@ class Submission(msgspec.Struct, frozen=True):
         return hashlib.sha256(self.declaration.name.encode() + b"\0" + self.input).hexdigest()
 
 
-@post("/tasks", summary="Start a task", status_code=202, request_max_body_size=MAX_BODY, tags=["tasks"])
+@post(
+    "/tasks",
+    summary="Start a task",
+    status_code=202,
+    request_max_body_size=MAX_BODY,
+    exception_handlers={RecursionError: malformed, UnicodeDecodeError: malformed},
+    tags=["tasks"],
+)
 async def submit(
     data: NewTask,
     redis: Redis,

@@ -70,7 +70,7 @@ class Tail:
         self._wake()
 
     def give_up(self) -> None:
-        """Nothing follows the log any more: readers end, and their clients come back."""
+        """Nothing follows the log any more: readers are let go, and their clients come back."""
         self.broken = True
         self._wake()
 
@@ -88,7 +88,7 @@ class Tail:
     async def follow(self) -> None:
         """Read the list when told to, and at every heartbeat, until the end or until nobody reads."""
         pause = self._heartbeat_s
-        while self.readers and not self.ended:
+        while self.readers and not (self.ended or self.broken):
             try:
                 async with asyncio.timeout(pause):
                     await self._look.wait()
@@ -109,7 +109,7 @@ class Tail:
             length = await self.redis.llen(keys.chunks(self.task_id))
             self.first = self.next = max(0, length - 1)
             self._placed = True
-        while not self.ended:
+        while not (self.ended or self.broken):
             start = self.next
             async with self.redis.pipeline(transaction=False) as pipeline:
                 pipeline.llen(keys.chunks(self.task_id))
@@ -143,12 +143,14 @@ class Tail:
             self.first += drop
 
     def _restart(self, length: int) -> None:
+        """Whatever a reader has, it is told; if nothing is left it is let go, to ask again what became of the task."""
         logger.warning("log is shorter than it was", task_id=self.task_id, had=self.next, has=length)
         self._frames.clear()
         self._bytes = 0
         self.first = self.next = 0
         self.left = length
         self.epoch += 1
+        self.broken = length == 0
 
     def batch(self, cursor: int) -> bytes:
         """All frames from `cursor` on, which must be in the window, in one piece."""

@@ -10,7 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
 from plugins import append, keys
-from services.worker import announce, cancel, lease, registry
+from services.worker import announce, cancel, lease, logs, registry
 from services.worker import claim as claiming
 from services.worker.broker import PATIENT, Queue
 from services.worker.produce import failed
@@ -20,6 +20,7 @@ from services.worker.settings import Settings
 # Seconds a function has, at shutdown, to clean up after it was stopped. Below Taskiq's --shutdown-timeout of 5.
 CLEAN_UP_S: Final = 4
 
+logs.configure()
 logger = structlog.get_logger()
 settings: Final = Settings()
 broker: Final = Queue(settings.redis_url)

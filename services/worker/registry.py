@@ -95,7 +95,8 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
     try:
         structure = input_struct(candidate, attached.name)
         schema = msgspec.json.schema(structure)
-    except (NameError, TypeError) as error:
+    # Annotations are the author's code, too: whatever evaluating them raises is a reason.
+    except Exception as error:
         raise refused(candidate, f"its parameters cannot be an input's schema: {error}") from error
     return Plugin(
         call=candidate,
@@ -132,7 +133,5 @@ def input_struct(candidate: Callable[..., Any], name: str) -> type[msgspec.Struc
 
 def refused(candidate: Callable[..., Any], reason: str) -> RefusedFunctionError:
     """The error that says where and why."""
-    code = inspect.unwrap(candidate).__code__
-    return RefusedFunctionError(
-        f"{code.co_filename}:{code.co_firstlineno}: `{candidate.__name__}` is refused: {reason}"
-    )
+    file, (_, line) = inspect.getsourcefile(candidate), inspect.getsourcelines(candidate)
+    return RefusedFunctionError(f"{file}:{line}: `{candidate.__name__}` is refused: {reason}")

@@ -1,0 +1,342 @@
+"""Redis is away: not there yet, killed and back, back without its data, or silent. Nothing hangs or is restarted."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx
+import pytest
+from httpx_sse import ServerSentEvent, aconnect_sse
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests.integration.calls import data, events, follow, start
+from tests.processes import DEADLINE_S, Api, Process, api_process, worker_process
+from tests.redis_servers import EmbeddedRedis
+
+pytestmark = pytest.mark.anyio
+
+# Seconds within which a request must be answered while Redis is away.
+PATIENCE_S: Final = 5
+
+# Every write is on the disk before it is acknowledged: what comes back is all there was.
+DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
+
+# What makes processes notice sooner than their defaults do.
+QUICK: Final = {"TAILRACE_RENEW_S": "0.5", "TAILRACE_HEARTBEAT_S": "0.5"}
+
+ID: Final = "0123456789abcdef0123456789abcdef"
+
+# Every call that needs Redis.
+CALLS: Final = [
+    ("POST", "/tasks"),
+    ("GET", f"/tasks/{ID}"),
+    ("GET", f"/tasks/{ID}/stream"),
+    ("GET", f"/tasks/{ID}/chunks"),
+    ("GET", f"/tasks/{ID}/chunks?wait=60"),
+    ("DELETE", f"/tasks/{ID}"),
+    ("GET", "/functions"),
+    ("GET", "/functions/count"),
+]
+
+
+@asynccontextmanager
+async def client_of(api: Api) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of this API."""
+    async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
+        yield client
+
+
+async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
+    """One of `CALLS`, answered in time."""
+    body = {"function": "count", "input": {"to": 1}} if method == "POST" else None
+    async with asyncio.timeout(PATIENCE_S):
+        return await client.request(method, path, json=body)
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    """It says that asking again makes sense, and when."""
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:tailrace:problem:unavailable"
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+async def until_ready(client: httpx.AsyncClient, status: int = 200) -> None:
+    """Ask until /health/ready answers with this status."""
+    async with asyncio.timeout(DEADLINE_S):
+        while (await client.get("/health/ready")).status_code != status:
+            pass
+
+
+class Reader:
+    """A stream that is followed while other things happen."""
+
+    def __init__(self, client: httpx.AsyncClient, task_id: str) -> None:
+        self.seen: list[ServerSentEvent] = []
+        self._news = asyncio.Condition()
+        self._task = asyncio.create_task(self._read(client, task_id))
+
+    async def _read(self, client: httpx.AsyncClient, task_id: str) -> None:
+        async with aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", timeout=DEADLINE_S) as source:
+            async for event in source.aiter_sse():
+                if event.data:
+                    async with self._news:
+                        self.seen.append(event)
+                        self._news.notify_all()
+
+    @property
+    def open(self) -> bool:
+        """Whether the response goes on."""
+        return not self._task.done()
+
+    async def until(self, many: int) -> None:
+        """Wait for so many events more."""
+        many += len(self.seen)
+        async with asyncio.timeout(DEADLINE_S), self._news:
+            await self._news.wait_for(lambda: len(self.seen) >= many)
+
+    async def until_end(self) -> list[ServerSentEvent]:
+        """Wait for the end of the response; all that was seen."""
+        done, _ = await asyncio.wait([self._task], timeout=DEADLINE_S)
+        assert done, f"the response goes on and on after {self.seen[-3:]}"
+        await self._task
+        return self.seen
+
+
+def assert_never_restarted(worker: Process) -> None:
+    """It is the process it was."""
+    assert worker.output.count("Started process worker-0") == 1
+    assert worker.output.count("functions loaded") == 1
+
+
+async def test_an_api_that_starts_before_redis(tmp_path: Path) -> None:
+    """It starts, says that it lives and is not ready, answers 503 to what needs Redis, and recovers by itself."""
+    with EmbeddedRedis() as server:
+        server.kill()
+        with api_process(server.url) as api:
+            async with client_of(api) as client:
+                assert (await client.get("/health/live")).status_code == 200
+                ready = await client.get("/health/ready")
+                assert (ready.status_code, ready.json()["hub"]) == (503, "disconnected")
+                for method, path in CALLS:
+                    assert_unavailable(await call(client, method, path))
+
+                server.start()
+                await until_ready(client)
+                with worker_process(server.url):
+                    assert await follow(client, await start(client, "count", to=3)) == (
+                        [1, 2, 3],
+                        "done",
+                        {"chunks": 3},
+                    )
+            assert "Traceback" not in api.process.output
+
+
+async def test_a_worker_that_starts_before_redis() -> None:
+    """It waits for it and then works: the order in which things are started does not matter."""
+    knocked = asyncio.Event()
+
+    def turn_away(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        knocked.set()
+        writer.close()
+
+    with EmbeddedRedis() as server, ExitStack() as stack:
+        server.kill()
+        door = await asyncio.start_server(turn_away, "127.0.0.1", server.port)
+        starting = asyncio.create_task(asyncio.to_thread(stack.enter_context, worker_process(server.url)))
+        async with asyncio.timeout(DEADLINE_S):
+            await knocked.wait()
+        door.close()
+        await door.wait_closed()
+        server.start()
+
+        worker = await starting
+        with api_process(server.url) as api:
+            async with client_of(api) as client:
+                assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+        assert_never_restarted(worker)
+
+
+async def test_many_at_once_get_their_503_in_time() -> None:
+    """Nobody queues behind others for a Redis that is not there."""
+    with EmbeddedRedis() as server:
+        server.kill()
+        with api_process(server.url) as api:
+            async with client_of(api) as client:
+                for answer in await asyncio.gather(*(call(client, *each) for each in CALLS * 10)):
+                    assert_unavailable(answer)
+
+
+async def test_a_redis_that_is_silent() -> None:
+    """A server that accepts connections and says nothing is as good as none: 503 in time, and then it goes on."""
+    with EmbeddedRedis() as server, worker_process(server.url), api_process(server.url) as api:
+        async with client_of(api) as client:
+            await until_ready(client)
+            assert server.process is not None
+            server.process.signal(signal.SIGSTOP)
+            for answer in await asyncio.gather(*(call(client, *each) for each in CALLS)):
+                assert_unavailable(answer)
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await client.get("/health/ready")).status_code == 503
+            assert (await client.get("/health/live")).status_code == 200
+
+            server.process.signal(signal.SIGCONT)
+            await until_ready(client)
+            assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+
+
+async def test_a_restart_that_nobody_noticed_costs_nobody_an_error() -> None:
+    """Connections that died while idle are replaced before anyone gets to know."""
+    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url) as api:
+        async with client_of(api) as client:
+            answers = await asyncio.gather(*(client.get("/functions") for _ in range(20)))
+            server.kill()
+            server.start()
+            again = await asyncio.gather(*(client.get("/functions") for _ in range(20)))
+
+            assert {answer.status_code for answer in answers + again} == {200}
+
+
+async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path) -> None:
+    """The open stream outlives it and goes on to its end, without gap or duplicate; nobody has to restart anything."""
+    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url) as worker, api_process(server.url) as api:
+        async with client_of(api) as client:
+            task_id = await start(client, "count", to=100, every=0.03)
+            reader = Reader(client, task_id)
+            await reader.until(10)
+
+            server.kill()
+            for method, path in CALLS:
+                assert_unavailable(await call(client, method, path))
+            await until_ready(client, 503)
+            assert reader.open
+            before = len(reader.seen)
+            server.start()
+
+            seen = await reader.until_end()
+            assert before < 100, "it had ended before Redis came back"
+            assert [event.id for event in seen] == [str(seq) for seq in range(101)]
+            assert data(seen) == list(range(1, 101))
+            assert (seen[-1].event, json.loads(seen[-1].data)) == ("done", {"chunks": 100})
+            assert [event.data for event in await events(client, task_id)] == [event.data for event in seen]
+
+            await until_ready(client)
+            assert (await client.get(f"/tasks/{task_id}")).json()["attempt"] == 1
+            assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+            await assert_a_cancel_is_heard(client, tmp_path / "note")
+        assert_never_restarted(worker)
+        assert "Traceback" not in api.process.output
+
+
+async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
+    """Who waits for something new still gets it, though Redis was away in between."""
+    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url) as api:
+        async with client_of(api) as client:
+            task_id = await start(client, "silent", note=str(tmp_path / "note"))
+            await events(client, task_id, most=1)
+            poll = asyncio.create_task(client.get(f"/tasks/{task_id}/chunks?after=0&wait=60"))
+            channel = keys.channel(task_id)
+            async with asyncio.timeout(DEADLINE_S), Redis.from_url(server.url) as redis:
+                while (await redis.pubsub_numsub(channel))[0][1] == 0:
+                    pass  # until it waits
+            server.kill()
+            await until_ready(client, 503)
+            server.start()
+            await until_ready(client)
+            assert not poll.done()
+
+            assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+            async with asyncio.timeout(DEADLINE_S):
+                page = (await poll).json()
+            assert [entry["event"] for entry in page["entries"]] == ["cancelled"]
+            assert (page["next"], page["ended"]) == (1, True)
+
+
+async def assert_a_cancel_is_heard(client: httpx.AsyncClient, note: Path) -> None:
+    """The worker stops a silent function that is cancelled, and its clean-up runs."""
+    task_id = await start(client, "silent", note=str(note))
+    await events(client, task_id, most=1)
+    assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+    await until_noted(client, note)
+
+
+async def until_noted(client: httpx.AsyncClient, note: Path) -> None:
+    """Wait until the clean-up of `silent` has run."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not await anyio.Path(note).exists():
+            await client.get("/health/live")
+
+
+async def test_redis_comes_back_empty_while_a_task_writes() -> None:
+    """The reader is told that entries are lost and how the task ended; the next task runs as if nothing had been."""
+    with EmbeddedRedis() as server, worker_process(server.url, **QUICK) as worker, api_process(server.url) as api:
+        async with client_of(api) as client:
+            reader = Reader(client, await start(client, "count", to=1_000_000, every=0.03))
+            await reader.until(10)
+            server.kill()
+            server.start()
+
+            seen = await reader.until_end()
+            assert data(seen) == list(range(1, len(data(seen)) + 1))
+            assert_told_of_the_loss(seen)
+            await assert_all_is_well(client)
+        assert_never_restarted(worker)
+
+
+async def test_redis_comes_back_empty_while_a_task_is_silent(tmp_path: Path) -> None:
+    """A reader does not wait for ever for a task that Redis has forgotten, and the function is stopped."""
+    note = tmp_path / "note"
+    with (
+        EmbeddedRedis() as server,
+        worker_process(server.url, **QUICK) as worker,
+        api_process(server.url, **QUICK) as api,
+    ):
+        async with client_of(api) as client:
+            reader = Reader(client, await start(client, "silent", note=str(note)))
+            await reader.until(1)
+            server.kill()
+            server.start()
+
+            await assert_all_is_well(client)
+            await until_noted(client, note)
+            assert_told_of_the_loss(await reader.until_end())
+        assert_never_restarted(worker)
+
+
+async def test_redis_comes_back_empty_and_the_worker_is_gone_too(tmp_path: Path) -> None:
+    """Nobody is left who could end the task: its reader is told of the gap and let go; coming back, it learns why."""
+    with EmbeddedRedis() as server, api_process(server.url, **QUICK) as api:
+        async with client_of(api) as client:
+            with worker_process(server.url) as worker:
+                task_id = await start(client, "silent", note=str(tmp_path / "note"))
+                reader = Reader(client, task_id)
+                await reader.until(1)
+                worker.kill()
+            server.kill()
+            server.start()
+
+            assert_told_of_the_loss(await reader.until_end())
+            assert (await client.get(f"/tasks/{task_id}/stream")).status_code == 404
+
+
+def assert_told_of_the_loss(seen: list[ServerSentEvent]) -> None:
+    """By a gap, by a failure, or by both; and nothing comes after the failure."""
+    told: list[Any] = [(event.event, json.loads(event.data)) for event in seen if event.event != "message"]
+    assert told, "nobody told the reader"
+    assert {event for event, _ in told} <= {"gap", "failed"}
+    assert [why["code"] for event, why in told if event == "failed"] in ([], ["log_lost"])
+
+
+async def assert_all_is_well(client: httpx.AsyncClient) -> None:
+    """Functions are announced and a task runs, without anybody's help."""
+    await until_ready(client)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await client.get("/functions/count")).status_code != 200:
+            pass
+    assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})

@@ -1,0 +1,369 @@
+"""The registry: every good file of a folder is loaded, and every bad one is named with its line and the reason."""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from services.worker.registry import Plugin, load
+from tests.processes import ROOT, Process
+
+HEAD: Final = """\
+from collections.abc import AsyncIterator
+from plugins import function
+"""
+
+GOOD: Final = """
+@function()
+async def {name}(x: int) -> AsyncIterator[int]:
+    \"\"\"Say it once.\"\"\"
+    yield x
+"""
+
+Files = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that breaks no path in two."""
+    monkeypatch.setenv("COLUMNS", "500")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Files:
+    """Makes a folder of these files, each with the imports that all of them need (two lines)."""
+
+    def make(name: str = "drop_in", **sources: str) -> Path:
+        place = tmp_path / name
+        place.mkdir(parents=True)
+        for stem, source in sources.items():
+            (place / f"{stem}.py").write_text(HEAD + dedent(source))
+        return place
+
+    return make
+
+
+def only(place: Path) -> Plugin:
+    """The one function of this folder."""
+    (plugin,) = load([place]).values()
+    return plugin
+
+
+def schema(plugin: Plugin) -> Any:
+    """The schema of the input object itself, without what it refers to."""
+    announced = plugin.declaration.input
+    return announced["$defs"][announced["$ref"].removeprefix("#/$defs/")]
+
+
+def marked(definition: str, body: str = "yield 1") -> str:
+    """A function that is marked, whatever it is."""
+    return f"@function()\n{definition}:\n    {body}\n"
+
+
+NO_GENERATOR: Final = "`f` .*must be an async generator"
+
+# Sources, the line (they begin at the third) and the reason that the log must name.
+BROKEN: Final = {
+    "syntax error": ("def broken(:\n", 3, "SyntaxError"),
+    "raises at import": ("\n\nraise OSError('no such model')\n", 5, "OSError: no such model"),
+    "exits at import": ("import sys\nsys.exit(3)\n", 4, "SystemExit: 3"),
+    "exits in silence": ("raise SystemExit\n", 3, "SystemExit"),
+    "a missing package": ("import no_such_package\n", 3, "No module named 'no_such_package'"),
+    "no time-out": (marked("async def f()").replace("()", "(timeout=0)", 1), 3, "timeout must"),
+    "no name": (marked("async def f()").replace("()", "(name='a b')", 1), 3, "'a b'"),
+    "plain": (marked("def f(x: int)", "return x"), 3, NO_GENERATOR),
+    "coroutine": (marked("async def f(x: int)", "return x"), 3, NO_GENERATOR),
+    "generator": (marked("def f(x: int)"), 3, NO_GENERATOR),
+    "a class": (marked("class f", "pass"), 3, NO_GENERATOR),
+    "no type": (marked("async def f(x: int, y)"), 3, "`f` .*`y` has no type"),
+    "args": (marked("async def f(*args: int)"), 3, r"`f` .*`\*args: int` cannot be given by name"),
+    "kwargs": (marked("async def f(**all: int)"), 3, r"`f` .*`\*\*all: int` cannot be given by name"),
+    "by place": (marked("async def f(x: int, /)"), 3, "`f` .*`x: int` cannot be given by name"),
+    "no schema": (marked("async def f(x: complex)"), 3, "(?s)`f` .*complex"),
+    "no such type": (marked("async def f(x: 'itn')"), 3, "`f` .*'itn' is not defined"),
+    "no type at all": (marked("async def f(x: '1 +')"), 3, "`f` .*syntax"),
+}
+
+
+@pytest.mark.parametrize(("source", "line", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_named_and_the_others_load(
+    folder: Files, capsys: pytest.CaptureFixture[str], source: str, line: int, reason: str
+) -> None:
+    """Its author reads file, line and reason in the worker's log; everybody else's functions run."""
+    place = folder(a=GOOD.format(name="before"), m=source, z=GOOD.format(name="after"))
+    assert set(load([place])) == {"before", "after"}
+
+    logged = "".join(capsys.readouterr())
+    assert re.search(rf'{re.escape(str(place / "m.py"))}(:|\\?", line ){line}\b', logged), logged
+    assert re.search(reason, logged), logged
+    assert str(place / "a.py") not in logged
+    assert str(place / "z.py") not in logged
+
+
+def test_many_broken_files_are_all_named(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    """One look at the log finds them all."""
+    sources = {f"broken_{number}": source for number, (source, _, _) in enumerate(BROKEN.values())}
+    place = folder(good=GOOD.format(name="good"), **sources)
+    assert set(load([place])) == {"good"}
+
+    logged = "".join(capsys.readouterr())
+    assert [stem for stem in sources if f"{stem}.py" not in logged] == []
+
+
+def test_the_log_shows_the_line_and_not_the_values(folder: Files) -> None:
+    """What a variable holds at the time, a key from the environment say, is nobody's business but the function's."""
+    place = folder(bad='key = "-".join(["tell", "no", "one"])\nraise OSError("no such model")\n')
+    as_a_worker = "import sys, pathlib, services.worker.app as app; app.registry.load([pathlib.Path(sys.argv[1])])"
+    process = Process([sys.executable, "-c", as_a_worker, str(place)])
+
+    assert process.wait() == 0, process.output
+    assert str(place / "bad.py") in process.output
+    assert "tell-no-one" not in process.output
+
+
+def test_two_functions_of_one_name(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first stays, in the order of folders and files, and the log names what was left out, and where."""
+    one = folder("one", a=GOOD.format(name="twin"), b=GOOD.format(name="twin").replace("once", "twice"))
+    two = folder("two", a=GOOD.format(name="twin").replace("once", "thrice") + GOOD.format(name="other"))
+    loaded = load([one, two])
+
+    assert set(loaded) == {"twin", "other"}
+    assert loaded["twin"].declaration.description == "Say it once."
+    logged = "".join(capsys.readouterr())
+    assert str(one / "b.py") in logged
+    assert str(two / "a.py") in logged
+    assert "twin" in logged
+    assert str(one / "a.py") not in logged
+
+
+def test_the_name_that_counts_is_the_one_that_is_called(folder: Files) -> None:
+    """`name=` replaces the function's own name: two files may both say `run`."""
+    renamed = GOOD.replace("function()", "function(name='{called}', timeout=2.5)")
+    place = folder(a=renamed.format(called="a.run", name="run"), b=renamed.format(called="b.run", name="run"))
+    loaded = load([place])
+
+    assert set(loaded) == {"a.run", "b.run"}
+    assert {plugin.declaration.timeout for plugin in loaded.values()} == {2.5}
+    assert loaded["a.run"].declaration.name == "a.run"
+
+
+def test_only_marked_functions_of_the_file_itself_are_listed(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    """Helpers, imported functions and private files are nobody's to call."""
+    source = """
+        from functions.count import count
+
+        async def helper(x: int) -> AsyncIterator[int]:
+            yield x
+
+        def plain(anything):
+            return anything
+
+        class Thing:
+            @function()
+            async def method(self, x: int) -> AsyncIterator[int]:
+                yield x
+    """
+    place = folder(a=dedent(source) + GOOD.format(name="mine"), _private=GOOD.format(name="hidden"))
+    (place / "notes.txt").write_text("no Python")
+
+    assert set(load([place])) == {"mine"}
+    assert "".join(capsys.readouterr()) == ""
+
+
+def test_what_is_announced(folder: Files) -> None:
+    """The signature is the schema, the docstring the description: nothing is written down twice."""
+    source = '''
+        @function(timeout=7)
+        async def greet(name: str, times: int = 1, *, loud: bool = False) -> AsyncIterator[str]:
+            """Greet somebody.
+
+            As often as you like.
+            """
+            yield name
+    '''
+    plugin = only(folder(a=source))
+
+    assert plugin.declaration.name == "greet"
+    assert plugin.declaration.description == "Greet somebody.\n\nAs often as you like."
+    assert plugin.declaration.timeout == 7
+    assert schema(plugin) == {
+        "title": "greet",
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "times": {"type": "integer", "default": 1},
+            "loud": {"type": "boolean", "default": False},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+
+
+def test_a_function_without_parameters_or_docstring(folder: Files) -> None:
+    """Neither is needed."""
+    plugin = only(folder(a="@function()\nasync def tick() -> AsyncIterator[int]:\n    yield 1\n"))
+
+    assert plugin.declaration.description == ""
+    assert plugin.arguments(b"{}") == {}
+    with pytest.raises(msgspec.ValidationError):
+        plugin.arguments(b'{"x":1}')
+
+
+TYPES: Final = """
+import dataclasses
+from typing import Annotated, Any, Literal, Optional, TypedDict
+
+import msgspec
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: float = 0.0
+
+class Size(TypedDict):
+    width: int
+
+class Colour(msgspec.Struct):
+    name: Literal["red", "green"]
+
+@function()
+async def draw(
+    at: Point,
+    size: Size,
+    colour: Colour,
+    style: Literal["solid", "dotted"] = "solid",
+    label: Optional[str] = None,
+    shade: int | None = None,
+    more: list[Point] = [],
+    level: Annotated[int, msgspec.Meta(ge=0)] = 0,
+    extra: Any = None,
+) -> AsyncIterator[int]:
+    yield 1
+"""
+
+DRAWN: Final = {"at": {"x": 1}, "size": {"width": 2}, "colour": {"name": "red"}}
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"], ids=["", "future"])
+def test_types_of_a_files_own(tmp_path: Path, future: str) -> None:
+    """A parameter may be a dataclass, TypedDict, struct, literal or optional; the function gets the real thing.
+
+    That holds for annotations that are only text, too.
+    """
+    (tmp_path / "a.py").write_text(future + HEAD + TYPES)
+    plugin = only(tmp_path)
+    given = plugin.arguments(
+        msgspec.json.encode({**DRAWN, "style": "dotted", "label": "L", "more": [{"x": 3, "y": 4}], "extra": {"a": [1]}})
+    )
+
+    assert dataclasses.asdict(given["at"]) == {"x": 1.0, "y": 0.0}
+    assert given["size"] == {"width": 2}
+    assert (given["colour"].name, given["style"], given["label"], given["shade"]) == ("red", "dotted", "L", None)
+    assert [type(point) for point in given["more"]] == [type(given["at"])]
+    assert (given["level"], given["extra"]) == (0, {"a": [1]})
+    assert sorted(schema(plugin)["required"]) == ["at", "colour", "size"]
+    assert schema(plugin)["properties"]["style"] == {"enum": ["dotted", "solid"], "default": "solid"}
+
+
+def test_a_default_is_not_shared_between_tasks(folder: Files) -> None:
+    """A list that one task fills is empty for the next."""
+    plugin = only(folder(a="@function()\nasync def fill(to: list[int] = []) -> AsyncIterator[int]:\n    yield 1\n"))
+    plugin.arguments(b"{}")["to"].append(1)
+    assert plugin.arguments(b"{}") == {"to": []}
+
+
+@pytest.mark.parametrize(
+    ("changed", "place"),
+    [
+        ({"at": {}}, "$.at"),
+        ({"at": 1}, "$.at"),
+        ({"size": {}}, "$.size"),
+        ({"colour": {"name": "blue"}}, "$.colour.name"),
+        ({"style": "dashed"}, "$.style"),
+        ({"label": 1}, "$.label"),
+        ({"more": [{"x": 1}, {"x": "one"}]}, "$.more[1].x"),
+        ({"level": -1}, "$.level"),
+        ({"nobody": 1}, "nobody"),
+    ],
+)
+def test_an_input_that_does_not_fit(tmp_path: Path, changed: dict[str, Any], place: str) -> None:
+    """The worker says which part of it is wrong, should one ever come past the api."""
+    (tmp_path / "a.py").write_text(HEAD + TYPES)
+    with pytest.raises(msgspec.ValidationError, match=re.escape(place)):
+        only(tmp_path).arguments(msgspec.json.encode({**DRAWN, **changed}))
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (b'{"to":3}', {"to": 3, "every": 0.5}),
+        (b'{"to":3.0}', {"to": 3, "every": 0.5}),  # an integer, says JSON Schema
+        (b'{"to":-0.0}', {"to": 0, "every": 0.5}),
+        (b'{"to":3,"every":2}', {"to": 3, "every": 2.0}),
+        (b'{"to":' + b"9" * 60 + b"}", {"to": 10**60 - 1, "every": 0.5}),
+        (b'{"every":1e300,"to":9007199254740993}', {"to": 9007199254740993, "every": 1e300}),
+    ],
+)
+def test_the_numbers_that_arrive(folder: Files, given: bytes, got: dict[str, Any]) -> None:
+    """An `int` is an int, exactly, and a `float` a float, whatever JSON made of them."""
+    place = folder(a="@function()\nasync def f(to: int, every: float = 0.5) -> AsyncIterator[int]:\n    yield 1\n")
+    arguments = only(place).arguments(given)
+
+    assert arguments == got
+    assert [type(value) for value in arguments.values()] == [int, float]
+
+
+@pytest.mark.parametrize(
+    "given", [b"{}", b'{"to":null}', b'{"to":3.5}', b'{"to":true}', b'{"to":"x"}', b"[3]", b"null"]
+)
+def test_the_numbers_that_do_not(folder: Files, given: bytes) -> None:
+    """What is no integer is refused, not rounded."""
+    plugin = only(folder(a="@function()\nasync def f(to: int) -> AsyncIterator[int]:\n    yield 1\n"))
+    with pytest.raises(msgspec.ValidationError):
+        plugin.arguments(given)
+
+
+@pytest.mark.anyio
+async def test_what_is_loaded_runs(folder: Files) -> None:
+    """The function is called with its input's fields, as its author wrote it."""
+    source = """
+        @function()
+        async def repeat(text: str, times: int = 2) -> AsyncIterator[str]:
+            for _ in range(times):
+                yield text
+    """
+    plugin = only(folder(a=source))
+    assert [chunk async for chunk in plugin.call(**plugin.arguments(b'{"text":"a"}'))] == ["a", "a"]
+
+
+def test_the_version_is_the_source(folder: Files) -> None:
+    """The same source has the same version everywhere; any change of it, a comment too, is another."""
+    source = GOOD.format(name="f")
+    first, same = only(folder("first/drop_in", a=source)), only(folder("same/drop_in", a=source))
+    changed = only(folder("changed/drop_in", a=source.replace("yield x", "yield x + 1")))
+    commented = only(folder("commented/drop_in", a=source + "# once\n"))
+
+    versions = [plugin.declaration.version for plugin in (first, same, changed, commented)]
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{12}", version) for version in versions)
+
+
+def test_the_examples_load(capsys: pytest.CaptureFixture[str]) -> None:
+    """All that comes with Tailrace loads without a word, in the order of the folders that were given."""
+    loaded = load([ROOT / "functions", ROOT / "tests" / "functions"])
+
+    assert {"chat", "count", "words", "storm"} <= set(loaded)
+    assert "".join(capsys.readouterr()) == ""
+    assert list(load([ROOT / "functions"])) == [name for name in loaded if name in load([ROOT / "functions"])]
+
+
+def test_no_folder_no_functions(tmp_path: Path) -> None:
+    """An empty folder is no error: a worker may be started before its functions are there."""
+    assert load([]) == load([tmp_path]) == {}
