@@ -11,11 +11,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any, Final
 
 import httpx
@@ -39,8 +40,8 @@ START_S: Final = 60
 READY: Final = """
 Tailrace is ready; Ctrl-C stops it.
 
-  API    {api}  {api_note}
-  Redis  {redis}  {redis_note}
+  API    {api}{api_note}
+  Redis  {redis}{redis_note}
 
 Start a task, follow it, and go on after entry 5 as if the connection had been lost. In another terminal:
 
@@ -81,7 +82,7 @@ def run(stack: ExitStack) -> None:
     port, api_note = choose_port(stack)
     api = f"http://{HOST}:{port}"
     url = os.environ.get("REDIS_URL")
-    redis_note = "(REDIS_URL)" if url else "(the bundled Valkey, empty again at the end)"
+    redis_note = " (REDIS_URL)" if url else " (the bundled Valkey, empty again at the end)"
     if not url:
         url = stack.enter_context(valkey(reserve(stack, 0)))
     await_redis(url)
@@ -106,7 +107,7 @@ def choose_port(stack: ExitStack) -> tuple[int, str]:
     except (ValueError, OverflowError) as error:
         raise StartError(f"PORT must be the number of a port, not {wanted!r}.") from error
     except OSError as error:
-        return reserve(stack, 0), f"(not port {wanted}: {os.strerror(error.errno or 0)})"
+        return reserve(stack, 0), f" (not port {wanted}: {os.strerror(error.errno or 0)})"
 
 
 def reserve(stack: ExitStack, port: int) -> int:
@@ -178,7 +179,7 @@ def not_ready(client: httpx.Client) -> str:
     try:
         health = client.get("/health/ready")
         if not health.is_success:
-            return f"the API is not ready: {health.text}"
+            return f"the API is not ready: {health.status_code} {health.text:.200}"
         return "" if client.get("/functions").json()["functions"] else "no worker has announced a function"
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return f"the API does not answer: {error!r}"
@@ -199,12 +200,13 @@ class Terminal(Printer):  # type: ignore[misc]  # honcho is untyped
 class Services(Manager):  # type: ignore[misc]  # honcho is untyped
     """honcho's manager, which stops whenever it is told to: also while it starts, and if no process obeys.
 
-    As it comes, a signal before all processes have reported their ids breaks it, and it begins to count the seconds to
-    SIGKILL only when the first process has stopped.
+    As it comes, a signal breaks it until all processes have reported their ids, and it begins to count the seconds to
+    SIGKILL only when the first of them has ended.
     """
 
     def __init__(self, when_started: Callable[[], None]) -> None:
         super().__init__(Terminal())
+        self.events: Queue[Any] = Queue()
         self._when_started = when_started
         self._stopping = False
         self._failure = "The API or the worker ended by itself; its last lines say why."
@@ -229,13 +231,10 @@ class Services(Manager):  # type: ignore[misc]  # honcho is untyped
         return self._stopping or bool(super()._any_stopped())
 
     def _start(self) -> None:
-        # Its processes inherit this: Ctrl-C is for us alone, and we tell them.
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
-        super()._start()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        # Only now: a process with threads should not fork.
-        threading.Thread(target=self._watch, daemon=True).start()
+        # Threads watch the processes. honcho's own watchers are processes in our group, which Ctrl-C may kill.
+        for process in self._processes.values():
+            Thread(target=process["obj"].run, args=(self.events,), daemon=True).start()
+        Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         try:

@@ -73,7 +73,9 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=settings.redis_connections,
-        timeout=2,  # seconds to wait for a free connection: then 503, rather than a queue of the waiting
+        # Seconds to wait for a free connection, then 503. Not less: a thousand readers may come back at once, and an
+        # EventSource takes a 503 for the end.
+        timeout=4,
         socket_timeout=2,
         socket_connect_timeout=2,
         # One more try, at once: a connection that was dropped while idle is found out only when it is used.

@@ -8,7 +8,9 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
+import structlog
 from redis.commands.core import AsyncScript
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from plugins import append, entries
 
@@ -19,6 +21,12 @@ MAX_WAITING_BYTES: Final = 1_048_576
 
 # The longest entry, in bytes. A reader's window, a page and an append all hold whole entries.
 MAX_ENTRY_BYTES: Final = 262_144
+
+
+# Seconds until an append that Redis could not take is tried again.
+PAUSE_S: Final = 1
+
+logger = structlog.get_logger()
 
 
 class RefusedError(Exception):
@@ -105,9 +113,19 @@ class Log:
             self._closed = True
             self._room.set()
 
+    async def _append(self, group: list[bytes]) -> int:
+        # Connections that fail the client retries. A Redis that is full, or a replica since a failover, it does not:
+        # that passes, too, and meanwhile the function waits for its buffer.
+        while True:
+            try:
+                return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
+            except (OutOfMemoryError, ReadOnlyError) as error:
+                logger.warning("append refused by Redis, trying again", task_id=self._task_id, error=str(error))
+                await asyncio.sleep(PAUSE_S)
+
     async def _append_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), append.MAX_ENTRIES))]
-        answer = await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group))
+        answer = await self._append(group)
         if answer < 0:
             raise RefusedError(append.Refusal(answer))
         self._length = answer

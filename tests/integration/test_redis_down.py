@@ -340,3 +340,20 @@ async def assert_all_is_well(client: httpx.AsyncClient) -> None:
         while (await client.get("/functions/count")).status_code != 200:
             pass
     assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+
+
+async def test_redis_is_full_for_a_while() -> None:
+    """A Redis that refuses to write makes the function wait. When there is room again the stream goes on, whole."""
+    with EmbeddedRedis() as server, worker_process(server.url, **QUICK) as worker, api_process(server.url) as api:
+        async with client_of(api) as client, Redis.from_url(server.url) as redis:
+            reader = Reader(client, await start(client, "count", to=300, every=0.01))
+            await reader.until(5)
+            await redis.config_set("maxmemory", 1)
+            await asyncio.to_thread(worker.wait_for, "append refused by Redis")
+            assert_unavailable(await call(client, "POST", "/tasks"))
+            await redis.config_set("maxmemory", 0)
+
+            seen = await reader.until_end()
+            assert data(seen) == list(range(1, 301))
+            assert seen[-1].event == "done"
+        assert_never_restarted(worker)
