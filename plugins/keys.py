@@ -24,7 +24,7 @@ IDEMPOTENCY_TTL_S: Final = 86_400
 UNCLAIMED_S: Final = 60
 
 # Sorted set: id of every task that has not ended, by the time (s) to look at it next. Written by the api (submit,
-# cancel) and the worker (end), read by recovery. An index, never the truth.
+# cancel, recovery) and the worker (claim, end), read by recovery. An index, never the truth.
 OPEN: Final = "tasks:open"
 
 # Channel: the id of every cancelled task. Published by the api, heard by every worker.

@@ -21,6 +21,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import append, keys
 from services.api import cancel, catalog, chunks, health, logs, problems, status, stream, submit
 from services.api.hub import Hub
+from services.api.recover import Recovery
 from services.api.settings import Settings
 
 
@@ -88,13 +89,17 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
     queue.connection_pool = pool
     hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s)
-    owner = asyncio.create_task(hub.run())
+    chores = [
+        asyncio.create_task(hub.run()),
+        asyncio.create_task(Recovery(redis, queue, app.state.append).run(settings.scan_s)),
+    ]
     restore = drain_on_signal(hub)
     try:
         yield
     finally:
         restore()
-        owner.cancel()
+        for chore in chores:
+            chore.cancel()
         await redis.aclose()
 
 

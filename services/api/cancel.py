@@ -7,9 +7,8 @@ from litestar import Response, delete
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from plugins import append as rule
-from plugins import entries, keys
-from services.api.close import close
+from plugins import keys
+from services.api.close import end
 from services.api.problems import problem
 from services.api.status import Status, status_of
 from services.api.task import OWNER, Task, look_up
@@ -23,7 +22,7 @@ async def cancel(task_id: str, redis: Redis, append: AsyncScript) -> Response[St
     """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            task, cancelled = await end(redis, append, task_id)
+            task, ours = await cancelled(redis, append, task_id)
     except TimeoutError:
         raise problem(
             503,
@@ -32,23 +31,19 @@ async def cancel(task_id: str, redis: Redis, append: AsyncScript) -> Response[St
             "The task writes too fast to be cancelled. Ask again.",
             headers={"Retry-After": "1"},
         ) from None
-    return Response(status_of(task), status_code=202 if cancelled else 200)
+    return Response(status_of(task), status_code=202 if ours else 200)
 
 
-async def end(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Task, bool]:
+async def cancelled(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Task, bool]:
     """The task once it has an end, and whether that is ours.
 
     The end goes to whatever place is the last when it arrives. A running function may take that place first; then the
     next one is tried.
     """
-    data = {"by": OWNER}
     while True:
         task = await look_up(redis, task_id)
         if task.end or task.expired:
             return task, False
-        attempt = max(task.attempt, task.last.attempt if task.last else 0)
-        line = entries.encode("cancelled", attempt, task.length, entries.now_ms(), data)
-        if await append(**rule.arguments(task_id, task.length, attempt, line)) > 0:
-            await close(redis, task_id, "cancelled", data)
+        if await end(redis, append, task, "cancelled", {"by": OWNER}):
             await redis.publish(keys.CANCEL, task_id)
             return await look_up(redis, task_id), True

@@ -14,5 +14,7 @@ class Settings(BaseSettings):
     redis_connections: int = Field(default=2, ge=1)
     # Seconds between comments on a silent stream, and between two looks at its log: what a lost ring can cost.
     heartbeat_s: float = Field(default=15, gt=0)
+    # Seconds between two looks at tasks that nobody seems to run: with the lease, what the death of a worker costs.
+    scan_s: float = Field(default=5, gt=0)
     # Seconds a client may take to accept what is sent, until its connection is given up.
     send_timeout_s: float = Field(default=30, gt=0)

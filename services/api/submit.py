@@ -15,14 +15,13 @@ from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq_redis import RedisStreamBroker
 
-from plugins import append as rule
 from plugins import entries, keys
 from plugins.declaration import Declaration
 from services.api.catalog import declaration_of
-from services.api.close import close
+from services.api.close import end
 from services.api.faults import faults
 from services.api.problems import malformed, problem, unavailable
-from services.api.task import OWNER
+from services.api.task import OWNER, look_up
 
 # A body longer than this is no input but a file. In bytes.
 MAX_BODY: Final = 64_000
@@ -184,10 +183,8 @@ async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
 
 async def refuse(redis: Redis, append: AsyncScript, task_id: str, idempotency_key: str | None) -> None:
     """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again."""
-    data = {"code": "not_started", "message": "the queue did not take the task"}
-    line = entries.encode("failed", 0, 0, entries.now_ms(), data)
-    await append(**rule.arguments(task_id, 0, 0, line))
-    await close(redis, task_id, "failed", data)
+    task = await look_up(redis, task_id)
+    await end(redis, append, task, "failed", {"code": "not_started", "message": "the queue did not take the task"})
     if idempotency_key is not None:
         await redis.delete(keys.idempotency(OWNER, idempotency_key))
 

@@ -17,10 +17,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A task as Redis tells it. Times are milliseconds since the epoch; `last` is the last entry of the log, if any."""
 
     task_id: str
+    owner: str
     function: str
     version: str
     noted: str  # the status as the metadata has it; the log's end, if there is one, knows better
     attempt: int
+    attempts: int  # how many there may be
+    lease_until: int  # by the server's clock
     created_at: int
     started_at: int | None
     noted_end: msgspec.Raw | None
@@ -62,25 +65,38 @@ async def look_up(redis: Redis, task_id: str) -> Task:
         ProblemDetailsException: 404, before anything reaches Redis where the id is not of the right form.
         redis.exceptions.RedisError: Redis does not answer.
     """
-    if not keys.TASK_ID.fullmatch(task_id):
+    task = await read(redis, task_id) if keys.TASK_ID.fullmatch(task_id) else None
+    if task is None or task.owner != OWNER:
         raise unknown()
+    return task
+
+
+async def read(redis: Redis, task_id: str) -> Task | None:
+    """The task of this id, whoever's it is, or None.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer.
+    """
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.hgetall(keys.metadata(task_id))
         pipeline.llen(keys.chunks(task_id))
         pipeline.lindex(keys.chunks(task_id), -1)
         fields, length, last = await pipeline.execute()
-    if b"function" not in fields or fields[b"owner"] != OWNER.encode():
-        raise unknown()
+    if b"function" not in fields:
+        return None
 
     def number(name: bytes) -> int | None:
         return int(fields[name]) if name in fields else None
 
     return Task(
         task_id=task_id,
+        owner=fields[b"owner"].decode(),
         function=fields[b"function"].decode(),
         version=fields[b"version"].decode(),
         noted=fields[b"status"].decode(),
         attempt=number(b"attempt") or 0,
+        attempts=number(b"attempts") or 1,
+        lease_until=number(b"lease_until") or 0,
         created_at=int(fields[b"created_at"]),
         started_at=number(b"started_at"),
         noted_end=msgspec.Raw(fields[b"end"]) if b"end" in fields else None,

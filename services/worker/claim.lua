@@ -5,7 +5,7 @@
 -- ARGV[2]  the worker's name
 -- ARGV[3]  the lease, in milliseconds
 --
--- Answers: {attempt, function, input}, or an empty list where there is nothing to run: unknown or ended, held by
+-- Answers: {attempt, function, input, lease_until}, or an empty list where there is nothing to run: unknown or ended, held by
 -- another lease, or out of attempts. Lease times are the server's own clock: workers' clocks need not agree.
 
 local task, claim = KEYS[1], ARGV[1]
@@ -23,6 +23,7 @@ if holder ~= claim then
   attempt = attempt + 1
 end
 
+lease_until = string.format('%d', now + ARGV[3])
 redis.call('HSET', task, 'status', 'running', 'claim', claim, 'worker', ARGV[2], 'attempt', attempt,
-  'started_at', string.format('%d', now), 'lease_until', string.format('%d', now + ARGV[3]))
-return {tostring(attempt), held[6], held[7]}
+  'started_at', string.format('%d', now), 'lease_until', lease_until)
+return {tostring(attempt), held[6], held[7], lease_until}

@@ -13,13 +13,17 @@ SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A task that is ours to run. `token` proves it at every renewal; `input` is JSON."""
+    """A task that is ours to run. `token` proves it at every renewal; `input` is JSON.
+
+    `lease_until` is the first lease's end, in milliseconds by the server's clock.
+    """
 
     task_id: str
     token: str
     attempt: int
     function: str
     input: bytes
+    lease_until: int
 
 
 async def claim(script: AsyncScript, task_id: str, worker: str, lease_s: float) -> Claim | None:
@@ -28,5 +32,5 @@ async def claim(script: AsyncScript, task_id: str, worker: str, lease_s: float) 
     answer = await script(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
     if not answer:
         return None
-    attempt, function, task_input = answer
-    return Claim(task_id, token, int(attempt), function.decode(), task_input)
+    attempt, function, task_input, lease_until = answer
+    return Claim(task_id, token, int(attempt), function.decode(), task_input, int(lease_until))

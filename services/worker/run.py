@@ -71,14 +71,16 @@ class Run:
 
     async def _open(self) -> int | None:
         """The log's length, or None where it has an end: the task was cancelled while the claim was under way."""
-        log = keys.chunks(self.claim.task_id)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.llen(log)
-            pipeline.lindex(log, -1)
-            length, line = await pipeline.execute()
+        task_id = self.claim.task_id
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            # From now on recovery looks when the lease is over, no longer when the queue should have been faster.
+            pipeline.zadd(keys.OPEN, {task_id: self.claim.lease_until // 1000 + 1}, xx=True)
+            pipeline.llen(keys.chunks(task_id))
+            pipeline.lindex(keys.chunks(task_id), -1)
+            _, length, line = await pipeline.execute()
         last = entries.decode(line) if line else None
         if last is not None and last.ends:
-            await close(self._redis, self.claim.task_id, last.event, last.data)
+            await close(self._redis, task_id, last.event, last.data)
             return None
         return int(length)
 

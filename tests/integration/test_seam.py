@@ -92,8 +92,8 @@ class Writer:
 def queued(task_id: str) -> Task:
     """A task that has not ended, as far as the api knows."""
     return Task(
-        task_id=task_id, function="f", version="", noted="running", attempt=1, created_at=0, started_at=0,
-        noted_end=None, noted_ended_at=None, length=0, last=None,
+        task_id=task_id, owner="", function="f", version="", noted="running", attempt=1, attempts=1, lease_until=0,
+        created_at=0, started_at=0, noted_end=None, noted_ended_at=None, length=0, last=None,
     )  # fmt: skip
 
 

@@ -1,0 +1,96 @@
+"""Recovery: whatever died, every task ends or goes on. The safety net does not depend on what the queue guarantees.
+
+Every API process looks, every few seconds, at the tasks that are due in `tasks:open`. The index says where to look,
+never what is so: that the log and the metadata say. Any number of processes may do this at once, and with a worker that
+is not dead after all: the claim lets one delivery win, and the write rule one end.
+"""
+
+import asyncio
+import random
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+from taskiq.exceptions import SendTaskError
+from taskiq_redis import RedisStreamBroker
+
+from plugins import entries, keys
+from services.api.close import close, end
+from services.api.submit import enqueue
+from services.api.task import Task, read
+
+# Tasks per look. What is left is due at the next.
+BATCH: Final = 200
+
+# Seconds before its metadata expires at which a task that no worker ever took is ended: later there is nobody to tell.
+MARGIN_S: Final = 600
+
+logger = structlog.get_logger()
+
+
+class Recovery:
+    """Looks after the tasks that nobody else looks after."""
+
+    def __init__(self, redis: Redis, queue: RedisStreamBroker, append: AsyncScript) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._append = append
+
+    async def run(self, every_s: float) -> None:
+        """Look again and again, for ever; not all processes at the same time."""
+        while True:
+            await asyncio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311  # spreads load; keeps no secret
+            try:
+                await self.look()
+            except (RedisError, SendTaskError) as error:
+                logger.warning("recovery did not get through", error=str(error.__cause__ or error))
+
+    async def look(self) -> None:
+        """Look once at what is due."""
+        seconds, _ = await self._redis.time()
+        due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=0, num=BATCH)
+        for member in due:
+            task_id = member.decode()
+            task = await read(self._redis, task_id)
+            if task is None:
+                await self._redis.zrem(keys.OPEN, task_id)
+            elif task.end:
+                # It has ended, and whoever wrote the end died before the bookkeeping.
+                await close(self._redis, task_id, task.end.event, task.end.data)
+            elif task.noted in entries.ENDS:
+                await self._redis.zrem(keys.OPEN, task_id)  # a log that is not kept any more
+            elif task.noted == "queued":
+                await self._unclaimed(task, seconds)
+            elif task.lease_until > seconds * 1000:
+                await self._look_again(task, task.lease_until // 1000 + 1)
+            else:
+                await self._abandoned(task, seconds)
+
+    async def _unclaimed(self, task: Task, now: int) -> None:
+        """No worker has taken it: the queue may only be long, or may have lost it."""
+        created = task.created_at // 1000
+        last_chance = created + keys.TASK_TTL_S - MARGIN_S
+        if now >= last_chance:
+            await self._fail(task, "not_started", "no worker has taken the task in a day")
+            return
+        # A second message does no harm: the claim drops it.
+        await enqueue(self._queue, task.task_id)
+        await self._look_again(task, min(now + max(now - created, keys.UNCLAIMED_S), last_chance))
+
+    async def _abandoned(self, task: Task, now: int) -> None:
+        """Its worker has not renewed the lease."""
+        if task.attempt >= task.attempts:
+            await self._fail(task, "worker_lost", "the worker that ran the task is gone")
+            return
+        await enqueue(self._queue, task.task_id)
+        await self._look_again(task, now + keys.UNCLAIMED_S)
+
+    async def _fail(self, task: Task, code: str, message: str) -> None:
+        # If the log has grown since, its writer lives after all: the next look will tell.
+        if await end(self._redis, self._append, task, "failed", {"code": code, "message": message}):
+            logger.warning("task ended by recovery", task_id=task.task_id, code=code)
+
+    async def _look_again(self, task: Task, at: int) -> None:
+        await self._redis.zadd(keys.OPEN, {task.task_id: at}, xx=True)
