@@ -19,7 +19,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from taskiq_redis import RedisStreamBroker
 
 from plugins import append, keys
-from services.api import cancel, catalog, chunks, health, logs, problems, status, stream, submit
+from services.api import cancel, catalog, chunks, health, listing, logs, problems, status, stream, submit
 from services.api.hub import Hub
 from services.api.recover import Recovery
 from services.api.settings import Settings
@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[
             submit.submit,
             status.status,
+            listing.list_tasks,
             stream.stream,
             chunks.chunks,
             cancel.cancel,

@@ -11,7 +11,7 @@ from plugins import entries, keys
 from services.api.cursor import cursor_of, gone
 from services.api.frames import NDJSON
 from services.api.hub import Hub
-from services.api.problems import problem
+from services.api.query import number
 from services.api.task import Task, look_up
 
 MAX_LIMIT: Final = 1_000
@@ -73,20 +73,3 @@ async def news(hub: Hub, task: Task, cursor: int, patience: float) -> None:
         pass  # an empty page is an answer
     finally:
         hub.close(reader)
-
-
-def number(name: str, given: str | None, default: float, low: int, high: int, *, whole: bool = False) -> float:
-    """A number from the query.
-
-    Raises:
-        ProblemDetailsException: 400, it is not a number, or not between `low` and `high`.
-    """
-    if not given:
-        return default
-    digits = given.isascii() and given.replace("." if not whole else "", "", 1).isdigit() and len(given) < 20
-    if not digits or not low <= float(given) <= high:
-        kind = "whole number" if whole else "number"
-        raise problem(
-            400, f"invalid-{name}", f"Invalid {name}", f"The parameter {name} must be a {kind} from {low} to {high}."
-        )
-    return float(given)

@@ -1,4 +1,4 @@
-"""GET /tasks/{task_id}: how it goes, or how it ended. GET /tasks: the newest."""
+"""GET /tasks/{task_id}: how it goes, or how it ended."""
 
 from typing import Annotated
 

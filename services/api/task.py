@@ -1,5 +1,6 @@
 """Looking a task up: its metadata and the state of its log, in one round trip."""
 
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -77,11 +78,22 @@ async def read(redis: Redis, task_id: str) -> Task | None:
     Raises:
         redis.exceptions.RedisError: Redis does not answer.
     """
+    (task,) = await read_all(redis, [task_id])
+    return task
+
+
+async def read_all(redis: Redis, task_ids: list[str]) -> list[Task | None]:
+    """The tasks of these ids, in one round trip."""
     async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.hgetall(keys.metadata(task_id))
-        pipeline.llen(keys.chunks(task_id))
-        pipeline.lindex(keys.chunks(task_id), -1)
-        fields, length, last = await pipeline.execute()
+        for task_id in task_ids:
+            pipeline.hgetall(keys.metadata(task_id))
+            pipeline.llen(keys.chunks(task_id))
+            pipeline.lindex(keys.chunks(task_id), -1)
+        answers = iter(await pipeline.execute())
+    return [_task(task_id, *islice(answers, 3)) for task_id in task_ids]
+
+
+def _task(task_id: str, fields: dict[bytes, bytes], length: int, last: bytes | None) -> Task | None:
     if b"function" not in fields:
         return None
 

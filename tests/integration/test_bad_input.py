@@ -212,7 +212,8 @@ async def test_a_number_that_only_the_function_cannot_take(client: httpx.AsyncCl
     answer = await post(client, b'{"function":"count","input":{"to":1,"every":' + b"9" * 400 + b"}}")
     assert answer.status_code in (202, 400)
     if answer.status_code == 202:
-        chunks, end, why = await follow(client, answer.json()["task_id"])
+        async with asyncio.timeout(DEADLINE_S):
+            chunks, end, why = await follow(client, answer.json()["task_id"])
         assert (chunks, end, why["code"]) == ([], "failed", "invalid_input")
 
 
@@ -420,7 +421,11 @@ async def test_an_id_of_the_wrong_form(alone: tuple[Api, EmbeddedRedis], task_id
     assert about_tasks(commands) == []
 
 
-@pytest.mark.parametrize("task_id", ["%2F", "a%2Fb", "..%2F..", f"{UNKNOWN}%2Fstream%2Fx", "", "0" * 100_000])
+@pytest.mark.parametrize(
+    "task_id",
+    ["%2F", "a%2Fb", "..%2F..", f"{UNKNOWN}%2Fstream%2Fx", "", "0" * 100_000],
+    ids=["a slash", "a path", "dots", "a route", "none", "100,000 digits"],
+)
 async def test_an_id_that_makes_another_address(alone: tuple[Api, EmbeddedRedis], task_id: str) -> None:
     """A slash in it, however it is encoded, divides the path, and nothing is found; and a path can be only so long."""
     api, server = alone

@@ -109,6 +109,12 @@ class Reader:
         return self.seen
 
 
+async def assert_a_task_runs(client: httpx.AsyncClient) -> None:
+    """From its start to its end."""
+    async with asyncio.timeout(DEADLINE_S):
+        assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+
+
 def assert_never_restarted(worker: Process) -> None:
     """It is the process it was."""
     assert worker.output.count("Started process worker-0") == 1
@@ -159,7 +165,7 @@ async def test_a_worker_that_starts_before_redis() -> None:
         worker = await starting
         with api_process(server.url) as api:
             async with client_of(api) as client:
-                assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+                await assert_a_task_runs(client)
         assert_never_restarted(worker)
 
 
@@ -188,7 +194,7 @@ async def test_a_redis_that_is_silent() -> None:
 
             server.process.signal(signal.SIGCONT)
             await until_ready(client)
-            assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+            await assert_a_task_runs(client)
 
 
 async def test_a_restart_that_nobody_noticed_costs_nobody_an_error() -> None:
@@ -228,7 +234,7 @@ async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path)
 
             await until_ready(client)
             assert (await client.get(f"/tasks/{task_id}")).json()["attempt"] == 1
-            assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+            await assert_a_task_runs(client)
             await assert_a_cancel_is_heard(client, tmp_path / "note")
         assert_never_restarted(worker)
         assert "Traceback" not in api.process.output
@@ -339,7 +345,7 @@ async def assert_all_is_well(client: httpx.AsyncClient) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while (await client.get("/functions/count")).status_code != 200:
             pass
-    assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+    await assert_a_task_runs(client)
 
 
 async def test_redis_is_full_for_a_while() -> None:

@@ -325,3 +325,31 @@ async def test_a_queue_that_refuses(redis_url: str, redis: Redis) -> None:
             await other.delete(keys.QUEUE)
             task_id = (await client.post("/tasks", json=body, headers=key)).json()["task_id"]
             assert await follow(client, task_id) == ([1], "done", {"chunks": 1})
+
+
+async def test_own_tasks_are_listed(redis_url: str, redis: Redis) -> None:
+    """All of them, newest first, page by page, with the state they have now; none is skipped between two pages."""
+    own = redis_url.replace("/0", "/11")
+    with worker_process(own), api_process(own) as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own) as other:
+            assert (await client.get("/tasks")).json() == {"tasks": [], "next": None}
+            ids = []
+            for number in range(5):
+                ids.append(await start(client, "count", to=number))
+                await follow(client, ids[-1])
+            # Two that were created in the same millisecond, at the edge of a page.
+            await other.zadd(keys.by_owner("anonymous"), {ids[2]: 1_000, ids[3]: 1_000, ids[1]: 999, ids[0]: 998})
+            listed, before = [], ""
+            while before is not None:
+                page = (await client.get(f"/tasks?limit=2&before={before}")).json()
+                listed += [task["task_id"] for task in page["tasks"]]
+                before = page["next"]
+
+            assert sorted(listed) == sorted(ids)
+            assert listed[0] == ids[4]
+            assert listed[3:] == [ids[1], ids[0]]
+            newest = (await client.get("/tasks?limit=1")).json()["tasks"][0]
+            assert newest == (await client.get(f"/tasks/{ids[4]}")).json()
+            assert (await client.get(f"/tasks?before={'0' * 32}")).json() == {"tasks": [], "next": None}
+            assert (await client.get("/tasks?before=*")).json()["type"] == "urn:tailrace:problem:invalid-before"
+            assert (await client.get("/tasks?limit=0")).json()["type"] == "urn:tailrace:problem:invalid-limit"
