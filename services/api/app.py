@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
 
+import structlog
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -23,6 +24,8 @@ from services.api import cancel, catalog, chunks, health, listing, logs, problem
 from services.api.hub import Hub
 from services.api.recover import Recovery
 from services.api.settings import Settings
+
+logger = structlog.get_logger()
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -91,8 +94,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     queue.connection_pool = pool
     hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s)
     chores = [
-        asyncio.create_task(hub.run()),
-        asyncio.create_task(Recovery(redis, queue, app.state.append).run(settings.scan_s)),
+        asyncio.create_task(supervised("hub", hub.run)),
+        asyncio.create_task(supervised("recovery", Recovery(redis, queue, app.state.append, settings.scan_s).run)),
     ]
     restore = drain_on_signal(hub)
     try:
@@ -102,6 +105,18 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         for chore in chores:
             chore.cancel()
         await redis.aclose()
+
+
+async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
+    """Run a chore that never ends, and run it again should it end all the same."""
+    while True:
+        try:
+            await chore()
+        # It catches what it expects; this is for the fault that nobody thought of. A process that serves on without
+        # its hub would be worse than one that logs.
+        except Exception:
+            logger.exception("chore died, starting it again", chore=name)
+        await asyncio.sleep(1)
 
 
 def drain_on_signal(hub: Hub) -> Callable[[], None]:

@@ -60,6 +60,7 @@ class Hub:
         self._unsubscribe: set[bytes] = set()
         self._changed = asyncio.Event()
         self._heard = False
+        self._failures = 0
 
     def open(self, task: Task, written: Format, cursor: int) -> Reader:
         """A reader of the task's log from `cursor` (a seq) on. It must be closed."""
@@ -82,15 +83,14 @@ class Hub:
 
     async def run(self) -> None:
         """Own the connection, for ever."""
-        failures = 0
         while True:
             try:
                 await self._session()
             except* (RedisError, OSError) as group:
-                failures = 0 if self.connected else failures + 1
-                self.connected = False
-                logger.warning("hub disconnected", errors=[str(error) for error in group.exceptions], failures=failures)
-            await asyncio.sleep(BACKOFF.compute(failures))
+                self._failures += 1
+                errors = [str(error) for error in group.exceptions]
+                logger.warning("hub disconnected", errors=errors, failures=self._failures)
+            await asyncio.sleep(BACKOFF.compute(self._failures))
 
     def _closed_tail(self, task: Task, written: Format) -> Tail:
         tail = Tail(self._redis, task.task_id, written, self._heartbeat_s)
@@ -137,6 +137,7 @@ class Hub:
                 group.create_task(self._listen(connection))
                 group.create_task(self._ask(connection))
         finally:
+            self.connected = False
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
 
@@ -147,7 +148,7 @@ class Hub:
             async with asyncio.timeout(PROBE_S):
                 await self._send(connection, "SUBSCRIBE", self._subscribe)
                 await self._send(connection, "UNSUBSCRIBE", self._unsubscribe)
-            self.connected = True
+            self.connected, self._failures = True, 0
             try:
                 async with asyncio.timeout(PROBE_S):
                     await self._changed.wait()

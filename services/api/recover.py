@@ -33,15 +33,16 @@ logger = structlog.get_logger()
 class Recovery:
     """Looks after the tasks that nobody else looks after."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker, append: AsyncScript) -> None:
+    def __init__(self, redis: Redis, queue: RedisStreamBroker, append: AsyncScript, every_s: float) -> None:
         self._redis = redis
         self._queue = queue
         self._append = append
+        self._every_s = every_s
 
-    async def run(self, every_s: float) -> None:
+    async def run(self) -> None:
         """Look again and again, for ever; not all processes at the same time."""
         while True:
-            await asyncio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311  # spreads load; keeps no secret
+            await asyncio.sleep(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311  # spreads load; keeps no secret
             try:
                 await self.look()
             except (RedisError, SendTaskError) as error:
