@@ -8,9 +8,9 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import ClientException, HTTPException, NotFoundException, ValidationException
 from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
+
+from services.api.patience import passes
 
 # What Litestar answers by itself, in our words.
 EXPLANATIONS: Final = {
@@ -25,9 +25,6 @@ logger = structlog.get_logger()
 
 # Seconds after which asking again makes sense when Redis is away: it restarts, or fails over, in about that time.
 RETRY_AFTER_S: Final = 2
-
-# Redis is away, full, or a replica: the request may work later. Any other error of Redis is a fault of ours.
-UNAVAILABLE: Final = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
 
 
 def problem(
@@ -57,7 +54,7 @@ def unavailable(error: BaseException) -> ProblemDetailsException:
 
 
 def _of_redis(error: RedisError) -> ProblemDetailsException:
-    return unavailable(error) if isinstance(error, UNAVAILABLE) else _of_anything(error)
+    return unavailable(error) if passes(error) else _of_anything(error)
 
 
 def _of_anything(error: Exception) -> ProblemDetailsException:

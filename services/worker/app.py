@@ -3,10 +3,12 @@
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
 from plugins import append, keys
@@ -17,8 +19,10 @@ from services.worker.produce import failed
 from services.worker.run import Run
 from services.worker.settings import Settings
 
-# Seconds a function has, at shutdown, to clean up after it was stopped. Below Taskiq's --shutdown-timeout of 5.
-CLEAN_UP_S: Final = 4
+# Seconds that functions have, at shutdown, to clean up, and that their ends have to be written. Together less than
+# Taskiq's --shutdown-timeout of 5.
+CLEAN_UP_S: Final = 3
+WRITE_S: Final = 1
 
 logs.configure()
 logger = structlog.get_logger()
@@ -49,16 +53,22 @@ class Worker:
         renew = self.redis.register_script(lease.SCRIPT)
         self.declarations = [plugin.declaration for plugin in self.plugins.values()]
         self._chores = [
-            asyncio.create_task(lease.keep(self.redis, renew, self.running, settings.lease_s, settings.renew_s)),
-            asyncio.create_task(announce.keep_announcing(self.redis, self.declarations, settings.renew_s)),
-            asyncio.create_task(cancel.listen(self.redis, self.running)),
+            asyncio.create_task(supervised(name, chore))
+            for name, chore in {
+                "leases": lambda: lease.keep(self.redis, renew, self.running, settings.lease_s, settings.renew_s),
+                "announcing": lambda: announce.keep_announcing(self.redis, self.declarations, settings.renew_s),
+                "cancels": lambda: cancel.listen(self.redis, self.running),
+            }.items()
         ]
 
     async def run(self, task_id: str, context: Context) -> None:
         """Claim a task, acknowledge its message, and run it to its end."""
         claim = await claiming.claim(self.claim, task_id, self.name, settings.lease_s)
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
-        await context.ack()
+        try:
+            await context.ack()
+        except RedisError as error:  # it comes again, and is dropped at the claim
+            logger.warning("message not acknowledged", task_id=task_id, error=str(error))
         if claim is None:
             logger.info("nothing to run", task_id=task_id)
             return
@@ -77,9 +87,24 @@ class Worker:
             run.stop(failed("interrupted", "the worker was shut down"))
         if self._performing:
             await asyncio.wait(self._performing, timeout=CLEAN_UP_S)
+            for run in list(self.running.values()):
+                run.leave()
+            await asyncio.wait({*self._performing, asyncio.create_task(asyncio.sleep(0))}, timeout=WRITE_S)
         for chore in self._chores:
             chore.cancel()
         await self.redis.aclose()
+
+
+async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
+    """Run a chore that never ends, and run it again should it end all the same."""
+    while True:
+        try:
+            await chore()
+        # It catches what it expects; this is for the fault that nobody thought of. Without its leases a worker would
+        # lose all its tasks.
+        except Exception:
+            logger.exception("chore died, starting it again", chore=name)
+        await asyncio.sleep(1)
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
@@ -87,7 +112,7 @@ async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
     worker = state.worker = Worker()
     # Before the first task is read: what is listed can be run, and what can be run is listed.
-    await announce.announce(worker.redis, worker.declarations)
+    await announce.announce_at_last(worker.redis, worker.declarations)
     logger.info("functions loaded", names=sorted(state.worker.plugins))
 
 

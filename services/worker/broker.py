@@ -11,19 +11,22 @@ What differs from `RedisStreamBroker` as it comes (taskiq-redis 1.2.4):
 - a consumer that leaves with nothing pending is deleted.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
 
+import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.typing import KeyT, StreamIdT
 from taskiq import AckableMessage, TaskiqMessage, TaskiqMiddleware
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
+from services.worker.patience import PAUSE_S, passes
 
 # How long a blocking read waits, in ms: the pause between two looks at what dead workers left.
 BLOCK_MS: Final = 2_000
@@ -34,6 +37,11 @@ ABANDONED_MS: Final = 30_000
 
 # An outage of Redis is waited out: 120 tries, up to 1 s apart.
 PATIENT: Final = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 120)
+
+# Seconds for leaving the group at shutdown.
+LEAVE_S: Final = 1
+
+logger = structlog.get_logger()
 
 Message = tuple[bytes, dict[bytes, bytes]]
 
@@ -73,21 +81,43 @@ class Queue(RedisStreamBroker):
             while True:
                 try:
                     messages = await self._take_over(redis) or await self._read(redis)
-                except ResponseError as error:
-                    if not str(error).startswith("NOGROUP"):
-                        raise
-                    await self._declare_consumer_group()
+                except RedisError as error:
+                    await self._mend(error)
                     continue
                 for message_id, fields in messages:
+                    if b"data" not in fields:
+                        logger.error("message dropped: it is not from the api", message=message_id.decode())
+                        await self._ack_generator(message_id, self.queue_name)()
+                        continue
                     yield AckableMessage(data=fields[b"data"], ack=self._ack_generator(message_id, self.queue_name))
 
+    async def _mend(self, error: RedisError) -> None:
+        """Do what makes the next read work; what only time mends is waited for."""
+        if str(error).startswith("NOGROUP"):
+            await self._declare_consumer_group()
+        elif passes(error):
+            logger.warning("queue not read", error=str(error))
+            await asyncio.sleep(PAUSE_S)
+        else:
+            raise error
+
     async def shutdown(self) -> None:
-        """Leave the group, unless a message is pending here: it would be deleted with its consumer."""
+        """Let the functions end first; then leave the group. That is only tidy, so Redis may refuse it."""
+        await super().shutdown()
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._leave()
+        except (RedisError, TimeoutError) as error:
+            logger.warning("consumer not removed", error=str(error))
+        finally:
+            await self.connection_pool.disconnect()
+
+    async def _leave(self) -> None:
+        # Unless a message is pending here: it would be deleted with its consumer.
         async with Redis(connection_pool=self.connection_pool) as redis:
             place = (self.queue_name, self.consumer_group_name)
             if not await redis.xpending_range(*place, "-", "+", 1, consumername=self.consumer_name):
                 await redis.xgroup_delconsumer(*place, self.consumer_name)
-        await super().shutdown()
 
     async def _declare_consumer_group(self) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:

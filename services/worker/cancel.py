@@ -6,8 +6,7 @@ from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
 from plugins import keys
 from services.worker.run import Run
@@ -25,9 +24,9 @@ async def listen(redis: Redis, running: Mapping[str, Run]) -> None:
             async with redis.pubsub() as pubsub:
                 await pubsub.subscribe(keys.CANCEL)
                 async for message in pubsub.listen():
-                    if message["type"] == "message" and (run := running.get(message["data"].decode())):
+                    if message["type"] == "message" and (run := running.get(message["data"].decode(errors="replace"))):
                         logger.info("cancelled", task_id=run.claim.task_id)
                         run.stop(None)
-        except (RedisConnectionError, RedisTimeoutError) as error:
+        except RedisError as error:
             logger.warning("not hearing of cancelled tasks", error=str(error))
             await asyncio.sleep(PAUSE_S)

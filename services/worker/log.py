@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import structlog
 from redis.commands.core import AsyncScript
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import RedisError
 
 from plugins import append, entries
+from services.worker.patience import PAUSE_S, passes
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
 # hundred running tasks fit a small container.
@@ -22,9 +23,6 @@ MAX_WAITING_BYTES: Final = 1_048_576
 # The longest entry, in bytes. A reader's window, a page and an append all hold whole entries.
 MAX_ENTRY_BYTES: Final = 262_144
 
-
-# Seconds until an append that Redis could not take is tried again.
-PAUSE_S: Final = 1
 
 logger = structlog.get_logger()
 
@@ -38,7 +36,7 @@ class RefusedError(Exception):
 
 
 class ClosedError(Exception):
-    """Nobody empties the buffer any more: a function that was told to stop has yielded once more."""
+    """The log has its end, or is not ours: a function that was told to stop has yielded once more."""
 
 
 class TooLargeError(Exception):
@@ -72,16 +70,16 @@ class Log:
         Raises:
             entries.NotJSONError: JSON cannot say `data`.
             TooLargeError: its entry is longer than `MAX_ENTRY_BYTES`.
-            ClosedError: `flush` has ended.
+            ClosedError: the end was put, or `flush` has ended.
         """
         line = entries.encode("chunk", self._attempt, self._next, entries.now_ms(), data)
         if len(line) > MAX_ENTRY_BYTES:
             raise TooLargeError(len(line))
         while len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
-            if self._closed:
-                raise ClosedError
+            self._refuse_if_closed()
             self._room.clear()
             await self._room.wait()
+        self._refuse_if_closed()
         self._put(line)
         self.chunks += 1
 
@@ -89,6 +87,10 @@ class Log:
         """Put the end behind what waits. `flush` returns once it stands in the log."""
         self._put(entries.encode(event, self._attempt, self._next, entries.now_ms(), data))
         self._ended = True
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed or self._ended:
+            raise ClosedError
 
     def _put(self, line: bytes) -> None:
         self._waiting.append(line)
@@ -114,12 +116,14 @@ class Log:
             self._room.set()
 
     async def _append(self, group: list[bytes]) -> int:
-        # Connections that fail the client retries. A Redis that is full, or a replica since a failover, it does not:
-        # that passes, too, and meanwhile the function waits for its buffer.
+        # Connections that fail the client retries; a Redis that refuses, because it is full, say, it does not. That
+        # passes, too, and meanwhile the function waits for its buffer.
         while True:
             try:
                 return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
-            except (OutOfMemoryError, ReadOnlyError) as error:
+            except RedisError as error:
+                if not passes(error):
+                    raise
                 logger.warning("append refused by Redis, trying again", task_id=self._task_id, error=str(error))
                 await asyncio.sleep(PAUSE_S)
 

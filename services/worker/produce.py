@@ -2,14 +2,14 @@
 
 import asyncio
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from plugins import entries
 from services.worker.claim import Claim
-from services.worker.log import MAX_ENTRY_BYTES, Log, TooLargeError
+from services.worker.log import MAX_ENTRY_BYTES, ClosedError, Log, TooLargeError
 from services.worker.registry import Plugin
 
 logger = structlog.get_logger()
@@ -18,9 +18,25 @@ logger = structlog.get_logger()
 End = tuple[str, dict[str, Any]]
 
 
+# Characters of a message. More is no message, and every reader gets it.
+MAX_MESSAGE: Final = 2_000
+
+
 def failed(code: str, message: str) -> End:
-    """The end of a task that did not work out. `code` is one of the few that clients may rely on."""
-    return "failed", {"code": code, "message": message}
+    """The end of a task that did not work out. `code` is one of the few that clients may rely on.
+
+    The message is cut to `MAX_MESSAGE`, and holds nothing that JSON cannot say.
+    """
+    sayable = message[:MAX_MESSAGE].encode(errors="replace").decode()
+    return "failed", {"code": code, "message": sayable}
+
+
+def said(error: BaseException) -> str:
+    """An exception in words, whatever its own idea of them."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  # its __str__ is its author's code
+        return type(error).__name__
 
 
 async def produce(plugin: Plugin | None, claim: Claim, log: Log) -> End:
@@ -31,25 +47,28 @@ async def produce(plugin: Plugin | None, claim: Claim, log: Log) -> End:
     """
     if plugin is None:
         return failed("not_started", f"this worker has no function named {claim.function!r}")
-    try:
-        arguments = plugin.arguments(claim.input)
-    except msgspec.ValidationError as error:
-        return failed("invalid_input", str(error))
-
     limit = plugin.policy.timeout
     deadline = asyncio.timeout(limit)
     try:
+        try:
+            arguments = plugin.arguments(claim.input)
+        except msgspec.ValidationError as error:
+            return failed("invalid_input", str(error))
         async with deadline, aclosing(plugin.call(**arguments)) as chunks:  # type: ignore[type-var]  # an async generator
             async for chunk in chunks:
                 await log.chunk(chunk)
+    except asyncio.CancelledError:
+        raise
+    except ClosedError:
+        return failed("error", "it was stopped, and went on")
     except entries.NotJSONError as error:
         return failed("error", f"chunk {log.chunks} is not JSON: {error}")
     except TooLargeError as error:
         return failed("limit", f"chunk {log.chunks} has {error.size} bytes, more than {MAX_ENTRY_BYTES}")
     # The function is its author's code: nothing is known of what it may raise, sys.exit() included.
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if deadline.expired():
             return failed("timeout", f"stopped after {limit:g} s, its time-out")
         logger.exception("function failed", task_id=claim.task_id, function=claim.function, attempt=claim.attempt)
-        return failed("error", f"{type(error).__name__}: {error}")
+        return failed("error", said(error))
     return "done", {"chunks": log.chunks}

@@ -62,8 +62,8 @@ def load(folders: Iterable[Path]) -> dict[str, Plugin]:
 
 
 def module_of(file: Path) -> ModuleType:
-    """Import one file, under its folder's name and its own."""
-    name = f"{file.parent.name}.{file.stem}"
+    """Import one file, under a name that nothing else has, whatever its folder is called."""
+    name = f"tailrace_functions.{file.parent.name}.{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python module")

@@ -14,6 +14,9 @@ from services.worker.log import Log, RefusedError
 from services.worker.produce import End, failed, produce
 from services.worker.registry import Plugin
 
+# Seconds a function has to clean up after it was told to stop, or ran out of time. Then its task ends without it.
+GRACE_S: Final = 10
+
 logger = structlog.get_logger()
 
 
@@ -27,14 +30,23 @@ class Run:
         self._function: asyncio.Task[End] | None = None
         self._stopped = False
         self._stopped_with: End | None = None
+        self._left = asyncio.Event()
 
     def stop(self, end: End | None) -> None:
-        """Cancel the function. `end` is what to write for it; None where the log has its end, or is not ours."""
-        if self._stopped:
-            return
-        self._stopped, self._stopped_with = True, end
+        """Cancel the function. `end` is what to write for it; None where the log has its end, or is not ours.
+
+        The first call decides the end. Later ones cancel again: a function, or Python 3.11's asyncio.wait_for, may
+        have swallowed a cancel.
+        """
+        if not self._stopped:
+            self._stopped, self._stopped_with = True, end
+            asyncio.get_running_loop().call_later(GRACE_S, self.leave)
         if self._function is not None:
             self._function.cancel()
+
+    def leave(self) -> None:
+        """Wait for the function no longer: its end is written, whatever it still does."""
+        self._left.set()
 
     async def perform(self, plugin: Plugin | None) -> None:
         """Run the function and write its end. Returns when the log is closed or belongs to another.
@@ -54,8 +66,7 @@ class Run:
         if self._stopped:
             self._function.cancel()
         try:
-            await asyncio.wait([self._function])
-            end = self._end()
+            end = await self._outcome(plugin)
             if end is None and not writer.done():
                 return
             if end is not None:
@@ -84,8 +95,18 @@ class Run:
             return None
         return int(length)
 
-    def _end(self) -> End | None:
+    async def _outcome(self, plugin: Plugin | None) -> End | None:
+        """How the function ended; None where nothing is to be written for it."""
         assert self._function is not None
+        limit = plugin.policy.timeout if plugin else 0
+        overdue = asyncio.get_running_loop().call_later(limit + GRACE_S, self.leave)
+        left = asyncio.create_task(self._left.wait())
+        await asyncio.wait([self._function, left], return_when=asyncio.FIRST_COMPLETED)
+        overdue.cancel()
+        left.cancel()
+        if not self._function.done():
+            logger.error("function left behind: it does not stop", task_id=self.claim.task_id)
+            return self._stopped_with if self._stopped else failed("timeout", f"did not stop after {limit:g} s")
         if not self._function.cancelled():
             return self._function.result()
         if self._stopped:

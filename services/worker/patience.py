@@ -1,0 +1,36 @@
+"""Which errors of Redis pass by themselves, so that whoever meets one waits and tries again."""
+
+from typing import Final
+
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+# Away, full, a replica since a failover, or a cluster that moves.
+KINDS: Final = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    MasterDownError,
+    ClusterDownError,
+    TryAgainError,
+)
+
+# What redis-py has no class for: too few replicas, a disk that is full, a script that runs long.
+CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY ")
+
+# Seconds until the next try, where the client itself does not wait.
+PAUSE_S: Final = 1
+
+
+def passes(error: RedisError) -> bool:
+    """Whether the same call may succeed later, with nothing changed here."""
+    return isinstance(error, KINDS) or str(error).startswith(CODES)
