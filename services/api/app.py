@@ -20,7 +20,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from taskiq_redis import RedisStreamBroker
 
 from plugins import append, keys
-from services.api import cancel, catalog, chunks, health, listing, logs, problems, status, stream, submit
+from services.api import cancel, catalog, chunks, health, listing, logs, origin, problems, status, stream, submit
 from services.api.hub import Hub
 from services.api.recover import Recovery
 from services.api.settings import Settings
@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         state=State({"settings": settings or Settings()}),
         dependencies={name: _from_state(name) for name in ("settings", "redis", "queue", "append", "hub")},
         plugins=[problems.plugin],
+        before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
             title="Tailrace",
             version="0.1.0",
@@ -93,9 +94,10 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
     queue.connection_pool = pool
     hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s)
+    recovery = Recovery(redis, queue, app.state.append, settings.scan_s, settings.lease_s)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),
-        asyncio.create_task(supervised("recovery", Recovery(redis, queue, app.state.append, settings.scan_s).run)),
+        asyncio.create_task(supervised("recovery", recovery.run)),
     ]
     restore = drain_on_signal(hub)
     try:

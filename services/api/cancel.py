@@ -7,8 +7,8 @@ from litestar import Response, delete
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from plugins import keys
-from services.api.close import end
+from plugins import entries, keys
+from services.api.close import close, end
 from services.api.problems import problem
 from services.api.status import Status, status_of
 from services.api.task import OWNER, Task, look_up
@@ -43,6 +43,10 @@ async def cancelled(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Ta
     while True:
         task = await look_up(redis, task_id)
         if task.end or task.expired:
+            if task.end and task.noted not in entries.ENDS:
+                # Whoever ended it did not get further: the worker may not know.
+                await close(redis, task_id, task.end.event, task.end.data)
+                await redis.publish(keys.CANCEL, task_id)
             return task, False
         if await end(redis, append, task, "cancelled", {"by": OWNER}):
             await redis.publish(keys.CANCEL, task_id)

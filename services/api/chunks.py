@@ -1,21 +1,25 @@
 """GET /tasks/{task_id}/chunks: the log as JSON pages, with a long-poll."""
 
 import asyncio
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from litestar import Response, get
 from litestar.params import Parameter
 from redis.asyncio import Redis
 
-from plugins import entries, keys
+from plugins import entries
 from services.api.cursor import cursor_of, gone
 from services.api.frames import NDJSON
 from services.api.hub import Hub
+from services.api.page import Pages
 from services.api.query import number
 from services.api.task import Task, look_up
 
 MAX_LIMIT: Final = 1_000
 MAX_WAIT_S: Final = 60
+
+# Bytes after which a page is full, whatever its limit in entries.
+MAX_BYTES: Final = 1_048_576
 
 
 @get(
@@ -50,7 +54,7 @@ async def chunks(
     first = 0 if beyond else start
     if first == task.length and patience and not task.end:
         await news(hub, task, first, patience)
-    lines: Any = await redis.lrange(keys.chunks(task_id), first, first + most - 1)
+    lines = await entries_from(Pages(redis, task_id), first, most)
     ended = entries.decode(lines[-1]).ends if lines else task.end is not None
     gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""
     page = b'{%b"entries":[%b],"next":%d,"ended":%b}' % (
@@ -60,6 +64,19 @@ async def chunks(
         b"true" if ended else b"false",
     )
     return Response(page, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def entries_from(pages: Pages, start: int, most: int) -> list[bytes]:
+    """So many entries, or as many as make a page of `MAX_BYTES`."""
+    lines: list[bytes] = []
+    size = 0
+    while len(lines) < most and size < MAX_BYTES:
+        page = await pages.read(start + len(lines), start + most)
+        if not page:
+            break
+        lines += page
+        size += sum(map(len, page))
+    return lines
 
 
 async def news(hub: Hub, task: Task, cursor: int, patience: float) -> None:

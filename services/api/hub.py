@@ -17,7 +17,6 @@ from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from plugins import keys
 from services.api.frames import Format
@@ -54,6 +53,7 @@ class Hub:
             socket_timeout=None,
             client_name=f"tailrace-hub-{os.getpid()}",
         )
+        self._pool.connection_kwargs["protocol"] = 2  # the URL may have said otherwise
         self._tails: dict[bytes, dict[str, Tail]] = {}  # by channel, then by content type
         self._following: dict[Tail, asyncio.Task[None]] = {}
         self._subscribe: set[bytes] = set()
@@ -86,11 +86,13 @@ class Hub:
         while True:
             try:
                 await self._session()
-            except* (RedisError, OSError) as group:
+            # redis-py lets more than its own errors through where a connection drops under a write: a RuntimeError of
+            # uvloop's, an AttributeError. Whatever it is, the session is rebuilt.
+            except* Exception as group:  # noqa: BLE001  # see above
                 self._failures += 1
-                errors = [str(error) for error in group.exceptions]
+                errors = [repr(error) for error in group.exceptions]
                 logger.warning("hub disconnected", errors=errors, failures=self._failures)
-            await asyncio.sleep(BACKOFF.compute(self._failures))
+            await asyncio.sleep(BACKOFF.compute(min(self._failures, 10)))
 
     def _closed_tail(self, task: Task, written: Format) -> Tail:
         tail = Tail(self._redis, task.task_id, written, self._heartbeat_s)
@@ -135,6 +137,7 @@ class Hub:
             self._subscribe, self._unsubscribe = set(self._tails), set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(connection))
+                group.create_task(self._probe(connection))
                 group.create_task(self._ask(connection))
         finally:
             self.connected = False
@@ -142,18 +145,14 @@ class Hub:
             await self._pool.release(connection)
 
     async def _ask(self, connection: Connection) -> None:
-        """Say what should be heard, whenever it changes; and in between, listen for a sign of life."""
+        """Say what should be heard, whenever it changes."""
         while True:
             self._changed.clear()
             async with asyncio.timeout(PROBE_S):
                 await self._send(connection, "SUBSCRIBE", self._subscribe)
                 await self._send(connection, "UNSUBSCRIBE", self._unsubscribe)
             self.connected, self._failures = True, 0
-            try:
-                async with asyncio.timeout(PROBE_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                await self._probe(connection)
+            await self._changed.wait()
 
     async def _send(self, connection: Connection, command: str, channels: set[bytes]) -> None:
         while channels:
@@ -162,13 +161,16 @@ class Hub:
             await connection.send_command(command, *slab, check_health=False)
 
     async def _probe(self, connection: Connection) -> None:
-        if not self._heard:
-            raise RedisConnectionError(f"Redis was silent for {PROBE_S} s")
-        self._heard = False
-        await connection.send_command("PING", check_health=False)
+        """Ask for a sign of life again and again, however much else is said."""
+        while True:
+            self._heard = False
+            async with asyncio.timeout(PROBE_S):
+                await connection.send_command("PING", check_health=False)
+            await asyncio.sleep(PROBE_S)
+            if not self._heard:
+                raise RedisConnectionError(f"Redis was silent for {PROBE_S} s")
 
     async def _listen(self, connection: Connection) -> None:
-        self._heard = True
         while True:
             heard = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
             self._heard = True

@@ -6,7 +6,9 @@ is not dead after all: the claim lets one delivery win, and the write rule one e
 """
 
 import asyncio
+import math
 import random
+import time
 from typing import Any, Final
 
 import structlog
@@ -27,17 +29,24 @@ BATCH: Final = 200
 # Seconds before its metadata expires at which a task that no worker ever took is ended: later there is nobody to tell.
 MARGIN_S: Final = 600
 
+# Seconds until a task that cannot be read is looked at again.
+UNREADABLE_S: Final = 3_600
+
 logger = structlog.get_logger()
 
 
 class Recovery:
     """Looks after the tasks that nobody else looks after."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker, append: AsyncScript, every_s: float) -> None:
+    def __init__(
+        self, redis: Redis, queue: RedisStreamBroker, append: AsyncScript, every_s: float, lease_s: float
+    ) -> None:
         self._redis = redis
         self._queue = queue
         self._append = append
         self._every_s = every_s
+        self._lease_s = lease_s
+        self._in_touch_since = time.monotonic()
 
     async def run(self) -> None:
         """Look again and again, for ever; not all processes at the same time."""
@@ -46,15 +55,22 @@ class Recovery:
             try:
                 await self.look()
             except (RedisError, SendTaskError) as error:
+                self._in_touch_since = math.inf
                 logger.warning("recovery did not get through", error=str(error.__cause__ or error))
 
     async def look(self) -> None:
         """Look once at what is due."""
         seconds, _ = await self._redis.time()
+        self._in_touch_since = min(self._in_touch_since, time.monotonic())
         due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=0, num=BATCH)
         for member in due:
             task_id = member.decode()
-            task = await read(self._redis, task_id)
+            try:
+                task = await read(self._redis, task_id)
+            except ValueError as error:  # not what we write: it must not keep recovery from the others
+                logger.error("task not readable", task_id=task_id, error=str(error))
+                await self._redis.zadd(keys.OPEN, {task_id: seconds + UNREADABLE_S}, xx=True)
+                continue
             if task is None:
                 await self._redis.zrem(keys.OPEN, task_id)
             elif task.end:
@@ -66,6 +82,10 @@ class Recovery:
                 await self._unclaimed(task, seconds)
             elif task.lease_until > seconds * 1000:
                 await self._look_again(task, task.lease_until // 1000 + 1)
+            elif time.monotonic() - self._in_touch_since < self._lease_s:
+                # Redis has been away, or we have: living workers have not been able to renew. They get as long as a
+                # lease; the task stays due.
+                continue
             else:
                 await self._abandoned(task, seconds)
 

@@ -16,5 +16,7 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=15, gt=0)
     # Seconds between two looks at tasks that nobody seems to run: with the lease, what the death of a worker costs.
     scan_s: float = Field(default=5, gt=0)
+    # The workers' lease, in seconds: as long after an outage of Redis no worker is taken for dead.
+    lease_s: float = Field(default=15, gt=0)
     # Seconds a client may take to accept what is sent, until its connection is given up.
     send_timeout_s: float = Field(default=30, gt=0)

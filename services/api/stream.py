@@ -70,15 +70,13 @@ class EventStream(Response[Any]):
                 piece = await reader.read()
                 if piece or not reader.ended:
                     await self._send(send, piece or self._format.heartbeat)
+            await self._send(send, b"" if reader.ended else self._format.farewell(), more=False)
         except TimeoutError:
             logger.info("reader given up: it takes nothing", task_id=self._task.task_id)
-            return
-        farewell = b"" if reader.ended else self._format.farewell()
-        await send({"type": "http.response.body", "body": farewell, "more_body": False})
 
-    async def _send(self, send: Send, piece: bytes) -> None:
+    async def _send(self, send: Send, piece: bytes, *, more: bool = True) -> None:
         async with asyncio.timeout(self._send_timeout_s):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
 async def _until_gone(receive: Receive, scope: Any) -> None:

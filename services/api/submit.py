@@ -10,6 +10,7 @@ from litestar import Response, post
 from litestar.params import Parameter
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
+from redis.exceptions import ResponseError
 from redis.typing import EncodableT
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
@@ -87,14 +88,17 @@ async def submit(
     task_id = secrets.token_hex(16)
     if idempotency_key is not None:
         task_id = await reserve(redis, idempotency_key, task_id, submission)
-    status = await note(redis, task_id, submission)
+    created, status = await note(redis, task_id, submission)
     if status == "queued":
         # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
         await index(redis, task_id)
         try:
             await enqueue(queue, task_id)
         except SendTaskError as error:
-            await refuse(redis, append, task_id, idempotency_key)
+            # Only what the server refused is known not to be queued; and only our own task is ours to end. Otherwise
+            # the task stays: recovery queues it again, and the client's next try finds it.
+            if created and isinstance(error.__cause__, ResponseError):
+                await refuse(redis, append, task_id, idempotency_key)
             raise unavailable(error.__cause__ or error) from error
     return accepted(task_id, data.function, status)
 
@@ -140,8 +144,8 @@ async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) 
     return str(first_id)
 
 
-async def note(redis: Redis, task_id: str, submission: Submission) -> str:
-    """Create the task's metadata unless it is there; answers the status that it has now."""
+async def note(redis: Redis, task_id: str, submission: Submission) -> tuple[bool, str]:
+    """Create the task's metadata unless it is there; answers whether it did, and the status that it has now."""
     fields: dict[str, EncodableT] = {
         "status": "queued",
         "function": submission.declaration.name,
@@ -156,8 +160,8 @@ async def note(redis: Redis, task_id: str, submission: Submission) -> str:
             pipeline.hsetnx(keys.metadata(task_id), field, value)
         pipeline.expire(keys.metadata(task_id), keys.TASK_TTL_S, nx=True)
         pipeline.hget(keys.metadata(task_id), "status")
-        *_, status = await pipeline.execute()
-    return str(status.decode())
+        created, *_, status = await pipeline.execute()
+    return bool(created), str(status.decode())
 
 
 async def index(redis: Redis, task_id: str) -> None:
@@ -184,8 +188,8 @@ async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
 async def refuse(redis: Redis, append: AsyncScript, task_id: str, idempotency_key: str | None) -> None:
     """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again."""
     task = await look_up(redis, task_id)
-    await end(redis, append, task, "failed", {"code": "not_started", "message": "the queue did not take the task"})
-    if idempotency_key is not None:
+    data = {"code": "not_started", "message": "the queue did not take the task"}
+    if await end(redis, append, task, "failed", data) and idempotency_key is not None:
         await redis.delete(keys.idempotency(OWNER, idempotency_key))
 
 

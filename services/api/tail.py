@@ -10,23 +10,22 @@ ready-made frames. A reader is a cursor into it; one that falls behind the windo
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from plugins import entries, keys
 from services.api.frames import Format
+from services.api.page import Pages
 
 logger = structlog.get_logger()
 
 # The window's bounds: room for a burst, little enough that a thousand live streams fit.
 WINDOW_ENTRIES: Final = 4_096
 WINDOW_BYTES: Final = 524_288
-
-# Entries per page of the list.
-PAGE: Final = 500
 
 # Seconds until the list is read again after Redis refused.
 PAUSE_S: Final = 1
@@ -42,13 +41,15 @@ class Tail:
         self.readers = 0
         self.first = 0  # seq of the first frame in the window
         self.next = 0  # seq of the entry to take next: one behind the window
-        self.epoch = 0  # counts how often the log was found shorter than it had been
+        self.epoch = 0  # counts how often the log was found to be another than it had been
         self.beats = 0  # counts heartbeats
         self.left = 0  # its length when that was found
         self.ended = False
         self.broken = False
         self._heartbeat_s = heartbeat_s
         self._placed = False
+        self._pages = Pages(redis, task_id)
+        self._newest: list[bytes] = []  # the last entry taken, if any
         self._frames: list[bytes] = []
         self._bytes = 0
         self._batch: tuple[int, int, bytes] = (0, 0, b"")
@@ -78,11 +79,16 @@ class Tail:
         """An entry was published."""
         if not self._placed:
             return  # the first read comes, and finds it
-        entry = entries.decode(line)
+        try:
+            entry = entries.decode(line)
+        except msgspec.DecodeError:
+            self._look.set()  # whoever published it: the list knows
+            return
         if entry.seq == self.next:
             self._take(entry, line)
             self._wake()
-        elif entry.seq > self.next:
+        else:
+            # Later: something is missing. Earlier: it is late, or the log was lost and begins anew.
             self._look.set()
 
     async def follow(self) -> None:
@@ -110,18 +116,17 @@ class Tail:
             self.first = self.next = max(0, length - 1)
             self._placed = True
         while not (self.ended or self.broken):
-            start = self.next
-            async with self.redis.pipeline(transaction=False) as pipeline:
-                pipeline.llen(keys.chunks(self.task_id))
-                pipeline.lrange(keys.chunks(self.task_id), start, start + PAGE - 1)
-                length, lines = await pipeline.execute()
-            if length < start:
-                self._restart(length)
+            # With the entry before, if one was taken: in its place nothing else may stand.
+            newest = self._newest
+            start = self.next - len(newest)
+            lines = await self._pages.read(start, start + WINDOW_ENTRIES)
+            if lines[: len(newest)] != newest or (start and not lines):
+                self._restart(await self.redis.llen(keys.chunks(self.task_id)))
                 continue
             for seq, line in enumerate(lines, start):
                 if seq == self.next:  # a ring may have been quicker
                     self._take(entries.decode(line), line)
-            if self.next >= length:
+            if len(lines) == len(newest):
                 return
             self._wake()
 
@@ -129,6 +134,7 @@ class Tail:
         frame = self.format.frame(entry, line)
         self._frames.append(frame)
         self._bytes += len(frame)
+        self._newest = [line]
         self.next += 1
         self.ended = entry.ends
         if len(self._frames) > WINDOW_ENTRIES or self._bytes > WINDOW_BYTES:
@@ -144,7 +150,9 @@ class Tail:
 
     def _restart(self, length: int) -> None:
         """Whatever a reader has, it is told; if nothing is left it is let go, to ask again what became of the task."""
-        logger.warning("log is shorter than it was", task_id=self.task_id, had=self.next, has=length)
+        logger.warning("log is not what it was", task_id=self.task_id, had=self.next, has=length)
+        self._newest = []
+        self._batch = (0, 0, b"")
         self._frames.clear()
         self._bytes = 0
         self.first = self.next = 0
@@ -186,6 +194,7 @@ class Reader:
         self.ended = False
         self._epoch = tail.epoch
         self._beats = tail.beats
+        self._pages = Pages(tail.redis, tail.task_id)
 
     async def read(self) -> bytes:
         """What is next, as much as there is, in one piece; or nothing where a heartbeat passed in silence.
@@ -196,13 +205,16 @@ class Reader:
         while True:
             if self._epoch != tail.epoch:
                 return self._gap(tail.left)
+            if tail.broken:
+                self.ended = True
+                return b""
             if self.cursor < tail.first:
                 return await self._page()
             if self.cursor < tail.next:
                 piece = tail.batch(self.cursor)
                 self.cursor, self.ended = tail.next, tail.ended
                 return piece
-            if tail.ended or tail.broken:
+            if tail.ended:
                 self.ended = True
                 return b""
             if self._beats != tail.beats:
@@ -212,9 +224,8 @@ class Reader:
 
     async def _page(self) -> bytes:
         """Frames between the cursor and the window, or nothing where Redis does not give them now."""
-        stop = min(self.cursor + PAGE, self.tail.first) - 1
         try:
-            lines: Any = await self.tail.redis.lrange(keys.chunks(self.tail.task_id), self.cursor, stop)
+            lines = await self._pages.read(self.cursor, self.tail.first)
         except RedisError as error:
             logger.warning("page not read", task_id=self.tail.task_id, error=str(error))
             await asyncio.sleep(PAUSE_S)
@@ -230,8 +241,9 @@ class Reader:
         if self.tail.ended:
             self.ended = True
             return self._gap(0)
-        self.tail.look()
-        await self.tail.changed()
+        if not self.tail.broken:
+            self.tail.look()
+            await self.tail.changed()
         return b""
 
     def _gap(self, length: int) -> bytes:

@@ -1,7 +1,7 @@
 """Looking a task up: its metadata and the state of its log, in one round trip."""
 
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from litestar.plugins.problem_details import ProblemDetailsException
@@ -49,7 +49,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chunks(self) -> int:
-        """How many chunks the log holds: its entries without the end and without the marks between attempts."""
+        """How many chunks the log holds: its entries without the end and without the marks between attempts.
+
+        Of a log that is not kept any more, as many as its end counted.
+        """
+        if self.expired and self.noted_end is not None:
+            counted = msgspec.json.decode(self.noted_end, type=dict[str, Any]).get("chunks", 0)
+            return int(counted)
         marks = max(0, self.last.attempt - 1) if self.last else 0
         return max(0, self.length - marks - (1 if self.end else 0))
 

@@ -89,7 +89,8 @@ class Worker:
             await asyncio.wait(self._performing, timeout=CLEAN_UP_S)
             for run in list(self.running.values()):
                 run.leave()
-            await asyncio.wait({*self._performing, asyncio.create_task(asyncio.sleep(0))}, timeout=WRITE_S)
+        if self._performing:
+            await asyncio.wait(self._performing, timeout=WRITE_S)
         for chore in self._chores:
             chore.cancel()
         await self.redis.aclose()

@@ -1,5 +1,6 @@
 """Which errors of Redis pass by themselves, so that whoever meets one waits and tries again."""
 
+import re
 from typing import Final
 
 from redis.exceptions import (
@@ -24,8 +25,9 @@ KINDS: Final = (
     TryAgainError,
 )
 
-# What redis-py has no class for: too few replicas, a disk that is full, a script that runs long.
-CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY ")
+# What redis-py has no class for: too few replicas, a disk that is full, a script that runs long. In an error of a
+# pipeline the code stands behind the command.
+CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY) ")
 
 # Seconds until the next try, where the client itself does not wait.
 PAUSE_S: Final = 1
@@ -33,4 +35,4 @@ PAUSE_S: Final = 1
 
 def passes(error: RedisError) -> bool:
     """Whether the same call may succeed later, with nothing changed here."""
-    return isinstance(error, KINDS) or str(error).startswith(CODES)
+    return isinstance(error, KINDS) or CODES.search(str(error)) is not None

@@ -35,12 +35,12 @@ class Run:
     def stop(self, end: End | None) -> None:
         """Cancel the function. `end` is what to write for it; None where the log has its end, or is not ours.
 
-        The first call decides the end. Later ones cancel again: a function, or Python 3.11's asyncio.wait_for, may
-        have swallowed a cancel.
+        Only the first call counts: another cancel would break the clean-up off.
         """
-        if not self._stopped:
-            self._stopped, self._stopped_with = True, end
-            asyncio.get_running_loop().call_later(GRACE_S, self.leave)
+        if self._stopped:
+            return
+        self._stopped, self._stopped_with = True, end
+        asyncio.get_running_loop().call_later(GRACE_S, self.leave)
         if self._function is not None:
             self._function.cancel()
 
@@ -108,6 +108,9 @@ class Run:
             logger.error("function left behind: it does not stop", task_id=self.claim.task_id)
             return self._stopped_with if self._stopped else failed("timeout", f"did not stop after {limit:g} s")
         if not self._function.cancelled():
+            if (error := self._function.exception()) is not None:  # a fault of ours; the task ends all the same
+                logger.error("running failed", task_id=self.claim.task_id, exc_info=error)
+                return failed("error", type(error).__name__)
             return self._function.result()
         if self._stopped:
             return self._stopped_with

@@ -577,6 +577,25 @@ async def test_a_wait_of_the_wrong_form(api: Api, finished: str, value: str) -> 
     assert problem(answer, 400, "invalid-wait")["detail"] == "The parameter wait must be a number from 0 to 60."
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "101", "text", "9" * 30, "1.5", "+5", " 5", "٥", "\0"])
+async def test_a_limit_of_the_list_of_the_wrong_form(api: Api, value: str) -> None:
+    """400 that names it and its bounds, which are not those of a page of chunks."""
+    answer = await get(api, f"/tasks?limit={percent(value)}")
+    assert (
+        problem(answer, 400, "invalid-limit")["detail"] == "The parameter limit must be a whole number from 1 to 100."
+    )
+
+
+@pytest.mark.parametrize("task_id", NOT_IDS.values(), ids=NOT_IDS)
+async def test_a_place_in_the_list_of_the_wrong_form(api: Api, task_id: str) -> None:
+    """400: only a task's id is a place to go on from. One that no task has, or none, is a place all the same."""
+    answer = await get(api, f"/tasks?before={task_id}")
+    assert "id of a task" in problem(answer, 400, "invalid-before")["detail"]
+
+    for before in (UNKNOWN, ""):
+        assert (await get(api, f"/tasks?before={before}")).status_code == 200
+
+
 @pytest.mark.parametrize("query", ["limit=", "limit=1", "limit=1000", "wait=", "wait=0", "wait=60", "wait=0.5", "x=y"])
 async def test_a_limit_and_a_wait_of_the_right_form(api: Api, finished: str, query: str) -> None:
     """A page at once: the task has ended. What is empty or unknown is taken for absent."""

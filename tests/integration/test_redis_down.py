@@ -35,6 +35,7 @@ ID: Final = "0123456789abcdef0123456789abcdef"
 # Every call that needs Redis.
 CALLS: Final = [
     ("POST", "/tasks"),
+    ("GET", "/tasks"),
     ("GET", f"/tasks/{ID}"),
     ("GET", f"/tasks/{ID}/stream"),
     ("GET", f"/tasks/{ID}/chunks"),
@@ -211,7 +212,11 @@ async def test_a_restart_that_nobody_noticed_costs_nobody_an_error() -> None:
 
 async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path) -> None:
     """The open stream outlives it and goes on to its end, without gap or duplicate; nobody has to restart anything."""
-    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url) as worker, api_process(server.url) as api:
+    with (
+        EmbeddedRedis(*DURABLE) as server,
+        worker_process(server.url) as worker,
+        api_process(server.url, **QUICK) as api,
+    ):
         async with client_of(api) as client:
             task_id = await start(client, "count", to=100, every=0.03)
             reader = Reader(client, task_id)
@@ -221,6 +226,7 @@ async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path)
             for method, path in CALLS:
                 assert_unavailable(await call(client, method, path))
             await until_ready(client, 503)
+            await asyncio.to_thread(api.process.wait_for, "log not read")  # the stream has noticed, too
             assert reader.open
             before = len(reader.seen)
             server.start()
@@ -242,7 +248,7 @@ async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path)
 
 async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
     """Who waits for something new still gets it, though Redis was away in between."""
-    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url) as api:
+    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url, **QUICK) as api:
         async with client_of(api) as client:
             task_id = await start(client, "silent", note=str(tmp_path / "note"))
             await events(client, task_id, most=1)
@@ -252,7 +258,7 @@ async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
                 while (await redis.pubsub_numsub(channel))[0][1] == 0:
                     pass  # until it waits
             server.kill()
-            await until_ready(client, 503)
+            await asyncio.to_thread(api.process.wait_for, "log not read")
             server.start()
             await until_ready(client)
             assert not poll.done()
@@ -362,4 +368,43 @@ async def test_redis_is_full_for_a_while() -> None:
             seen = await reader.until_end()
             assert data(seen) == list(range(1, 301))
             assert seen[-1].event == "done"
+        assert_never_restarted(worker)
+
+
+async def test_redis_refuses_to_write_for_a_while() -> None:
+    """Too few replicas, say: tasks wait and go on, requests get 503, and the worker does not start anew."""
+    with EmbeddedRedis() as server, worker_process(server.url, **QUICK) as worker, api_process(server.url) as api:
+        async with client_of(api) as client, Redis.from_url(server.url) as redis:
+            reader = Reader(client, await start(client, "count", to=300, every=0.01))
+            await reader.until(5)
+            await redis.config_set("min-replicas-to-write", 1)
+            await asyncio.to_thread(worker.wait_for, "append refused by Redis")
+            await asyncio.to_thread(worker.wait_for, "queue not read")
+            assert_unavailable(await call(client, "POST", "/tasks"))
+            await redis.config_set("min-replicas-to-write", 0)
+
+            assert data(await reader.until_end()) == list(range(1, 301))
+            await assert_all_is_well(client)
+        assert_never_restarted(worker)
+
+
+async def test_an_outage_that_is_longer_than_a_lease() -> None:
+    """A worker that could not renew because Redis was away is not taken for dead when Redis is back."""
+    settings = {"TAILRACE_LEASE_S": "2", "TAILRACE_RENEW_S": "0.5", "TAILRACE_SCAN_S": "0.1"}
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    with EmbeddedRedis(*durable) as server, worker_process(server.url, **settings) as worker:
+        with api_process(server.url, **settings) as one, api_process(server.url, **settings):
+            async with client_of(one) as client:
+                ids = [await start(client, "count", to=150, every=0.1) for _ in range(10)]
+                readers = [Reader(client, task_id) for task_id in ids]
+                for reader in readers:
+                    await reader.until(3)
+                server.kill()
+                async with asyncio.timeout(DEADLINE_S):
+                    begun = asyncio.get_running_loop().time()
+                    while asyncio.get_running_loop().time() < begun + 3:  # longer than the lease
+                        await client.get("/health/live")
+                server.start()
+                for reader in readers:
+                    assert data(await reader.until_end()) == list(range(1, 151))
         assert_never_restarted(worker)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from plugins import append, entries, keys
 from services.api.frames import NDJSON
 from services.api.hub import Hub
-from services.api.tail import PAGE, WINDOW_ENTRIES, Reader
+from services.api.page import MOST as PAGE
+from services.api.tail import WINDOW_ENTRIES, Reader
 from services.api.task import Task
 from tests.processes import DEADLINE_S
 
@@ -44,19 +44,12 @@ class Intercepted(Redis):
         await self.before()
         return int(await super().llen(name))
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """The tail's reads."""
-        pipeline: Any = super().pipeline(transaction, shard_hint)
-        execute = pipeline.execute
-
-        async def executed(raise_on_error: bool = True) -> Any:
-            await self.before()
-            answer = await execute(raise_on_error)
-            await self.after()
-            return answer
-
-        pipeline.execute = executed
-        return pipeline  # type: ignore[no-any-return]  # it is the one from above
+    async def lrange(self, name: Any, start: int, end: int) -> Any:
+        """The tail's and the readers' reads."""
+        await self.before()
+        lines = await super().lrange(name, start, end)
+        await self.after()
+        return lines
 
 
 class Writer:
@@ -190,10 +183,12 @@ async def test_entries_at_every_step_of_a_long_replay(client: Intercepted, redis
     """A log that grows at every single read of it is read in order, once."""
     await writer.write(2 * PAGE + 7)
     left = iter(range(20))
+    one_at_a_time = asyncio.Lock()  # the tail and its reader read at the same time
 
     async def step() -> None:
-        if next(left, None) is not None:
-            await writer.write()
+        async with one_at_a_time:
+            if next(left, None) is not None:
+                await writer.write()
 
     client.before = client.after = step
     async with reading(client, redis_url, writer) as reader:
@@ -263,6 +258,46 @@ async def test_a_log_that_became_shorter_is_announced(client: Intercepted, redis
         assert await read(reader, 5) == writer.lines
         await writer.redis.ltrim(keys.chunks(writer.task_id), 0, 1)
         assert await read(reader, 3) == [b'{"event":"gap","data":{"after":4,"length":2}}', *writer.lines[:2]]
+
+
+async def test_a_log_that_lost_what_a_reader_has_and_grew_again(
+    client: Intercepted, redis_url: str, writer: Writer
+) -> None:
+    """A loss that is covered by what came after it is noticed by its bytes, not by the log's length."""
+    await writer.write(5)
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 5) == writer.lines
+        await writer.redis.ltrim(keys.chunks(writer.task_id), 0, 3)
+        del writer.lines[4:]
+        await writer.write(event="failed")
+        gap = b'{"event":"gap","data":{"after":4,"length":5}}'
+        assert await read(reader, 6) == [gap, *writer.lines]
+        assert reader.ended
+
+
+async def test_a_reader_in_the_middle_of_a_log_that_vanishes(
+    client: Intercepted, redis_url: str, writer: Writer
+) -> None:
+    """A reader that is still far behind when everything is lost is told, and let go: it hangs on nothing."""
+    await writer.write(PAGE)
+    async with reading(client, redis_url, writer) as reader:
+        assert (await reader.read()).startswith(writer.lines[0])
+        await writer.redis.delete(keys.chunks(writer.task_id))
+        async with asyncio.timeout(DEADLINE_S):
+            pieces = []
+            while not reader.ended:
+                pieces.append(await reader.read())
+    assert any(b'"event":"gap"' in piece for piece in pieces)
+
+
+async def test_garbage_on_the_channel(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """What others publish on a stream's channel harms no reader, of this stream or of another."""
+    await writer.write()
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 1) == writer.lines
+        await writer.redis.publish(keys.channel(writer.task_id), b"\xff not an entry")
+        await writer.write()
+        assert await read(reader, 1) == writer.lines[1:]
 
 
 async def test_readers_at_different_places_get_each_their_own(

@@ -1,0 +1,38 @@
+"""Reading a log in pages that are bounded in bytes, though Redis counts elements."""
+
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from plugins import keys
+
+# Entries of a first page, when nothing is known of their size yet: of the largest they are 4 MiB.
+FIRST: Final = 16
+
+# Bounds of the pages after it. The least is two: a tail reads one entry that it knows, and one that it does not.
+LEAST: Final = 2
+MOST: Final = 512
+BYTES: Final = 262_144
+
+
+class Pages:
+    """Reads one log. The pages grow while they are small, and shrink when they turn out large."""
+
+    def __init__(self, redis: Redis, task_id: str) -> None:
+        self._redis = redis
+        self._log = keys.chunks(task_id)
+        self._size = FIRST
+
+    async def read(self, start: int, stop: int) -> list[bytes]:
+        """Entries from `start` on, not beyond `stop` (exclusive), as many as make a page; none where there are none.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        lines: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
+        size = sum(map(len, lines))
+        if size > BYTES:
+            self._size = max(LEAST, self._size // 2)
+        elif size < BYTES // 2:
+            self._size = min(MOST, self._size * 2)
+        return list(lines)

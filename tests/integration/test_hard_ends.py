@@ -1,0 +1,91 @@
+"""Every task ends, whatever its function does against it."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests.integration.calls import events, follow, start
+from tests.processes import DEADLINE_S, Process
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("surrogate", "ValueError: half an emoji: ?"),
+        ("unsayable", "UnsayableError"),
+        ("interrupt", "KeyboardInterrupt: not yours to raise"),
+        ("base", "BaseException: below all"),
+        ("long", "ValueError: " + "x" * 1_988),
+    ],
+)
+async def test_exceptions_that_are_hard_to_say(
+    client: httpx.AsyncClient, redis: Redis, what: str, message: str
+) -> None:
+    """The chunks before it arrive, and an end that says what can be said; the next task runs."""
+    chunks, end, why = await follow(client, await start(client, "raises_what", what=what))
+
+    assert (chunks, end, why) == ([1], "failed", {"code": "error", "message": message})
+    assert (await follow(client, await start(client, "count", to=1)))[1] == "done"
+
+
+async def test_a_function_that_does_not_stop_at_its_time_out(client: httpx.AsyncClient, redis: Redis) -> None:
+    """It is left behind: its task ends as `timeout`, and nothing that it yields later gets into the log."""
+    task_id = await start(client, "stubborn")
+    _, end, why = await follow(client, task_id)
+
+    assert (end, why["code"]) == ("failed", "timeout")
+    length = await redis.llen(keys.chunks(task_id))
+    assert (await follow(client, await start(client, "count", to=3)))[1] == "done"
+    assert await redis.llen(keys.chunks(task_id)) == length
+
+
+async def test_a_clean_up_that_never_ends(
+    client: httpx.AsyncClient, redis: Redis, worker: Process, tmp_path: Path
+) -> None:
+    """A cancelled function whose clean-up hangs gives its slot back after a grace."""
+    note = tmp_path / "note"
+    task_id = await start(client, "never_cleaned_up", note=str(note))
+    await events(client, task_id, most=1)
+    assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+    await asyncio.to_thread(worker.wait_for, rf"function left behind.*{task_id}")
+    assert await asyncio.to_thread(note.exists)
+
+
+async def test_a_message_that_is_not_from_the_api(client: httpx.AsyncClient, redis: Redis) -> None:
+    """Garbage on the queue is dropped, and the tasks behind it run."""
+    await redis.xadd(keys.QUEUE, {"nonsense": "1"})
+    await redis.xadd(keys.QUEUE, {"data": "not a message"})
+    assert (await follow(client, await start(client, "count", to=1)))[1] == "done"
+    async with asyncio.timeout(DEADLINE_S):
+        while await redis.xlen(keys.QUEUE):
+            pass
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_a_page_of_another_site_starts_nothing(
+    client: httpx.AsyncClient, redis: Redis, headers: dict[str, str]
+) -> None:
+    """What the operator's browser shows must not run functions on the operator's machine, nor cancel them."""
+    body = {"function": "count", "input": {"to": 1}}
+    answer = await client.post("/tasks", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:tailrace:problem:foreign-origin")
+    task_id = await start(client, "count", to=1)
+    assert (await client.delete(f"/tasks/{task_id}", headers=headers)).status_code == 403
+    assert (await client.get(f"/tasks/{task_id}", headers=headers)).status_code == 200
+
+    ours = {"Origin": str(client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    assert (await client.post("/tasks", json=body, headers=ours)).status_code == 202
