@@ -14,7 +14,7 @@ CHUNK_TTL_S: Final = 3_600
 # What a task is, and how it ended, is kept for a day: longer than any reader is expected to stay away.
 TASK_TTL_S: Final = 86_400
 
-# The declarations outlive the last worker by a week, so that a weekend without workers forgets nothing. They go together:
+# Declarations outlive the last worker by a week, so that a weekend without workers forgets nothing. They go together:
 # a function that was removed stays listed as long as any worker announces others.
 FUNCTIONS_TTL_S: Final = 604_800
 
