@@ -29,7 +29,9 @@ def cursor_of(**given: str | None) -> Cursor:
     Raises:
         ProblemDetailsException: 400, it is not a cursor.
     """
-    name, value = next(((name, value) for name, value in given.items() if value), ("after", "-1"))
+    # White space around a header's value is not part of it (RFC 9110, 5.5).
+    told = {name: value.strip(" \t") if name == "last_event_id" else value for name, value in given.items() if value}
+    name, value = next(((name, value) for name, value in told.items() if value), ("after", "-1"))
     if not CURSOR.fullmatch(value):
         names = {"last_event_id": "The header Last-Event-ID", "query": "The parameter last_event_id"}
         raise problem(

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,19 +46,28 @@ def load(folders: Iterable[Path]) -> dict[str, Plugin]:
     """Import every file of the folders and collect its functions by name. What fails is logged, and the others load."""
     plugins: dict[str, Plugin] = {}
     for folder in folders:
+        if not folder.is_dir():
+            logger.error("no such folder of functions", folder=str(folder))
         for file in sorted(folder.glob("[!_]*.py")):
-            try:
-                found = [plugin_of(candidate) for candidate in marked(module_of(file))]
-            # A plug-in's import runs its author's code: nothing is known of what it may raise, sys.exit() included.
-            except (Exception, SystemExit):
-                logger.exception("functions not loaded", file=str(file))
-                continue
-            for plugin in found:
-                if plugin.policy.name in plugins:
+            for plugin in plugins_of(file):
+                if plugins.setdefault(plugin.policy.name, plugin).call is not plugin.call:
                     logger.error("two functions of one name; the first stays", name=plugin.policy.name, file=str(file))
-                else:
-                    plugins[plugin.policy.name] = plugin
     return plugins
+
+
+def plugins_of(file: Path) -> Iterator[Plugin]:
+    """The functions of one file. One that is refused does not take the others along."""
+    try:
+        candidates = marked(module_of(file))
+    # An import runs its author's code: nothing is known of what it may raise, sys.exit() included.
+    except (Exception, SystemExit):
+        logger.exception("functions not loaded", file=str(file))
+        return
+    for candidate in candidates:
+        try:
+            yield plugin_of(candidate)
+        except RefusedFunctionError:
+            logger.exception("function not loaded", file=str(file))
 
 
 def module_of(file: Path) -> ModuleType:

@@ -1,5 +1,6 @@
 """What the tests do as clients: start, follow, come back."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -22,7 +23,8 @@ async def events(
     """What the stream says after this cursor, to its end or until there are so many."""
     headers = {} if after is None else {"Last-Event-ID": after}
     seen: list[ServerSentEvent] = []
-    async with aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", headers=headers, timeout=DEADLINE_S) as source:
+    stream = aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", headers=headers, timeout=DEADLINE_S)
+    async with asyncio.timeout(2 * DEADLINE_S), stream as source:
         source.response.raise_for_status()
         if source.response.status_code == 204:
             return seen

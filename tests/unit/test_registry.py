@@ -367,3 +367,15 @@ def test_the_examples_load(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_folder_no_functions(tmp_path: Path) -> None:
     """An empty folder is no error: a worker may be started before its functions are there."""
     assert load([]) == load([tmp_path]) == {}
+
+
+def test_one_refused_function_does_not_take_its_file_along(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others of the same file load; an alias is no second function; a folder that is not there is named."""
+    refused = "\n\n@function()\ndef not_async(x: int):\n    yield x\n"
+    place = folder(m=GOOD.format(name="good") + refused + "\n\nalias = good\n")
+
+    assert set(load([place, place / "nowhere"])) == {"good"}
+    logged = "".join(capsys.readouterr())
+    assert "`not_async` is refused" in logged
+    assert "two functions" not in logged
+    assert re.search(r"no such folder of functions.*nowhere", logged)
