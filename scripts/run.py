@@ -133,7 +133,7 @@ def valkey(port: int) -> Iterator[str]:
         try:
             command = [str(get_binary_path()), *options]
             # In a session of its own, so that Ctrl-C does not take it away from a worker that still writes its ends.
-            server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+            server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  # our own path
         except (ValkeyBinaryNotFoundError, OSError) as error:
             raise StartError(
                 f"The bundled Valkey does not run on this system ({error}).\n"

@@ -20,7 +20,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from plugins import keys
 from services.api.frames import Format
-from services.api.tail import Reader, Tail
+from services.api.reader import Reader
+from services.api.tail import Tail
 from services.api.task import Task
 
 # Seconds between two signs of life from Redis. A half-open connection raises nothing: it is only silent.

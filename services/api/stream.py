@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from services.api.cursor import cursor_of, gone
 from services.api.frames import NDJSON, SSE, Format
 from services.api.hub import Hub
+from services.api.reader import Reader, gap
 from services.api.settings import Settings
-from services.api.tail import Reader, gap
 from services.api.task import Task, look_up
 
 logger = structlog.get_logger()

@@ -4,7 +4,8 @@ All readers of a stream in this process share one `Tail`: one subscription, one 
 ready-made frames. A reader is a cursor into it; one that falls behind the window reads pages of the list.
 
 1. The hub subscribes and waits for the confirmation; only then the list is read. In that order nothing falls between.
-2. A published entry is taken if its seq is the next one. If it is later, the list is read; if earlier, it is dropped.
+2. A published entry is taken if its seq is the next one. If it is later, the list is read; if earlier, it is dropped,
+   unless it stands where another was taken: then the log was lost in part, and the list tells.
 3. Every confirmation (they come again after a reconnect) and every heartbeat read the list again: a lost ring heals.
 4. After an end, the reader is at its end.
 """
@@ -32,7 +33,7 @@ PAUSE_S: Final = 1
 
 
 class Tail:
-    """The live end of one stream, shared by its readers. Everything but `follow` is synchronous."""
+    """The live end of one stream, shared by its readers. `follow` is its task; all else but waiting is synchronous."""
 
     def __init__(self, redis: Redis, task_id: str, written: Format, heartbeat_s: float) -> None:
         self.task_id: Final = task_id
@@ -87,9 +88,8 @@ class Tail:
         if entry.seq == self.next:
             self._take(entry, line)
             self._wake()
-        else:
-            # Later: something is missing. Earlier: it is late, or the log was lost and begins anew.
-            self._look.set()
+        elif entry.seq > self.next or (entry.seq == self.next - 1 and [line] != self._newest):
+            self._look.set()  # something is missing, or was replaced
 
     async def follow(self) -> None:
         """Read the list when told to, and at every heartbeat, until the end or until nobody reads."""
@@ -183,74 +183,3 @@ class Tail:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-
-class Reader:
-    """One reader of a stream: a cursor into its tail."""
-
-    def __init__(self, tail: Tail, cursor: int) -> None:
-        self.tail: Final = tail
-        self.cursor = cursor  # seq of the entry to read next
-        self.ended = False
-        self._epoch = tail.epoch
-        self._beats = tail.beats
-        self._pages = Pages(tail.redis, tail.task_id)
-
-    async def read(self) -> bytes:
-        """What is next, as much as there is, in one piece; or nothing where a heartbeat passed in silence.
-
-        After the last piece `ended` is true.
-        """
-        tail = self.tail
-        while True:
-            if self._epoch != tail.epoch:
-                return self._gap(tail.left)
-            if tail.broken:
-                self.ended = True
-                return b""
-            if self.cursor < tail.first:
-                return await self._page()
-            if self.cursor < tail.next:
-                piece = tail.batch(self.cursor)
-                self.cursor, self.ended = tail.next, tail.ended
-                return piece
-            if tail.ended:
-                self.ended = True
-                return b""
-            if self._beats != tail.beats:
-                self._beats = tail.beats
-                return b""
-            await tail.changed()
-
-    async def _page(self) -> bytes:
-        """Frames between the cursor and the window, or nothing where Redis does not give them now."""
-        try:
-            lines = await self._pages.read(self.cursor, self.tail.first)
-        except RedisError as error:
-            logger.warning("page not read", task_id=self.tail.task_id, error=str(error))
-            await asyncio.sleep(PAUSE_S)
-            return b""
-        if not lines:
-            return await self._lost()
-        self.cursor += len(lines)
-        frame = self.tail.format.frame
-        return b"".join([frame(entries.decode(line), line) for line in lines])
-
-    async def _lost(self) -> bytes:
-        # The list is shorter than it was. A tail that still follows it finds out, and tells all its readers.
-        if self.tail.ended:
-            self.ended = True
-            return self._gap(0)
-        if not self.tail.broken:
-            self.tail.look()
-            await self.tail.changed()
-        return b""
-
-    def _gap(self, length: int) -> bytes:
-        asked, self.cursor, self._epoch = self.cursor - 1, 0, self.tail.epoch
-        return self.tail.format.notice("gap", gap(asked, length))
-
-
-def gap(after: int, length: int) -> dict[str, int]:
-    """What a reader is told when entries it asked for, or was to get, are not there: then comes what is."""
-    return {"after": after, "length": length}

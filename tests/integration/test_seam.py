@@ -17,7 +17,8 @@ from plugins import append, entries, keys
 from services.api.frames import NDJSON
 from services.api.hub import Hub
 from services.api.page import MOST as PAGE
-from services.api.tail import WINDOW_ENTRIES, Reader
+from services.api.reader import Reader
+from services.api.tail import WINDOW_ENTRIES
 from services.api.task import Task
 from tests.processes import DEADLINE_S
 
