@@ -291,6 +291,22 @@ async def test_a_reader_in_the_middle_of_a_log_that_vanishes(
     assert any(b'"event":"gap"' in piece for piece in pieces)
 
 
+async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """A reader that waits for a page while nothing follows its log any more is let go: nobody would wake it."""
+    await writer.write(PAGE)
+    async with reading(client, redis_url, writer) as reader:
+        assert (await reader.read()).startswith(writer.lines[0])
+        await writer.redis.delete(keys.chunks(writer.task_id))
+
+        async def given_up() -> None:
+            reader.tail.give_up()
+
+        client.after = given_up
+        async with asyncio.timeout(DEADLINE_S):
+            while not reader.ended:
+                await reader.read()
+
+
 async def test_garbage_on_the_channel(client: Intercepted, redis_url: str, writer: Writer) -> None:
     """What others publish on a stream's channel harms no reader, of this stream or of another."""
     await writer.write()
