@@ -5,6 +5,7 @@ NEEDS_UV := $(filter .uv/bin/uv,$(UV))
 help:
 	@echo 'make run      a Redis, the API and a worker, on this machine; Ctrl-C stops them'
 	@echo 'make test     all tests, or some: make test ARGS="-k stream"'
+	@echo 'make chaos    the tests that take longer: storms, outages; STORM_SEED=… repeats a storm'
 	@echo 'make check    formatting, lint, types, imports'
 	@echo 'make install  the environment in .venv, as uv.lock has it'
 	@echo 'make clean    remove what the others made'
@@ -13,7 +14,10 @@ run: $(NEEDS_UV)
 	exec "$(UV)" run --locked python scripts/run.py
 
 test: $(NEEDS_UV)
-	exec "$(UV)" run --locked pytest $(ARGS)
+	exec "$(UV)" run --locked pytest -m 'not chaos' $(ARGS)
+
+chaos: $(NEEDS_UV)
+	exec "$(UV)" run --locked pytest -m chaos $(ARGS)
 
 check: $(NEEDS_UV)
 	"$(UV)" run --locked ruff check .
@@ -32,4 +36,4 @@ clean:
 	python3 -m venv .uv
 	.uv/bin/python -m pip install --quiet 'uv>=0.9,<1'
 
-.PHONY: help run test check install clean
+.PHONY: help run test chaos check install clean

@@ -4,6 +4,7 @@ It holds names, lifetimes, shapes and the one write rule. It imports msgspec and
 connection and wraps no client.
 """
 
+from plugins.context import Context
 from plugins.function import function
 
-__all__ = ["function"]
+__all__ = ["Context", "function"]

@@ -11,6 +11,10 @@ from plugins import keys
 
 SCRIPT: Final = Path(__file__).with_name("append.lua").read_text()
 
+# The same rule for a writer of ends alone: it may write though Redis is full. An end is small, what it stops is not.
+# (https://redis.io/docs/latest/develop/programmability/lua-api/#script_flags; Redis 7, Valkey)
+END_SCRIPT: Final = "#!lua flags=allow-oom\n" + SCRIPT
+
 # Entries per call. A script blocks the server: some hundred entries cost it a fraction of a millisecond.
 MAX_ENTRIES: Final = 256
 

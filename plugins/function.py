@@ -8,34 +8,77 @@ import msgspec
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
+# Seconds. However often it was tried already, a task does not wait longer for its next attempt.
+MAX_BACKOFF_S: Final = 3_600
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How a function is run. `name` is how it is called over HTTP; `timeout` is its longest total run, in seconds."""
+    """How a function is run: what `@function` was told. Times are in seconds, `max_bytes` counts entries of the log."""
 
     name: str
     timeout: float
+    retries: int
+    backoff: float
+    resumable: bool
+    max_chunks: int
+    max_bytes: int
+
+    def pause(self, attempt: int) -> float:
+        """Seconds between this attempt and the next one."""
+        return min(self.backoff * 2.0 ** min(attempt - 1, 64), MAX_BACKOFF_S)
 
 
-def function(*, name: str | None = None, timeout: float = 3_600) -> Callable[[F], F]:
+def function(
+    *,
+    name: str | None = None,
+    timeout: float = 3_600,
+    retries: int = 0,
+    backoff: float = 1,
+    resumable: bool = False,
+    max_chunks: int = 100_000,
+    max_bytes: int = 67_108_864,
+) -> Callable[[F], F]:
     """Declare an async generator function a plug-in.
 
     Args:
         name: what clients call it; the function's own name unless given. Letters, digits, `_`, `.`, `-`; up to 64.
-        timeout: seconds from its start until it is stopped and its task ends as `failed: timeout`.
+        timeout: seconds from an attempt's start until it is stopped and the task ends as `failed: timeout`.
+        retries: attempts after the first, where it raised, its worker died or was shut down. None by default: nobody
+            wants to pay twice for a generation by accident. What ends by a time-out, a limit, or an input that does
+            not fit would only do so again, and is not retried.
+        backoff: seconds before the second attempt, doubled for each after it, up to an hour. A worker that died or was
+            shut down is no reason to wait.
+        resumable: a further attempt continues: it finds what was yielded in `Context.yielded`, and readers keep it.
+            Otherwise it starts from nothing, and readers drop what they have.
+        max_chunks: chunks until the task ends as `failed: limit`.
+        max_bytes: bytes of its log until the same. A single chunk may have 256 KiB.
 
     Raises:
-        ValueError: the name or the time-out is not of that form.
+        ValueError: one of them is not of that form.
     """
     if not timeout > 0:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
+    if not backoff >= 0:
+        raise ValueError(f"backoff must be a number of seconds, 0 or more, not {backoff!r}")
+    for what, value, least in (("retries", retries, 0), ("max_chunks", max_chunks, 1), ("max_bytes", max_bytes, 1)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{what} must be a whole number, {least} or more, not {value!r}")
 
     def attach(decorated: F) -> F:
         called = name or decorated.__name__
         if not NAME.fullmatch(called):
             raise ValueError(f"a function's name must match {NAME.pattern}, not {called!r}")
-        decorated.__tailrace__ = Policy(name=called, timeout=timeout)  # type: ignore[attr-defined]  # a mark of our own
+        decorated.__tailrace__ = Policy(  # type: ignore[attr-defined]  # a mark of our own
+            name=called,
+            timeout=timeout,
+            retries=retries,
+            backoff=backoff,
+            resumable=resumable,
+            max_chunks=max_chunks,
+            max_bytes=max_bytes,
+        )
         return decorated
 
     return attach

@@ -63,14 +63,21 @@ def channel(task_id: str) -> str:
 
 
 def metadata(task_id: str) -> str:
-    """Hash: what a task is and who runs it. The api creates and cancels; the worker claims, renews and closes.
+    """Hash: what a task is and who runs it. The api creates, cancels and recovers; the worker claims, renews, closes.
 
-    `function`, `version`, `input` (JSON), `owner`, `created_at`, `attempts` (how many there may be); then `attempt`,
-    `worker`, `claim` (the delivery that won), `started_at`, `lease_until`; `status` (`queued`, `running`, or the
-    event of the end), `end` (the end's data, JSON), `ended_at`. Times are milliseconds since the epoch.
+    `function`, `version`, `input` (JSON), `owner`, `created_at`, `attempts` (how many there may be), `queued_at`; then
+    `attempt`, `worker`, `claim` (the delivery that won), `started_at`, `lease_until` (nobody else may claim it before:
+    the lease of who runs it, or the back-off between attempts), `uncounted` (entries of the log that are no chunks of
+    this attempt's: its mark, and what it does not keep); `status` (`queued`, `running`, or the event of the end), `end`
+    (the end's data, JSON), `ended_at`. Times are milliseconds since the epoch.
     Kept `TASK_TTL_S`; renewed while the task runs.
     """
     return f"stream:{task_id}:metadata"
+
+
+def hub(name: str) -> str:
+    """Channel: what one api process says to itself, to know that it hears."""
+    return f"tailrace:hub:{name}"
 
 
 def by_owner(owner: str) -> str:

@@ -17,6 +17,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ReadOnlyError
 from taskiq_redis import RedisStreamBroker
 
 from plugins import append, keys
@@ -86,14 +87,16 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         socket_connect_timeout=2,
         # One more try, at once: a connection that was dropped while idle is found out only when it is used.
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
+        # A server that became a replica is left: behind the same name there is another master.
+        retry_on_error=[ReadOnlyError],
         client_name=f"tailrace-api-{os.getpid()}",
     )
     redis = app.state.redis = Redis.from_pool(pool)
-    app.state.append = redis.register_script(append.SCRIPT)
+    app.state.append = redis.register_script(append.END_SCRIPT)  # nothing here writes anything but ends
     queue = app.state.queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
     queue.connection_pool = pool
-    hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s)
+    hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s, settings.probe_s)
     recovery = Recovery(redis, queue, app.state.append, settings.scan_s, settings.lease_s)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),

@@ -81,7 +81,7 @@ async def entries_from(pages: Pages, start: int, most: int) -> list[bytes]:
 
 async def news(hub: Hub, task: Task, cursor: int, patience: float) -> None:
     """Wait until the log has an entry at `cursor`, for so many seconds."""
-    reader = hub.open(task, NDJSON, cursor)
+    reader = hub.open(task, NDJSON, cursor, lambda: None)
     try:
         async with asyncio.timeout(patience):
             while not (hub.draining or reader.ended or await reader.read()):

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
+from redis.exceptions import OutOfMemoryError
 from redis.typing import EncodableT, FieldT
 
 from plugins import append as rule
@@ -24,13 +25,19 @@ async def end(redis: Redis, append: AsyncScript, task: Task, event: str, data: A
 
 async def close(redis: Redis, task_id: str, event: str, data: Any) -> None:
     """Note how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which is the truth."""
-    async with redis.pipeline(transaction=True) as pipeline:
-        end: dict[FieldT, EncodableT] = {
-            "status": event,
-            "end": msgspec.json.encode(data),
-            "ended_at": entries.now_ms(),
-        }
-        pipeline.hset(keys.metadata(task_id), mapping=end)
-        pipeline.expire(keys.metadata(task_id), keys.TASK_TTL_S)
-        await pipeline.execute()
+    end: dict[FieldT, EncodableT] = {
+        "status": event,
+        "end": msgspec.json.encode(data),
+        "ended_at": entries.now_ms(),
+    }
+    try:
+        async with redis.pipeline(transaction=True) as pipeline:
+            pipeline.hset(keys.metadata(task_id), mapping=end)
+            pipeline.expire(keys.metadata(task_id), keys.TASK_TTL_S)
+            await pipeline.execute()
+    except OutOfMemoryError:
+        # To take away is always possible: without its claim, the worker stops at the next renewal even if it hears
+        # nothing else. The task stays in the index, and recovery notes the rest when there is room.
+        await redis.hdel(keys.metadata(task_id), "claim")
+        return
     await redis.zrem(keys.OPEN, task_id)

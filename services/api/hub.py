@@ -4,19 +4,25 @@ One task owns the connection: redis-py's connections are not safe to share. It n
 be subscribed to is state (`_tails`); whoever changes it leaves a note and goes on, so opening a stream never waits for
 Redis, and a reconnect subscribes to everything anew. A connection of ours rather than redis-py's `PubSub`, because that
 one reconnects from within a read, where a concurrent subscribe may meet it half-way (redis-py 8.1).
+
+A connection that raises nothing need not hear anything: its other end may be gone without a word, or be a server that
+lost its place to another. So the hub calls itself, through the connections that commands use, and rebuilds when it does
+not hear that.
 """
 
 import asyncio
 import math
 import os
+from collections.abc import Callable
 from itertools import islice
+from secrets import token_hex
 from typing import Final
 
 import structlog
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from plugins import keys
 from services.api.frames import Format
@@ -24,8 +30,8 @@ from services.api.reader import Reader
 from services.api.tail import Tail
 from services.api.task import Task
 
-# Seconds between two signs of life from Redis. A half-open connection raises nothing: it is only silent.
-PROBE_S: Final = 5
+# Seconds that readers have to take their farewell when the process is to end.
+FAREWELL_S: Final = 1
 
 # Channels per SUBSCRIBE: thousands in one command would hold the loop for long.
 SLAB: Final = 1_000
@@ -38,11 +44,13 @@ logger = structlog.get_logger()
 class Hub:
     """Opens readers, and hears for all of them."""
 
-    def __init__(self, redis: Redis, url: str, heartbeat_s: float) -> None:
-        self.connected = False
+    def __init__(self, redis: Redis, url: str, heartbeat_s: float, probe_s: float) -> None:
+        self.connected = False  # has heard itself
         self.draining = False
         self._redis = redis
         self._heartbeat_s = heartbeat_s
+        self._probe_s = probe_s
+        self._own = keys.hub(token_hex(8)).encode()
         # No retries: every failure surfaces here, where the session is rebuilt. RESP2: what is heard are plain lists.
         # No time-out of the client's either, but ours: redis-py's is asyncio.wait_for, which in Python 3.11 may swallow
         # a cancel.
@@ -60,17 +68,25 @@ class Hub:
         self._subscribe: set[bytes] = set()
         self._unsubscribe: set[bytes] = set()
         self._changed = asyncio.Event()
-        self._heard = False
+        self._confirmed = asyncio.Event()  # the own channel is subscribed to
+        self._heard = asyncio.Event()  # a call of our own
         self._failures = 0
+        self._readers: dict[Reader, Callable[[], None]] = {}
 
-    def open(self, task: Task, written: Format, cursor: int) -> Reader:
-        """A reader of the task's log from `cursor` (a seq) on. It must be closed."""
+    def open(self, task: Task, written: Format, cursor: int, abort: Callable[[], None]) -> Reader:
+        """A reader of the task's log from `cursor` (a seq) on. It must be closed.
+
+        `abort` is called where it has not been a while after the process was told to end.
+        """
         tail = self._closed_tail(task, written) if task.end else self._live_tail(task.task_id, written)
         tail.readers += 1
-        return Reader(tail, cursor)
+        reader = Reader(tail, cursor)
+        self._readers[reader] = abort
+        return reader
 
     def close(self, reader: Reader) -> None:
         """The reader is gone, and with a stream's last one its subscription. Synchronous: no cancel interrupts it."""
+        del self._readers[reader]
         tail = reader.tail
         tail.readers -= 1
         if tail.readers == 0 and tail in self._following:
@@ -81,6 +97,11 @@ class Hub:
         self.draining = True
         for tail in self._following:
             tail.beat()
+        asyncio.get_running_loop().call_later(FAREWELL_S, self._abort)
+
+    def _abort(self) -> None:
+        for abort in list(self._readers.values()):
+            abort()
 
     async def run(self) -> None:
         """Own the connection, for ever."""
@@ -132,13 +153,14 @@ class Hub:
             self._changed.set()
 
     async def _session(self) -> None:
-        async with asyncio.timeout(PROBE_S):
+        async with asyncio.timeout(self._probe_s):
             connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         try:
-            self._subscribe, self._unsubscribe = set(self._tails), set()
+            self._subscribe, self._unsubscribe = {self._own, *self._tails}, set()
+            self._confirmed.clear()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(connection))
-                group.create_task(self._probe(connection))
+                group.create_task(self._probe())
                 group.create_task(self._ask(connection))
         finally:
             self.connected = False
@@ -149,10 +171,9 @@ class Hub:
         """Say what should be heard, whenever it changes."""
         while True:
             self._changed.clear()
-            async with asyncio.timeout(PROBE_S):
+            async with asyncio.timeout(self._probe_s):
                 await self._send(connection, "SUBSCRIBE", self._subscribe)
                 await self._send(connection, "UNSUBSCRIBE", self._unsubscribe)
-            self.connected, self._failures = True, 0
             await self._changed.wait()
 
     async def _send(self, connection: Connection, command: str, channels: set[bytes]) -> None:
@@ -161,25 +182,35 @@ class Hub:
             channels.difference_update(slab)
             await connection.send_command(command, *slab, check_health=False)
 
-    async def _probe(self, connection: Connection) -> None:
-        """Ask for a sign of life again and again, however much else is said."""
+    async def _probe(self) -> None:
+        """Call ourselves again and again, however much else is heard."""
+        async with asyncio.timeout(self._probe_s):
+            await self._confirmed.wait()
         while True:
-            self._heard = False
-            async with asyncio.timeout(PROBE_S):
-                await connection.send_command("PING", check_health=False)
-            await asyncio.sleep(PROBE_S)
-            if not self._heard:
-                raise RedisConnectionError(f"Redis was silent for {PROBE_S} s")
+            self._heard.clear()
+            if await self._call():
+                async with asyncio.timeout(self._probe_s):
+                    await self._heard.wait()
+                self.connected, self._failures = True, 0
+            await asyncio.sleep(self._probe_s)
+
+    async def _call(self) -> bool:
+        """Whether Redis took the call. If not, that is no fault of this connection's."""
+        try:
+            await self._redis.publish(self._own, b"")
+        except RedisError as error:
+            logger.warning("hub not probed", error=str(error))
+            return False
+        return True
 
     async def _listen(self, connection: Connection) -> None:
         while True:
             heard = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
-            self._heard = True
-            if not isinstance(heard, list) or len(heard) != 3:
-                continue  # the answer to a probe
             kind, channel, line = heard
             tails = self._tails.get(channel, {}).values()
-            if kind == b"message":
+            if channel == self._own:
+                (self._heard if kind == b"message" else self._confirmed).set()
+            elif kind == b"message":
                 for tail in tails:
                     tail.ring(line)
             elif kind == b"subscribe":

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
-from plugins import entries, keys
+from plugins import entries, keys, release
 from services.api.close import close, end
 from services.api.submit import enqueue
 from services.api.task import Task, read
@@ -44,6 +44,7 @@ class Recovery:
         self._redis = redis
         self._queue = queue
         self._append = append
+        self._release = redis.register_script(release.SCRIPT)
         self._every_s = every_s
         self._lease_s = lease_s
         self._in_touch_since = time.monotonic()
@@ -78,10 +79,10 @@ class Recovery:
                 await close(self._redis, task_id, task.end.event, task.end.data)
             elif task.noted in entries.ENDS:
                 await self._redis.zrem(keys.OPEN, task_id)  # a log that is not kept any more
+            elif task.lease_until > seconds * 1000:
+                await self._look_again(task, -(-task.lease_until // 1000))
             elif task.noted == "queued":
                 await self._unclaimed(task, seconds)
-            elif task.lease_until > seconds * 1000:
-                await self._look_again(task, task.lease_until // 1000 + 1)
             elif time.monotonic() - self._in_touch_since < self._lease_s:
                 # Redis has been away, or we have: living workers have not been able to renew. They get as long as a
                 # lease; the task stays due.
@@ -90,23 +91,24 @@ class Recovery:
                 await self._abandoned(task, seconds)
 
     async def _unclaimed(self, task: Task, now: int) -> None:
-        """No worker has taken it: the queue may only be long, or may have lost it."""
-        created = task.created_at // 1000
-        last_chance = created + keys.TASK_TTL_S - MARGIN_S
+        """No worker has taken it: its back-off is over, or the queue is only long, or has lost it."""
+        queued = task.queued_at // 1000
+        last_chance = queued + keys.TASK_TTL_S - MARGIN_S
         if now >= last_chance:
             await self._fail(task, "not_started", "no worker has taken the task in a day")
             return
         # A second message does no harm: the claim drops it.
         await enqueue(self._queue, task.task_id)
-        await self._look_again(task, min(now + max(now - created, keys.UNCLAIMED_S), last_chance))
+        await self._look_again(task, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
 
     async def _abandoned(self, task: Task, now: int) -> None:
         """Its worker has not renewed the lease."""
         if task.attempt >= task.attempts:
             await self._fail(task, "worker_lost", "the worker that ran the task is gone")
-            return
-        await enqueue(self._queue, task.task_id)
-        await self._look_again(task, now + keys.UNCLAIMED_S)
+        elif await self._release(**release.arguments(task.task_id, None, 0)):
+            logger.warning("task taken from a lost worker", task_id=task.task_id, attempt=task.attempt)
+            await enqueue(self._queue, task.task_id)
+            await self._look_again(task, now + keys.UNCLAIMED_S)
 
     async def _fail(self, task: Task, code: str, message: str) -> None:
         # If the log has grown since, its writer lives after all: the next look will tell.

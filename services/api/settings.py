@@ -14,9 +14,12 @@ class Settings(BaseSettings):
     redis_connections: int = Field(default=2, ge=1)
     # Seconds between comments on a silent stream, and between two looks at its log: what a lost ring can cost.
     heartbeat_s: float = Field(default=15, gt=0)
+    # Seconds between two calls of this process to itself through Redis, and to wait for one: what a connection that
+    # went deaf can cost is twice as much.
+    probe_s: float = Field(default=5, gt=0)
     # Seconds between two looks at tasks that nobody seems to run: with the lease, what the death of a worker costs.
     scan_s: float = Field(default=5, gt=0)
     # The workers' lease, in seconds: as long after an outage of Redis no worker is taken for dead.
     lease_s: float = Field(default=15, gt=0)
-    # Seconds a client may take to accept what is sent, until its connection is given up.
+    # Seconds a client may take to accept what is sent, until its connection is closed.
     send_timeout_s: float = Field(default=30, gt=0)

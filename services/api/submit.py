@@ -27,9 +27,6 @@ from services.api.task import OWNER, look_up
 # A body longer than this is no input but a file. In bytes.
 MAX_BODY: Final = 64_000
 
-# How often a task may be tried. A function runs once: nobody wants to pay twice for a generation by accident.
-ATTEMPTS: Final = 1
-
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 
 
@@ -146,14 +143,16 @@ async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) 
 
 async def note(redis: Redis, task_id: str, submission: Submission) -> tuple[bool, str]:
     """Create the task's metadata unless it is there; answers whether it did, and the status that it has now."""
+    now = entries.now_ms()
     fields: dict[str, EncodableT] = {
         "status": "queued",
         "function": submission.declaration.name,
         "version": submission.declaration.version,
         "input": submission.input,
         "owner": OWNER,
-        "created_at": entries.now_ms(),
-        "attempts": ATTEMPTS,
+        "created_at": now,
+        "queued_at": now,
+        "attempts": submission.declaration.retries + 1,
     }
     async with redis.pipeline(transaction=True) as pipeline:
         for field, value in fields.items():

@@ -25,7 +25,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     attempts: int  # how many there may be
     lease_until: int  # by the server's clock
+    uncounted: int  # entries of the log that are no chunks of this attempt's
     created_at: int
+    queued_at: int
     started_at: int | None
     noted_end: msgspec.Raw | None
     noted_ended_at: int | None
@@ -49,15 +51,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chunks(self) -> int:
-        """How many chunks the log holds: its entries without the end and without the marks between attempts.
+        """How many chunks readers have: the log's entries without its end, marks, and what an attempt did not keep.
 
         Of a log that is not kept any more, as many as its end counted.
         """
         if self.expired and self.noted_end is not None:
             counted = msgspec.json.decode(self.noted_end, type=dict[str, Any]).get("chunks", 0)
             return int(counted)
-        marks = max(0, self.last.attempt - 1) if self.last else 0
-        return max(0, self.length - marks - (1 if self.end else 0))
+        return max(0, self.length - self.uncounted - (1 if self.end else 0))
 
 
 def unknown() -> ProblemDetailsException:
@@ -115,7 +116,9 @@ def _task(task_id: str, fields: dict[bytes, bytes], length: int, last: bytes | N
         attempt=number(b"attempt") or 0,
         attempts=number(b"attempts") or 1,
         lease_until=number(b"lease_until") or 0,
+        uncounted=number(b"uncounted") or 0,
         created_at=int(fields[b"created_at"]),
+        queued_at=number(b"queued_at") or int(fields[b"created_at"]),
         started_at=number(b"started_at"),
         noted_end=msgspec.Raw(fields[b"end"]) if b"end" in fields else None,
         noted_ended_at=number(b"ended_at"),

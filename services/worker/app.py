@@ -2,24 +2,27 @@
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Annotated, Final
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
-from plugins import append, keys
-from services.worker import announce, cancel, lease, logs, registry
+from plugins import append, keys, release
+from services.worker import announce, cancel, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.broker import PATIENT, Queue
+from services.worker.lease import Keeper
 from services.worker.produce import failed
 from services.worker.run import Run
 from services.worker.settings import Settings
 
-# Seconds that functions have, at shutdown, to clean up, and that their ends have to be written. Together less than
+# Seconds that functions have, after the grace, to clean up, and that their ends have to be written. Together less than
 # Taskiq's --shutdown-timeout of 5.
 CLEAN_UP_S: Final = 3
 WRITE_S: Final = 1
@@ -37,6 +40,7 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.plugins = registry.load(settings.function_folders)
         self.running: dict[str, Run] = {}
+        self.draining = False
         self._performing: set[asyncio.Task[None]] = set()
         # An outage of Redis is waited out, for a connection too: chunks wait in their logs' bounded buffers.
         pool = BlockingConnectionPool.from_url(
@@ -44,18 +48,21 @@ class Worker:
             max_connections=16,
             timeout=None,
             retry=PATIENT,
+            # A server that became a replica is left: behind the same name there is another master.
+            retry_on_error=[ReadOnlyError],
             socket_timeout=10,
             client_name="tailrace-worker",
         )
         self.redis = Redis.from_pool(pool)
         self.append = self.redis.register_script(append.SCRIPT)
         self.claim = self.redis.register_script(claiming.SCRIPT)
-        renew = self.redis.register_script(lease.SCRIPT)
+        self.release = self.redis.register_script(release.SCRIPT)
+        self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self.declarations = [plugin.declaration for plugin in self.plugins.values()]
         self._chores = [
             asyncio.create_task(supervised(name, chore))
             for name, chore in {
-                "leases": lambda: lease.keep(self.redis, renew, self.running, settings.lease_s, settings.renew_s),
+                "leases": self.keeper.run,
                 "announcing": lambda: announce.keep_announcing(self.redis, self.declarations, settings.renew_s),
                 "cancels": lambda: cancel.listen(self.redis, self.running),
             }.items()
@@ -63,6 +70,8 @@ class Worker:
 
     async def run(self, task_id: str, context: Context) -> None:
         """Claim a task, acknowledge its message, and run it to its end."""
+        if self.draining:
+            return  # the message stays pending, and goes back when the queue is left
         claim = await claiming.claim(self.claim, task_id, self.name, settings.lease_s)
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
         try:
@@ -72,28 +81,51 @@ class Worker:
         if claim is None:
             logger.info("nothing to run", task_id=task_id)
             return
-        run = self.running[task_id] = Run(self.redis, self.append, claim)
-        performing = asyncio.create_task(run.perform(self.plugins.get(claim.function)))
+        await self._perform(claim)
+
+    async def _perform(self, claim: claiming.Claim) -> None:
+        run = Run(self.redis, self.append, self.release, claim, self.plugins.get(claim.function))
+        lease = self.keeper.hold(claim, lambda: run.stop(None))
+        self.running[claim.task_id] = run
+        performing = asyncio.create_task(run.perform(lease))
         self._performing.add(performing)
         try:
             await performing
         finally:
             self._performing.discard(performing)
-            del self.running[task_id]
+            self.keeper.drop(lease)
+            del self.running[claim.task_id]
+
+    async def drain(self) -> None:
+        """Start nothing more, and let what runs go on for a grace; then end it."""
+        if not self.draining:
+            self.draining = True
+            logger.info("draining", tasks=len(self.running), grace_s=settings.drain_s)
+            await self._wait(settings.drain_s)
+            await self._interrupt()
 
     async def leave(self) -> None:
-        """Stop what still runs, write its end, and close the connections."""
-        for run in list(self.running.values()):
-            run.stop(failed("interrupted", "the worker was shut down"))
-        if self._performing:
-            await asyncio.wait(self._performing, timeout=CLEAN_UP_S)
-            for run in list(self.running.values()):
-                run.leave()
-        if self._performing:
-            await asyncio.wait(self._performing, timeout=WRITE_S)
+        """End what still runs, and close the connections."""
+        self.draining = True
+        await self._interrupt()
         for chore in self._chores:
             chore.cancel()
         await self.redis.aclose()
+
+    async def _interrupt(self) -> None:
+        """Stop what still runs: its function cleans up, its task is handed back or ends, in a bounded time."""
+        for run in self.running.values():
+            run.stop(failed("interrupted", "the worker was shut down", again=True))
+        await self._wait(CLEAN_UP_S)
+        for run in self.running.values():
+            run.leave()
+        await self._wait(WRITE_S)
+        for performing in self._performing:  # Redis is away; leases run out, and recovery takes over
+            performing.cancel()
+
+    async def _wait(self, seconds: float) -> None:
+        if self._performing:
+            await asyncio.wait(self._performing, timeout=seconds)
 
 
 async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
@@ -108,13 +140,35 @@ async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(1)
 
 
+def drain_on_signal(worker: Worker) -> None:
+    """Begin to drain when the process is told to stop.
+
+    Taskiq stops reading then, and waits for what runs, for ever unless it was told otherwise; its shutdown event comes
+    only after that. Its own handler is called after ours.
+    """
+    loop = asyncio.get_running_loop()
+    draining: set[asyncio.Task[None]] = set()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(lambda: draining.add(loop.create_task(worker.drain())))
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in previous:
+        signal.signal(number, handle)
+
+
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
     worker = state.worker = Worker()
+    drain_on_signal(worker)
     # Before the first task is read: what is listed can be run, and what can be run is listed.
     await announce.announce_at_last(worker.redis, worker.declarations)
-    logger.info("functions loaded", names=sorted(state.worker.plugins))
+    logger.info("functions loaded", names=sorted(worker.plugins))
+    await eviction.warn(worker.redis)
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)

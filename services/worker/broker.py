@@ -8,7 +8,7 @@ What differs from `RedisStreamBroker` as it comes (taskiq-redis 1.2.4):
   another message has arrived), and never while their task runs: the claim has acknowledged it by then;
 - the claim acknowledges, nothing else does: a message whose claim failed stays pending and comes again;
 - a group that vanished with Redis' data is declared again, from the start of the stream;
-- a consumer that leaves with nothing pending is deleted.
+- a consumer that leaves hands back at once what it had read and not run, and is deleted.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.typing import KeyT, StreamIdT
 from taskiq import AckableMessage, TaskiqMessage, TaskiqMiddleware
 from taskiq_redis import RedisStreamBroker
@@ -37,6 +37,9 @@ ABANDONED_MS: Final = 30_000
 
 # An outage of Redis is waited out: 120 tries, up to 1 s apart.
 PATIENT: Final = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 120)
+
+# Messages to look at when leaving: one is being read, and those are pending whose claim failed.
+PENDING: Final = 1_000
 
 # Seconds for leaving the group at shutdown.
 LEAVE_S: Final = 1
@@ -68,6 +71,7 @@ class Queue(RedisStreamBroker):
             xread_count=1,
             idle_timeout=ABANDONED_MS,
             retry=PATIENT,
+            retry_on_error=[ReadOnlyError],  # as in app.py
             socket_timeout=10,  # seconds; a blocking read needs more than its block
             client_name="tailrace-queue",
         )
@@ -113,11 +117,16 @@ class Queue(RedisStreamBroker):
             await self.connection_pool.disconnect()
 
     async def _leave(self) -> None:
-        # Unless a message is pending here: it would be deleted with its consumer.
         async with Redis(connection_pool=self.connection_pool) as redis:
             place = (self.queue_name, self.consumer_group_name)
-            if not await redis.xpending_range(*place, "-", "+", 1, consumername=self.consumer_name):
+            pending = await redis.xpending_range(*place, "-", "+", PENDING, consumername=self.consumer_name)
+            if not pending:
                 await redis.xgroup_delconsumer(*place, self.consumer_name)
+                return
+            # Messages that were read in the last moment. As old as abandoned ones, they are taken over at once; with
+            # their consumer they would be deleted.
+            ids: list[Any] = [message["message_id"] for message in pending]
+            await redis.xclaim(*place, self.consumer_name, 0, ids, idle=self.idle_timeout, justid=True)
 
     async def _declare_consumer_group(self) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:

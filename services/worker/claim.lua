@@ -5,8 +5,9 @@
 -- ARGV[2]  the worker's name
 -- ARGV[3]  the lease, in milliseconds
 --
--- Answers: {attempt, function, input, lease_until}, or an empty list where there is nothing to run: unknown or ended, held by
--- another lease, or out of attempts. Lease times are the server's own clock: workers' clocks need not agree.
+-- Answers: {attempt, attempts, function, input, lease_until}, or an empty list where there is nothing to run: unknown or
+-- ended, held by another lease, in its back-off, or out of attempts. Lease times are the server's own clock: workers'
+-- clocks need not agree.
 
 local task, claim = KEYS[1], ARGV[1]
 local held = redis.call('HMGET', task, 'status', 'claim', 'lease_until', 'attempt', 'attempts', 'function', 'input')
@@ -26,4 +27,4 @@ end
 lease_until = string.format('%d', now + ARGV[3])
 redis.call('HSET', task, 'status', 'running', 'claim', claim, 'worker', ARGV[2], 'attempt', attempt,
   'started_at', string.format('%d', now), 'lease_until', lease_until)
-return {tostring(attempt), held[6], held[7], lease_until}
+return {tostring(attempt), tostring(attempts), held[6], held[7], lease_until}

@@ -1,5 +1,6 @@
 """Taking a task: after this the lease owns it, and no other delivery of its id runs it."""
 
+import time
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -15,22 +16,25 @@ SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
 class Claim(msgspec.Struct, frozen=True):
     """A task that is ours to run. `token` proves it at every renewal; `input` is JSON.
 
-    `lease_until` is the first lease's end, in milliseconds by the server's clock.
+    `attempts` is how many there may be. `lease_until` is the first lease's end, in milliseconds by the server's clock;
+    `asked_at` is when it was asked for, in seconds by our own monotonic one.
     """
 
     task_id: str
     token: str
     attempt: int
+    attempts: int
     function: str
     input: bytes
     lease_until: int
+    asked_at: float
 
 
 async def claim(script: AsyncScript, task_id: str, worker: str, lease_s: float) -> Claim | None:
     """Take the task, or None where another has it, it has ended, or it has no attempt left."""
-    token = uuid4().hex
+    token, asked_at = uuid4().hex, time.monotonic()
     answer = await script(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
     if not answer:
         return None
-    attempt, function, task_input, lease_until = answer
-    return Claim(task_id, token, int(attempt), function.decode(), task_input, int(lease_until))
+    attempt, attempts, function, task_input, lease_until = answer
+    return Claim(task_id, token, int(attempt), int(attempts), function.decode(), task_input, int(lease_until), asked_at)

@@ -13,6 +13,8 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from plugins import append, entries
+from plugins.function import Policy
+from services.worker.lease import Lease
 from services.worker.patience import PAUSE_S, passes
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
@@ -39,21 +41,19 @@ class ClosedError(Exception):
     """The log has its end, or is not ours: a function that was told to stop has yielded once more."""
 
 
-class TooLargeError(Exception):
-    """A chunk is longer than an entry may be: `size` bytes."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"{size} bytes")
-        self.size = size
+class LimitError(Exception):
+    """The log may not take this chunk: the message says which limit it would break."""
 
 
 class Log:
     """Appends to one log for one attempt. One task feeds it (`chunk`, `end`), one task empties it (`flush`)."""
 
-    def __init__(self, script: AsyncScript, task_id: str, attempt: int, length: int) -> None:
+    def __init__(self, script: AsyncScript, lease: Lease, policy: Policy | None, length: int) -> None:
         self._script = script
-        self._task_id = task_id
-        self._attempt = attempt
+        self._lease = lease
+        self._task_id = lease.claim.task_id
+        self._attempt = lease.claim.attempt
+        self._policy = policy
         self._length = length  # what Redis has acknowledged
         self._next = length  # the seq of the next entry
         self._waiting: deque[bytes] = deque()
@@ -62,19 +62,19 @@ class Log:
         self._closed = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
-        self.chunks = 0
+        self.chunks = 0  # that readers end up with
+        self.size = 0  # bytes of their entries
 
     async def chunk(self, data: Any) -> None:
         """Put one chunk into the buffer; wait while that is full.
 
         Raises:
             entries.NotJSONError: JSON cannot say `data`.
-            TooLargeError: its entry is longer than `MAX_ENTRY_BYTES`.
-            ClosedError: the end was put, or `flush` has ended.
+            LimitError: its entry is longer than `MAX_ENTRY_BYTES`, or one more than the policy allows.
+            ClosedError: the log was closed, or `flush` has ended.
         """
         line = entries.encode("chunk", self._attempt, self._next, entries.now_ms(), data)
-        if len(line) > MAX_ENTRY_BYTES:
-            raise TooLargeError(len(line))
+        self._refuse_beyond_limits(line)
         while len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
             self._refuse_if_closed()
             self._room.clear()
@@ -82,11 +82,26 @@ class Log:
         self._refuse_if_closed()
         self._put(line)
         self.chunks += 1
+        self.size += len(line)
 
     def end(self, event: str, data: dict[str, Any]) -> None:
-        """Put the end behind what waits. `flush` returns once it stands in the log."""
+        """Put the end behind what waits, and close."""
         self._put(entries.encode(event, self._attempt, self._next, entries.now_ms(), data))
+        self.close()
+
+    def close(self) -> None:
+        """Take nothing more. `flush` returns once all that was put stands in the log."""
         self._ended = True
+        self._more.set()
+
+    def _refuse_beyond_limits(self, line: bytes) -> None:
+        assert self._policy is not None
+        if len(line) > MAX_ENTRY_BYTES:
+            raise LimitError(f"chunk {self.chunks} has {len(line)} bytes, more than {MAX_ENTRY_BYTES}")
+        if self.chunks >= self._policy.max_chunks:
+            raise LimitError(f"more than {self._policy.max_chunks} chunks")
+        if self.size + len(line) > self._policy.max_bytes:
+            raise LimitError(f"more than {self._policy.max_bytes} bytes, with chunk {self.chunks}")
 
     def _refuse_if_closed(self) -> None:
         if self._closed or self._ended:
@@ -99,7 +114,7 @@ class Log:
         self._more.set()
 
     async def flush(self) -> None:
-        """Append what is put, group by group, until the end stands in the log.
+        """Append what is put, group by group, until the log is closed and all of it stands there.
 
         Raises:
             RefusedError: the log is another writer's, closed, or shorter than it was.
@@ -117,8 +132,10 @@ class Log:
 
     async def _append(self, group: list[bytes]) -> int:
         # Connections that fail the client retries; a Redis that refuses, because it is full, say, it does not. That
-        # passes, too, and meanwhile the function waits for its buffer.
+        # passes, too, and meanwhile the function waits for its buffer. What is repeated after the lease is over the
+        # write rule refuses, where another attempt has begun.
         while True:
+            await self._lease.held()
             try:
                 return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
             except RedisError as error:

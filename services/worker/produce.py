@@ -7,28 +7,32 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from plugins import entries
+from plugins import Context, entries
 from services.worker.claim import Claim
-from services.worker.log import MAX_ENTRY_BYTES, ClosedError, Log, TooLargeError
+from services.worker.log import ClosedError, LimitError, Log
 from services.worker.registry import Plugin
 
 logger = structlog.get_logger()
-
-# An end: its event and its data.
-End = tuple[str, dict[str, Any]]
-
 
 # Characters of a message. More is no message, and every reader gets it.
 MAX_MESSAGE: Final = 2_000
 
 
-def failed(code: str, message: str) -> End:
+class End(msgspec.Struct, frozen=True):
+    """How an attempt ended: an entry's event and data. With `again`, another attempt may fare better."""
+
+    event: str
+    data: dict[str, Any]
+    again: bool = False
+
+
+def failed(code: str, message: str, *, again: bool = False) -> End:
     """The end of a task that did not work out. `code` is one of the few that clients may rely on.
 
     The message is cut to `MAX_MESSAGE`, and holds nothing that JSON cannot say.
     """
     sayable = message[:MAX_MESSAGE].encode(errors="replace").decode()
-    return "failed", {"code": code, "message": sayable}
+    return End("failed", {"code": code, "message": sayable}, again)
 
 
 def said(error: BaseException) -> str:
@@ -39,7 +43,7 @@ def said(error: BaseException) -> str:
         return type(error).__name__
 
 
-async def produce(plugin: Plugin | None, claim: Claim, log: Log) -> End:
+async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Log) -> End:
     """Run the function, put its chunks into the log, and say how it ended.
 
     Raises:
@@ -51,7 +55,7 @@ async def produce(plugin: Plugin | None, claim: Claim, log: Log) -> End:
     deadline = asyncio.timeout(limit)
     try:
         try:
-            arguments = plugin.arguments(claim.input)
+            arguments = plugin.arguments(claim.input, context)
         except msgspec.ValidationError as error:
             return failed("invalid_input", str(error))
         async with deadline, aclosing(plugin.call(**arguments)) as chunks:  # type: ignore[type-var]  # an async generator
@@ -63,12 +67,12 @@ async def produce(plugin: Plugin | None, claim: Claim, log: Log) -> End:
         return failed("error", "it was stopped, and went on")
     except entries.NotJSONError as error:
         return failed("error", f"chunk {log.chunks} is not JSON: {error}")
-    except TooLargeError as error:
-        return failed("limit", f"chunk {log.chunks} has {error.size} bytes, more than {MAX_ENTRY_BYTES}")
+    except LimitError as error:
+        return failed("limit", str(error))
     # The function is its author's code: nothing is known of what it may raise, sys.exit() included.
     except BaseException as error:
         if deadline.expired():
             return failed("timeout", f"stopped after {limit:g} s, its time-out")
         logger.exception("function failed", task_id=claim.task_id, function=claim.function, attempt=claim.attempt)
-        return failed("error", said(error))
-    return "done", {"chunks": log.chunks}
+        return failed("error", said(error), again=True)
+    return End("done", {"chunks": log.chunks})

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from plugins.context import Context
 from plugins.declaration import Declaration
 from plugins.function import Policy, policy
 
@@ -23,15 +24,19 @@ class RefusedFunctionError(Exception):
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """A function that can be run: itself, its policy, the struct its input is converted to, what is announced of it."""
+    """A function that can be run: itself, its policy, the struct its input is converted to, what is announced of it.
+
+    `context` is the name of the parameter that gets the `Context`, if there is one.
+    """
 
     call: Callable[..., AsyncIterator[Any]]
     policy: Policy
     input: type[msgspec.Struct]
+    context: str | None
     declaration: Declaration
 
-    def arguments(self, task_input: bytes) -> dict[str, Any]:
-        """Keyword arguments from a task's input (JSON).
+    def arguments(self, task_input: bytes, context: Context) -> dict[str, Any]:
+        """Keyword arguments from a task's input (JSON), and the context where it is asked for.
 
         Raises:
             msgspec.ValidationError: the input is not what the signature asks for.
@@ -39,7 +44,10 @@ class Plugin(msgspec.Struct, frozen=True):
         # The api has checked the types against the schema. What is left to convert is what JSON Schema takes for an
         # integer though msgspec does not: 3.0.
         converted = msgspec.convert(msgspec.json.decode(task_input), self.input, strict=False)
-        return {field: getattr(converted, field) for field in self.input.__struct_fields__}
+        arguments = {field: getattr(converted, field) for field in self.input.__struct_fields__}
+        if self.context is not None:
+            arguments[self.context] = context
+        return arguments
 
 
 def load(folders: Iterable[Path]) -> dict[str, Plugin]:
@@ -102,15 +110,22 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
     if not inspect.isasyncgenfunction(candidate):
         raise refused(candidate, "it must be an async generator: `async def` with at least one `yield`")
     try:
-        structure = input_struct(candidate, attached.name)
+        parameters = inspect.signature(candidate, eval_str=True).parameters.values()
+        contexts = [parameter.name for parameter in parameters if parameter.annotation is Context]
+        structure = input_struct([each for each in parameters if each.name not in contexts], attached.name)
         schema = msgspec.json.schema(structure)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
     except Exception as error:
         raise refused(candidate, f"its parameters cannot be an input's schema: {error}") from error
+    if len(contexts) > 1:
+        raise refused(candidate, f"only one parameter can be the Context, not {' and '.join(contexts)}")
+    if attached.resumable and not contexts:
+        raise refused(candidate, "to be resumable it needs a parameter of type `plugins.Context`: where to go on from")
     return Plugin(
         call=candidate,
         policy=attached,
         input=structure,
+        context=contexts[0] if contexts else None,
         declaration=Declaration(
             name=attached.name,
             description=inspect.getdoc(candidate) or "",
@@ -119,18 +134,20 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
             ],
             input=schema,
             timeout=attached.timeout,
+            retries=attached.retries,
+            resumable=attached.resumable,
         ),
     )
 
 
-def input_struct(candidate: Callable[..., Any], name: str) -> type[msgspec.Struct]:
-    """A struct with the function's parameters as fields.
+def input_struct(parameters: Iterable[inspect.Parameter], name: str) -> type[msgspec.Struct]:
+    """A struct with these parameters as fields.
 
     Raises:
         TypeError: a parameter has no type, or cannot be given by name.
     """
     fields: list[Any] = []
-    for parameter in inspect.signature(candidate, eval_str=True).parameters.values():
+    for parameter in parameters:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise TypeError(f"`{parameter}` cannot be given by name")
         if parameter.annotation is parameter.empty:

@@ -1,9 +1,13 @@
+#!lua flags=allow-oom
 -- The renewal: the holder of the claim keeps the task for another lease.
 --
 -- KEYS[1]  the task's metadata (hash)
 -- ARGV[1]  the claim
 -- ARGV[2]  the lease, in milliseconds
 -- ARGV[3]  lifetime of the metadata from now, in seconds
+--
+-- It may run when Redis is full: it needs no room, and tasks must not be taken for abandoned because others fill it.
+-- (https://redis.io/docs/latest/develop/programmability/lua-api/#script_flags)
 --
 -- Answers 1, or 0 where the task is no longer this claim's: ended (cancelled, say), taken over, or gone.
 

@@ -7,10 +7,12 @@ import structlog
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from plugins import append, entries, keys
+from plugins import Context, append, entries, keys, release
 from services.worker.claim import Claim
 from services.worker.close import close
+from services.worker.lease import Lease
 from services.worker.log import Log, RefusedError
+from services.worker.open import open_log
 from services.worker.produce import End, failed, produce
 from services.worker.registry import Plugin
 
@@ -23,10 +25,14 @@ logger = structlog.get_logger()
 class Run:
     """A task while it runs here. `stop` may be called at any time, from the same loop."""
 
-    def __init__(self, redis: Redis, script: AsyncScript, claim: Claim) -> None:
+    def __init__(
+        self, redis: Redis, append: AsyncScript, release: AsyncScript, claim: Claim, plugin: Plugin | None
+    ) -> None:
         self.claim: Final = claim
         self._redis = redis
-        self._script = script
+        self._append = append
+        self._release = release
+        self._plugin = plugin
         self._function: asyncio.Task[End] | None = None
         self._stopped = False
         self._stopped_with: End | None = None
@@ -35,9 +41,9 @@ class Run:
     def stop(self, end: End | None) -> None:
         """Cancel the function. `end` is what to write for it; None where the log has its end, or is not ours.
 
-        Only the first call counts: another cancel would break the clean-up off.
+        Only the first call counts: another cancel would break the clean-up off. A function that is done stays so.
         """
-        if self._stopped:
+        if self._stopped or (self._function is not None and self._function.done()):
             return
         self._stopped, self._stopped_with = True, end
         asyncio.get_running_loop().call_later(GRACE_S, self.leave)
@@ -48,57 +54,74 @@ class Run:
         """Wait for the function no longer: its end is written, whatever it still does."""
         self._left.set()
 
-    async def perform(self, plugin: Plugin | None) -> None:
-        """Run the function and write its end. Returns when the log is closed or belongs to another.
+    async def perform(self, lease: Lease) -> None:
+        """Run the function and write its end, or hand the task back for another attempt.
+
+        Returns when the log is closed, the task released, or another's.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last. The lease
-                runs out, and recovery ends the task.
+                runs out, and recovery goes on.
         """
-        length = await self._open()
-        if length is None:
-            return
-        log = Log(self._script, self.claim.task_id, self.claim.attempt, length)
+        policy = self._plugin.policy if self._plugin else None
+        try:
+            opened = await open_log(self._redis, self._append, self.claim, keeps=bool(policy and policy.resumable))
+            if opened is None:
+                return
+            log = Log(self._append, lease, policy, opened.length)
+            log.chunks, log.size = len(opened.kept), opened.size
+            context = Context(task_id=self.claim.task_id, attempt=self.claim.attempt, yielded=opened.kept)
+            await self._write(log, context)
+        except RefusedError as refused:
+            await self._give_up(refused.refusal)
+
+    async def _write(self, log: Log, context: Context) -> None:
         writer = asyncio.create_task(log.flush())
-        self._function = asyncio.create_task(produce(plugin, self.claim, log))
+        self._function = asyncio.create_task(produce(self._plugin, context, self.claim, log))
         # A writer that was refused is history: the function stops, even in the middle of a long silence.
         writer.add_done_callback(lambda _: self.stop(None))
         if self._stopped:
             self._function.cancel()
         try:
-            end = await self._outcome(plugin)
+            end = await self._outcome()
             if end is None and not writer.done():
                 return
-            if end is not None:
-                log.end(*end)
+            again = end is not None and end.again and self.claim.attempt < self.claim.attempts
+            if again:
+                log.close()
+            elif end is not None:
+                log.end(end.event, end.data)
             await writer
             assert end is not None
-            await close(self._redis, self.claim.task_id, *end)
-        except RefusedError as refused:
-            await self._give_up(refused.refusal)
+            if again:
+                await self._hand_back(end)
+            else:
+                await close(self._redis, self.claim.task_id, end.event, end.data)
         finally:
             self._function.cancel()
             writer.cancel()
 
-    async def _open(self) -> int | None:
-        """The log's length, or None where it has an end: the task was cancelled while the claim was under way."""
-        task_id = self.claim.task_id
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            # From now on recovery looks when the lease is over, no longer when the queue should have been faster.
-            pipeline.zadd(keys.OPEN, {task_id: self.claim.lease_until // 1000 + 1}, xx=True)
-            pipeline.llen(keys.chunks(task_id))
-            pipeline.lindex(keys.chunks(task_id), -1)
-            _, length, line = await pipeline.execute()
-        last = entries.decode(line) if line else None
-        if last is not None and last.ends:
-            await close(self._redis, task_id, last.event, last.data)
-            return None
-        return int(length)
+    async def _hand_back(self, end: End) -> None:
+        """Let the task wait for its next attempt. Recovery puts it on the queue when its time has come."""
+        assert self._plugin is not None
+        code = end.data["code"]
+        pause = 0 if code == "interrupted" else self._plugin.policy.pause(self.claim.attempt)
+        due = await self._release(**release.arguments(self.claim.task_id, self.claim.token, pause))
+        if due:
+            await self._redis.zadd(keys.OPEN, {self.claim.task_id: -(-due // 1000)}, xx=True)
+            logger.warning(
+                "attempt failed, task handed back",
+                task_id=self.claim.task_id,
+                attempt=self.claim.attempt,
+                of=self.claim.attempts,
+                code=code,
+                pause_s=pause,
+            )
 
-    async def _outcome(self, plugin: Plugin | None) -> End | None:
+    async def _outcome(self) -> End | None:
         """How the function ended; None where nothing is to be written for it."""
         assert self._function is not None
-        limit = plugin.policy.timeout if plugin else 0
+        limit = self._plugin.policy.timeout if self._plugin else 0
         overdue = asyncio.get_running_loop().call_later(limit + GRACE_S, self.leave)
         left = asyncio.create_task(self._left.wait())
         await asyncio.wait([self._function, left], return_when=asyncio.FIRST_COMPLETED)
@@ -106,25 +129,24 @@ class Run:
         left.cancel()
         if not self._function.done():
             logger.error("function left behind: it does not stop", task_id=self.claim.task_id)
-            return self._stopped_with if self._stopped else failed("timeout", f"did not stop after {limit:g} s")
-        if not self._function.cancelled():
-            if (error := self._function.exception()) is not None:  # a fault of ours; the task ends all the same
-                logger.error("running failed", task_id=self.claim.task_id, exc_info=error)
-                return failed("error", type(error).__name__)
-            return self._function.result()
-        if self._stopped:
+        if self._stopped:  # whatever it makes of that: a function may swallow the cancel, and seem to be done
             return self._stopped_with
-        return failed("error", "CancelledError: the function cancelled itself")
+        if not self._function.done():
+            return failed("timeout", f"did not stop after {limit:g} s")
+        if self._function.cancelled():
+            return failed("error", "CancelledError: the function cancelled itself")
+        if (error := self._function.exception()) is not None:  # a fault of ours; the task ends all the same
+            logger.error("running failed", task_id=self.claim.task_id, exc_info=error)
+            return failed("error", type(error).__name__)
+        return self._function.result()
 
     async def _give_up(self, refusal: append.Refusal) -> None:
         logger.warning("log refused", task_id=self.claim.task_id, attempt=self.claim.attempt, why=refusal.name)
         if refusal is not append.Refusal.TRUNCATED:
             return
         # What is left of the log, if anything, stays; the end says that it is not all.
-        event, data = failed(
-            "log_lost", "Redis lost a part of this log: it expired, was evicted, or a failover lost it"
-        )
+        end = failed("log_lost", "Redis lost a part of this log: it expired, was evicted, or a failover lost it")
         length = await self._redis.llen(keys.chunks(self.claim.task_id))
-        line = entries.encode(event, self.claim.attempt, length, entries.now_ms(), data)
-        if await self._script(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)) > 0:
-            await close(self._redis, self.claim.task_id, event, data)
+        line = entries.encode(end.event, self.claim.attempt, length, entries.now_ms(), end.data)
+        if await self._append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)) > 0:
+            await close(self._redis, self.claim.task_id, end.event, end.data)

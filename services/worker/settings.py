@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=15, gt=0)
     # Seconds between renewals: three chances within a lease.
     renew_s: float = Field(default=5, gt=0)
+    # Seconds that running functions may go on after the process was told to stop. Cancelled then, they have 4 more.
+    drain_s: float = Field(default=15, ge=0)
 
     @property
     def function_folders(self) -> list[Path]:

@@ -95,7 +95,7 @@ async def test_a_task_that_waits_is_looked_at_ever_more_rarely(own: Redis, own_c
     """A long queue does not grow by being looked at: each look is after twice the time."""
     task_id = await start(own_client, "count", to=1)
     seconds, _ = await own.time()
-    await own.hset(keys.metadata(task_id), "created_at", (seconds - 1_000) * 1000)
+    await own.hset(keys.metadata(task_id), "queued_at", (seconds - 1_000) * 1000)
     await own.zadd(keys.OPEN, {task_id: 0})
     async with asyncio.timeout(DEADLINE_S):
         while (await own.zscore(keys.OPEN, task_id) or 0) < seconds + 990:
@@ -109,7 +109,7 @@ async def test_a_task_that_nobody_ever_takes(own: Redis, own_client: httpx.Async
     task_id = await start(own_client, "count", to=1)
     following = asyncio.create_task(follow(own_client, task_id))
     seconds, _ = await own.time()
-    await own.hset(keys.metadata(task_id), "created_at", (seconds - keys.TASK_TTL_S) * 1000)
+    await own.hset(keys.metadata(task_id), "queued_at", (seconds - keys.TASK_TTL_S) * 1000)
     await own.zadd(keys.OPEN, {task_id: 0})
     async with asyncio.timeout(DEADLINE_S):
         chunks, end, why = await following

@@ -87,6 +87,7 @@ def queued(task_id: str) -> Task:
     """A task that has not ended, as far as the api knows."""
     return Task(
         task_id=task_id, owner="", function="f", version="", noted="running", attempt=1, attempts=1, lease_until=0,
+        uncounted=0, queued_at=0,
         created_at=0, started_at=0, noted_end=None, noted_ended_at=None, length=0, last=None,
     )  # fmt: skip
 
@@ -110,9 +111,9 @@ async def reading(
     client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S
 ) -> AsyncIterator[Reader]:
     """A reader of the log, and the hub it lives on."""
-    hub = Hub(client, url, heartbeat_s)
+    hub = Hub(client, url, heartbeat_s, probe_s=5)
     owner = asyncio.create_task(hub.run())
-    reader = hub.open(queued(writer.task_id), NDJSON, cursor)
+    reader = hub.open(queued(writer.task_id), NDJSON, cursor, lambda: None)
     try:
         yield reader
     finally:
@@ -344,9 +345,9 @@ async def test_readers_of_one_stream_share_one_subscription(
 ) -> None:
     """A hundred readers of a stream cost one subscription, and the last one to leave takes it along."""
     channel = keys.channel(writer.task_id)
-    hub = Hub(client, redis_url, NEVER_S)
+    hub = Hub(client, redis_url, NEVER_S, probe_s=5)
     owner = asyncio.create_task(hub.run())
-    readers = [hub.open(queued(writer.task_id), NDJSON, 0) for _ in range(100)]
+    readers = [hub.open(queued(writer.task_id), NDJSON, 0, lambda: None) for _ in range(100)]
     await writer.write()
     for reader in readers:
         assert await read(reader, 1) == writer.lines

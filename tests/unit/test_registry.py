@@ -11,12 +11,13 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from plugins import Context
 from services.worker.registry import Plugin, load
 from tests.processes import ROOT, Process
 
 HEAD: Final = """\
 from collections.abc import AsyncIterator
-from plugins import function
+from plugins import Context, function
 """
 
 GOOD: Final = """
@@ -27,6 +28,8 @@ async def {name}(x: int) -> AsyncIterator[int]:
 """
 
 Files = Callable[..., Path]
+
+CONTEXT: Final = Context(task_id="0" * 32, attempt=1, yielded=[])
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +79,21 @@ BROKEN: Final = {
     "exits in silence": ("raise SystemExit\n", 3, "SystemExit"),
     "a missing package": ("import no_such_package\n", 3, "No module named 'no_such_package'"),
     "no time-out": (marked("async def f()").replace("()", "(timeout=0)", 1), 3, "timeout must"),
+    "no retries": (marked("async def f()").replace("()", "(retries=-1)", 1), 3, "retries must .* not -1"),
+    "half a retry": (marked("async def f()").replace("()", "(retries=.5)", 1), 3, "retries must .* not 0.5"),
+    "no back-off": (marked("async def f()").replace("()", "(backoff=-1)", 1), 3, "backoff must"),
+    "no chunks": (marked("async def f()").replace("()", "(max_chunks=0)", 1), 3, "max_chunks must"),
+    "no bytes": (marked("async def f()").replace("()", "(max_bytes=0)", 1), 3, "max_bytes must"),
+    "going on from nowhere": (
+        marked("async def f(x: int)").replace("()", "(resumable=True)", 1),
+        3,
+        "`f` .*needs a parameter of type `plugins.Context`",
+    ),
+    "two contexts": (
+        marked("async def f(a: Context, b: Context)"),
+        3,
+        "`f` .*only one parameter can be the Context, not a and b",
+    ),
     "no name": (marked("async def f()").replace("()", "(name='a b')", 1), 3, "'a b'"),
     "plain": (marked("def f(x: int)", "return x"), 3, NO_GENERATOR),
     "coroutine": (marked("async def f(x: int)", "return x"), 3, NO_GENERATOR),
@@ -210,9 +228,9 @@ def test_a_function_without_parameters_or_docstring(folder: Files) -> None:
     plugin = only(folder(a="@function()\nasync def tick() -> AsyncIterator[int]:\n    yield 1\n"))
 
     assert plugin.declaration.description == ""
-    assert plugin.arguments(b"{}") == {}
+    assert plugin.arguments(b"{}", CONTEXT) == {}
     with pytest.raises(msgspec.ValidationError):
-        plugin.arguments(b'{"x":1}')
+        plugin.arguments(b'{"x":1}', CONTEXT)
 
 
 TYPES: Final = """
@@ -259,7 +277,10 @@ def test_types_of_a_files_own(tmp_path: Path, future: str) -> None:
     (tmp_path / "a.py").write_text(future + HEAD + TYPES)
     plugin = only(tmp_path)
     given = plugin.arguments(
-        msgspec.json.encode({**DRAWN, "style": "dotted", "label": "L", "more": [{"x": 3, "y": 4}], "extra": {"a": [1]}})
+        msgspec.json.encode(
+            {**DRAWN, "style": "dotted", "label": "L", "more": [{"x": 3, "y": 4}], "extra": {"a": [1]}}
+        ),
+        CONTEXT,
     )
 
     assert dataclasses.asdict(given["at"]) == {"x": 1.0, "y": 0.0}
@@ -274,8 +295,8 @@ def test_types_of_a_files_own(tmp_path: Path, future: str) -> None:
 def test_a_default_is_not_shared_between_tasks(folder: Files) -> None:
     """A list that one task fills is empty for the next."""
     plugin = only(folder(a="@function()\nasync def fill(to: list[int] = []) -> AsyncIterator[int]:\n    yield 1\n"))
-    plugin.arguments(b"{}")["to"].append(1)
-    assert plugin.arguments(b"{}") == {"to": []}
+    plugin.arguments(b"{}", CONTEXT)["to"].append(1)
+    assert plugin.arguments(b"{}", CONTEXT) == {"to": []}
 
 
 @pytest.mark.parametrize(
@@ -296,7 +317,7 @@ def test_an_input_that_does_not_fit(tmp_path: Path, changed: dict[str, Any], pla
     """The worker says which part of it is wrong, should one ever come past the api."""
     (tmp_path / "a.py").write_text(HEAD + TYPES)
     with pytest.raises(msgspec.ValidationError, match=re.escape(place)):
-        only(tmp_path).arguments(msgspec.json.encode({**DRAWN, **changed}))
+        only(tmp_path).arguments(msgspec.json.encode({**DRAWN, **changed}), CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +334,7 @@ def test_an_input_that_does_not_fit(tmp_path: Path, changed: dict[str, Any], pla
 def test_the_numbers_that_arrive(folder: Files, given: bytes, got: dict[str, Any]) -> None:
     """An `int` is an int, exactly, and a `float` a float, whatever JSON made of them."""
     place = folder(a="@function()\nasync def f(to: int, every: float = 0.5) -> AsyncIterator[int]:\n    yield 1\n")
-    arguments = only(place).arguments(given)
+    arguments = only(place).arguments(given, CONTEXT)
 
     assert arguments == got
     assert [type(value) for value in arguments.values()] == [int, float]
@@ -326,7 +347,7 @@ def test_the_numbers_that_do_not(folder: Files, given: bytes) -> None:
     """What is no integer is refused, not rounded."""
     plugin = only(folder(a="@function()\nasync def f(to: int) -> AsyncIterator[int]:\n    yield 1\n"))
     with pytest.raises(msgspec.ValidationError):
-        plugin.arguments(given)
+        plugin.arguments(given, CONTEXT)
 
 
 @pytest.mark.anyio
@@ -339,7 +360,7 @@ async def test_what_is_loaded_runs(folder: Files) -> None:
                 yield text
     """
     plugin = only(folder(a=source))
-    assert [chunk async for chunk in plugin.call(**plugin.arguments(b'{"text":"a"}'))] == ["a", "a"]
+    assert [chunk async for chunk in plugin.call(**plugin.arguments(b'{"text":"a"}', CONTEXT))] == ["a", "a"]
 
 
 def test_the_version_is_the_source(folder: Files) -> None:

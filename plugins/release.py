@@ -1,0 +1,13 @@
+"""The text of `release.lua`. Both services register it themselves: `redis.register_script(release.SCRIPT)`."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from plugins import keys
+
+SCRIPT: Final = Path(__file__).with_name("release.lua").read_text()
+
+
+def arguments(task_id: str, claim: str | None, pause_s: float) -> dict[str, Any]:
+    """What to call the script with. `claim` is the one to give back, or None for one whose lease is over."""
+    return {"keys": [keys.metadata(task_id)], "args": [claim or "", int(pause_s * 1000), keys.TASK_TTL_S]}
