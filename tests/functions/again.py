@@ -1,9 +1,6 @@
 """Functions that need more than one attempt."""
 
-import os
-import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from plugins import Context, function
 
@@ -26,13 +23,3 @@ async def counts_on(to: int, stumbles: list[int], ctx: Context) -> AsyncIterator
         yield number
         if number in stumbles[ctx.attempt - 1 :]:
             raise ConnectionError(f"stumbled over {number}")
-
-
-@function(retries=1)
-async def kills_its_worker(note: str) -> AsyncIterator[str]:
-    """Take the process down, once; the next time say so."""
-    if not Path(note).exists():  # noqa: ASYNC240  # nothing else happens here
-        Path(note).write_text("was here")  # noqa: ASYNC240
-        yield "about to"
-        os.kill(os.getpid(), signal.SIGKILL)
-    yield "survived"
