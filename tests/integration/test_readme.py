@@ -52,9 +52,12 @@ def test_the_transcripts(api: Api, block: str) -> None:
 
 @pytest.mark.anyio
 async def test_the_function_of_your_own(redis_url: str, redis: Redis, tmp_path: Path) -> None:
-    """The README's function, dropped into a folder, is listed and runs."""
-    (source,) = blocks("python")
-    await asyncio.to_thread((tmp_path / "shout.py").write_text, source)
+    """The README's functions, dropped into a folder, are listed and run."""
+    sources = blocks("python")
+    names = [re.findall(r"# functions/(\w+\.py)", source) for source in sources]
+    assert names == [["shout.py"], ["collect.py"]]
+    for (name,), source in zip(names, sources, strict=True):
+        await asyncio.to_thread((tmp_path / name).write_text, source)
     own = redis_url.replace("/0", "/7")
     with worker_process(own, FUNCTIONS_PATH=os.pathsep.join([FUNCTIONS, str(tmp_path)])), api_process(own) as its_api:
         async with httpx.AsyncClient(base_url=its_api.url) as client:
@@ -62,6 +65,8 @@ async def test_the_function_of_your_own(redis_url: str, redis: Redis, tmp_path: 
             assert listed["description"] == "Say it loud, and again."
             assert set(listed["input"]["$defs"]["shout"]["properties"]) == {"text", "times"}
             assert (await follow(client, await start(client, "shout", text="hey", times=2)))[0] == ["HEY", "HEY"]
+            pages = [{"page": page} for page in (1, 2, 3)]
+            assert (await follow(client, await start(client, "collect", pages=3)))[0] == pages
 
 
 def test_the_file_map() -> None:

@@ -1,0 +1,21 @@
+"""A Redis that evicts is no place for logs, and whoever runs one is told."""
+
+import pytest
+
+from tests.processes import worker_process
+from tests.redis_servers import EmbeddedRedis
+
+
+@pytest.mark.parametrize("policy", ["volatile-lru", "allkeys-lru", "volatile-ttl"])
+def test_a_redis_that_evicts_is_pointed_out(policy: str) -> None:
+    """The worker's log says at its start what would happen, and what to set instead."""
+    with EmbeddedRedis("--maxmemory-policy", policy) as server, worker_process(server.url) as worker:
+        assert policy in worker.wait_for(r"error.*this Redis evicts.*maxmemory-policy noeviction.*").group()
+
+
+def test_a_redis_that_does_not_evict_is_fine() -> None:
+    """Nobody is warned of nothing."""
+    with EmbeddedRedis() as server, worker_process(server.url) as worker:
+        worker.wait_for("functions loaded")
+        worker.stop()
+        assert "evicts" not in worker.output
