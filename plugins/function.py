@@ -1,5 +1,6 @@
 """`@function` marks an async generator as a plug-in. It attaches the policy and changes nothing else."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -53,14 +54,15 @@ def function(
         resumable: a further attempt continues: it finds what was yielded in `Context.yielded`, and readers keep it.
             Otherwise it starts from nothing, and readers drop what they have.
         max_chunks: chunks until the task ends as `failed: limit`.
-        max_bytes: bytes of its log until the same. A single chunk may have 256 KiB.
+        max_bytes: bytes of its log until the same. A single chunk may have 256 KiB. A resumable function holds as much
+            in `Context.yielded`.
 
     Raises:
         ValueError: one of them is not of that form.
     """
-    if not timeout > 0:
+    if not 0 < timeout < math.inf:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
-    if not backoff >= 0:
+    if not 0 <= backoff < math.inf:
         raise ValueError(f"backoff must be a number of seconds, 0 or more, not {backoff!r}")
     for what, value, least in (("retries", retries, 0), ("max_chunks", max_chunks, 1), ("max_bytes", max_bytes, 1)):
         if not isinstance(value, int) or value < least:

@@ -1,4 +1,6 @@
+#!lua flags=allow-oom
 -- The release: a task whose attempt is over, though the task is not, waits for its next attempt.
+-- It may run when Redis is full, like the renewal: it needs hardly any room.
 --
 -- KEYS[1]  the task's metadata (hash)
 -- ARGV[1]  the claim to give back; or empty: whoever's it is, if the lease is over
@@ -6,7 +8,8 @@
 -- ARGV[3]  lifetime of the metadata from now, in seconds
 --
 -- Answers when (ms since the epoch, by the server's clock) it may be claimed again, or 0 where there is nothing to
--- release: ended, not this claim's, still leased, or out of attempts. Asking twice answers the same.
+-- release: ended, not this claim's, still leased, or out of attempts. Whoever gives a
+-- claim back may ask twice.
 
 local task, claim = KEYS[1], ARGV[1]
 local held = redis.call('HMGET', task, 'status', 'claim', 'lease_until', 'attempt', 'attempts')

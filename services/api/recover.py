@@ -6,6 +6,7 @@ is not dead after all: the claim lets one delivery win, and the write rule one e
 """
 
 import asyncio
+import itertools
 import math
 import random
 import time
@@ -14,7 +15,7 @@ from typing import Any, Final
 import structlog
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
@@ -23,7 +24,7 @@ from services.api.close import close, end
 from services.api.submit import enqueue
 from services.api.task import Task, read
 
-# Tasks per look. What is left is due at the next.
+# Tasks per read of the index.
 BATCH: Final = 200
 
 # Seconds before its metadata expires at which a task that no worker ever took is ended: later there is nobody to tell.
@@ -63,43 +64,52 @@ class Recovery:
         """Look once at what is due."""
         seconds, _ = await self._redis.time()
         self._in_touch_since = min(self._in_touch_since, time.monotonic())
-        due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=0, num=BATCH)
-        for member in due:
-            task_id = member.decode()
-            try:
-                task = await read(self._redis, task_id)
-            except ValueError as error:  # not what we write: it must not keep recovery from the others
-                logger.error("task not readable", task_id=task_id, error=str(error))
-                await self._redis.zadd(keys.OPEN, {task_id: seconds + UNREADABLE_S}, xx=True)
-                continue
-            if task is None:
-                await self._redis.zrem(keys.OPEN, task_id)
-            elif task.end:
-                # It has ended, and whoever wrote the end died before the bookkeeping.
-                await close(self._redis, task_id, task.end.event, task.end.data)
-            elif task.noted in entries.ENDS:
-                await self._redis.zrem(keys.OPEN, task_id)  # a log that is not kept any more
-            elif task.lease_until > seconds * 1000:
-                await self._look_again(task, -(-task.lease_until // 1000))
-            elif task.noted == "queued":
-                await self._unclaimed(task, seconds)
-            elif time.monotonic() - self._in_touch_since < self._lease_s:
-                # Redis has been away, or we have: living workers have not been able to renew. They get as long as a
-                # lease; the task stays due.
-                continue
-            else:
-                await self._abandoned(task, seconds)
+        for start in itertools.count(0, BATCH):
+            due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=start, num=BATCH)
+            for member in due:
+                try:
+                    await self._look_at(member.decode(), seconds)
+                except (OutOfMemoryError, SendTaskError) as error:
+                    # A full Redis keeps this task where it is, not those behind it: ends need no room.
+                    if not isinstance(error.__cause__ or error, OutOfMemoryError):
+                        raise
+                    logger.warning("task not recovered: Redis is full", task_id=member.decode())
+            if len(due) < BATCH:
+                return
+
+    async def _look_at(self, task_id: str, now: int) -> None:
+        try:
+            task = await read(self._redis, task_id)
+        except ValueError as error:  # not what we write: it must not keep recovery from the others
+            logger.error("task not readable", task_id=task_id, error=str(error))
+            await self._redis.zadd(keys.OPEN, {task_id: now + UNREADABLE_S}, xx=True)
+            return
+        if task is None:
+            await self._redis.zrem(keys.OPEN, task_id)
+        elif task.end:
+            # It has ended, and whoever wrote the end died before the bookkeeping.
+            await close(self._redis, task_id, task.end.event, task.end.data)
+        elif task.noted in entries.ENDS:
+            await self._redis.zrem(keys.OPEN, task_id)  # a log that is not kept any more
+        elif task.lease_until > now * 1000:
+            await self._look_again(task, now, -(-task.lease_until // 1000))
+        elif task.noted == "queued":
+            await self._unclaimed(task, now)
+        elif time.monotonic() - self._in_touch_since >= self._lease_s:
+            await self._abandoned(task, now)
+        # Otherwise Redis has been away, or we have: living workers have not been able to renew. They get as long as a
+        # lease; the task stays due.
 
     async def _unclaimed(self, task: Task, now: int) -> None:
         """No worker has taken it: its back-off is over, or the queue is only long, or has lost it."""
-        queued = task.queued_at // 1000
+        queued = max(task.queued_at, task.lease_until) // 1000
         last_chance = queued + keys.TASK_TTL_S - MARGIN_S
         if now >= last_chance:
             await self._fail(task, "not_started", "no worker has taken the task in a day")
             return
         # A second message does no harm: the claim drops it.
         await enqueue(self._queue, task.task_id)
-        await self._look_again(task, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
+        await self._look_again(task, now, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
 
     async def _abandoned(self, task: Task, now: int) -> None:
         """Its worker has not renewed the lease."""
@@ -108,12 +118,16 @@ class Recovery:
         elif await self._release(**release.arguments(task.task_id, None, 0)):
             logger.warning("task taken from a lost worker", task_id=task.task_id, attempt=task.attempt)
             await enqueue(self._queue, task.task_id)
-            await self._look_again(task, now + keys.UNCLAIMED_S)
+            await self._look_again(task, now, now + keys.UNCLAIMED_S)
 
     async def _fail(self, task: Task, code: str, message: str) -> None:
         # If the log has grown since, its writer lives after all: the next look will tell.
         if await end(self._redis, self._append, task, "failed", {"code": code, "message": message}):
             logger.warning("task ended by recovery", task_id=task.task_id, code=code)
 
-    async def _look_again(self, task: Task, at: int) -> None:
-        await self._redis.zadd(keys.OPEN, {task.task_id: at}, xx=True)
+    async def _look_again(self, task: Task, now: int, at: int) -> None:
+        """Not before that time, and until then its log, of earlier attempts, is kept as if it had been written to."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zadd(keys.OPEN, {task.task_id: at}, xx=True)
+            pipeline.expire(keys.chunks(task.task_id), keys.CHUNK_TTL_S + at - now)
+            await pipeline.execute()

@@ -1,7 +1,6 @@
 """GET /tasks/{task_id}/stream: the log from any entry on, replayed and then live, as SSE or NDJSON."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import structlog
@@ -13,6 +12,7 @@ from litestar.params import Parameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from redis.asyncio import Redis
 
+from services.api.connection import Connection
 from services.api.cursor import cursor_of, gone
 from services.api.frames import NDJSON, SSE, Format
 from services.api.hub import Hub
@@ -50,8 +50,8 @@ class EventStream(Response[Any]):
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         beyond = self._start > self._task.length
-        abort = aborting(receive)
-        reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, abort)
+        connection = Connection(receive)
+        reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
         try:
             headers = [(b"content-type", self._format.media_type.encode()), *HEADERS]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -60,25 +60,25 @@ class EventStream(Response[Any]):
                 hello += self._format.notice("gap", gap(self._start - 1, self._task.length))
             async with create_task_group() as group:
                 group.start_soon(_until_gone, receive, group.cancel_scope)
-                if not await self._write(reader, hello, send):
-                    abort()
+                await self._write(reader, hello, send, connection)
                 group.cancel_scope.cancel()
         finally:
             self._hub.close(reader)
 
-    async def _write(self, reader: Reader, hello: bytes, send: Send) -> bool:
-        """Write what is read, to the end; false where the client takes nothing."""
+    async def _write(self, reader: Reader, hello: bytes, send: Send, connection: Connection) -> None:
         try:
             await self._send(send, hello)
             while not reader.ended and not self._hub.draining:
                 piece = await reader.read()
                 if piece or not reader.ended:
                     await self._send(send, piece or self._format.heartbeat)
-            await self._send(send, b"" if reader.ended else self._format.farewell(), more=False)
+            if not reader.ended:
+                await self._send(send, self._format.farewell())
+            with connection.strict():
+                await self._send(send, b"", more=False)
         except TimeoutError:
             logger.info("reader given up: it takes nothing", task_id=self._task.task_id)
-            return False
-        return True
+            connection.abort()
 
     async def _send(self, send: Send, piece: bytes, *, more: bool = True) -> None:
         async with asyncio.timeout(self._send_timeout_s):
@@ -89,17 +89,6 @@ async def _until_gone(receive: Receive, scope: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-def aborting(receive: Receive) -> Callable[[], None]:
-    """How to close the connection at once, whatever the client has not taken yet.
-
-    ASGI has no word for it, and ending the response would wait for the client as long as the kernel does. In uvicorn
-    `receive` is a method of what holds the transport. Under another server nothing is done.
-    """
-    transport = getattr(getattr(receive, "__self__", None), "transport", None)
-    abort: Callable[[], None] = getattr(transport, "abort", lambda: None)
-    return abort
 
 
 def format_of(accept: str) -> Format:

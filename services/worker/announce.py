@@ -11,7 +11,6 @@ from redis.typing import EncodableT, FieldT
 
 from plugins import keys
 from plugins.declaration import Declaration
-from services.worker.patience import PAUSE_S, passes
 
 logger = structlog.get_logger()
 
@@ -27,18 +26,6 @@ async def announce(redis: Redis, declarations: Iterable[Declaration]) -> None:
         pipeline.hset(keys.FUNCTIONS, mapping=mapping)
         pipeline.expire(keys.FUNCTIONS, keys.FUNCTIONS_TTL_S)
         await pipeline.execute()
-
-
-async def announce_at_last(redis: Redis, declarations: list[Declaration]) -> None:
-    """Announce, and wait for a Redis that refuses for now."""
-    while True:
-        try:
-            return await announce(redis, declarations)
-        except RedisError as error:
-            if not passes(error):
-                raise
-            logger.warning("functions not announced", error=str(error))
-            await asyncio.sleep(PAUSE_S)
 
 
 async def keep_announcing(redis: Redis, declarations: list[Declaration], every_s: float) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Annotated, Final
@@ -18,14 +19,19 @@ from services.worker import announce, cancel, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.broker import PATIENT, Queue
 from services.worker.lease import Keeper
+from services.worker.patience import passes, patiently
 from services.worker.produce import failed
 from services.worker.run import Run
 from services.worker.settings import Settings
 
-# Seconds that functions have, after the grace, to clean up, and that their ends have to be written. Together less than
-# Taskiq's --shutdown-timeout of 5.
+# Seconds that functions have, after the grace, to clean up, and that their ends have to be written.
 CLEAN_UP_S: Final = 3
 WRITE_S: Final = 1
+
+# Seconds after all that. A thread of a function's, a blocked loop, a start that waits for Redis do not let go.
+PATIENCE_S: Final = 3
+
+INTERRUPTED: Final = failed("interrupted", "the worker was shut down", again=True)
 
 logs.configure()
 logger = structlog.get_logger()
@@ -41,6 +47,7 @@ class Worker:
         self.plugins = registry.load(settings.function_folders)
         self.running: dict[str, Run] = {}
         self.draining = False
+        self._interrupted = False
         self._performing: set[asyncio.Task[None]] = set()
         # An outage of Redis is waited out, for a connection too: chunks wait in their logs' bounded buffers.
         pool = BlockingConnectionPool.from_url(
@@ -72,7 +79,19 @@ class Worker:
         """Claim a task, acknowledge its message, and run it to its end."""
         if self.draining:
             return  # the message stays pending, and goes back when the queue is left
-        claim = await claiming.claim(self.claim, task_id, self.name, settings.lease_s)
+        performing = asyncio.create_task(self._run(task_id, context))
+        self._performing.add(performing)
+        performing.add_done_callback(self._performing.discard)
+        await performing
+
+    async def _run(self, task_id: str, context: Context) -> None:
+        try:
+            claim = await claiming.claim(self.claim, task_id, self.name, settings.lease_s)
+        except RedisError as error:  # its message stays pending, and comes again
+            if not passes(error):
+                raise
+            logger.warning("task not claimed", task_id=task_id, error=str(error))
+            return
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
         try:
             await context.ack()
@@ -87,12 +106,11 @@ class Worker:
         run = Run(self.redis, self.append, self.release, claim, self.plugins.get(claim.function))
         lease = self.keeper.hold(claim, lambda: run.stop(None))
         self.running[claim.task_id] = run
-        performing = asyncio.create_task(run.perform(lease))
-        self._performing.add(performing)
+        if self._interrupted:
+            run.stop(INTERRUPTED)
         try:
-            await performing
+            await run.perform(lease)
         finally:
-            self._performing.discard(performing)
             self.keeper.drop(lease)
             del self.running[claim.task_id]
 
@@ -114,8 +132,9 @@ class Worker:
 
     async def _interrupt(self) -> None:
         """Stop what still runs: its function cleans up, its task is handed back or ends, in a bounded time."""
+        self._interrupted = True  # a claim may be under way
         for run in self.running.values():
-            run.stop(failed("interrupted", "the worker was shut down", again=True))
+            run.stop(INTERRUPTED)
         await self._wait(CLEAN_UP_S)
         for run in self.running.values():
             run.leave()
@@ -151,6 +170,9 @@ def drain_on_signal(worker: Worker) -> None:
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
+        last_resort = threading.Timer(settings.drain_s + CLEAN_UP_S + WRITE_S + PATIENCE_S, exit_hard)
+        last_resort.daemon = True
+        last_resort.start()
         loop.call_soon_threadsafe(lambda: draining.add(loop.create_task(worker.drain())))
         handler = previous[signal.Signals(number)]
         if callable(handler):
@@ -160,13 +182,19 @@ def drain_on_signal(worker: Worker) -> None:
         signal.signal(number, handle)
 
 
+def exit_hard() -> None:
+    """End the process, whatever holds it. Leases run out, and recovery takes over."""
+    logger.error("something does not let go; exiting all the same")
+    os._exit(0)
+
+
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
     worker = state.worker = Worker()
     drain_on_signal(worker)
     # Before the first task is read: what is listed can be run, and what can be run is listed.
-    await announce.announce_at_last(worker.redis, worker.declarations)
+    await patiently("announcement", lambda: announce.announce(worker.redis, worker.declarations))
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)
 

@@ -20,7 +20,8 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 if holder ~= claim then
-  if lease_until > now or attempt >= attempts then return {} end
+  -- From a worker that does not renew only the release takes a task: that one knows whether Redis had been away.
+  if status ~= 'queued' or lease_until > now or attempt >= attempts then return {} end
   attempt = attempt + 1
 end
 

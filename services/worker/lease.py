@@ -1,8 +1,8 @@
 """The lease: every few seconds all tasks of this process are renewed in one round trip.
 
 A renewal also keeps the log of a silent function alive, and is where a worker that missed a cancel learns of it. A
-worker that could not renew in time knows so by its own clock, and writes nothing before a renewal has succeeded: it may
-have been asleep, and another may have the task.
+worker that could not renew in time knows so by its own clock, and begins no append before a renewal has succeeded: it
+may have been asleep, and another may have the task.
 """
 
 import asyncio
@@ -31,23 +31,31 @@ class Lease:
 
     def __init__(self, claim: Claim, lease_s: float, ask: Callable[[], None], lost: Callable[[], None]) -> None:
         self.claim: Final = claim
-        self.lost: Final = lost  # called when the task turns out to be no longer ours
+        self._on_lost = lost
         self._lease_s = lease_s
         self._ask = ask
         self._renewed = asyncio.Event()
         self._until = claim.asked_at + lease_s
+        self._lost = False
 
     def renewed(self, asked_at: float) -> None:
         """A renewal that was asked for at this time (monotonic) has succeeded."""
         self._until = asked_at + self._lease_s
         self._renewed.set()
 
-    async def held(self) -> None:
-        """Go on at once while the lease is ours; once it may not be, ask, and wait for the renewal."""
-        while time.monotonic() >= self._until:
+    def lose(self) -> None:
+        """The task is no longer ours: nobody need wait for a renewal."""
+        self._lost = True
+        self._renewed.set()
+        self._on_lost()
+
+    async def held(self) -> bool:
+        """Whether the lease is ours: at once while it surely is; once it may not be, ask, and wait for the answer."""
+        while not self._lost and time.monotonic() >= self._until:
             self._renewed.clear()
             self._ask()
             await self._renewed.wait()
+        return not self._lost
 
 
 class Keeper:
@@ -103,4 +111,5 @@ class Keeper:
                 lease.renewed(asked_at)
             else:
                 logger.info("stopped: the task is no longer ours", task_id=lease.claim.task_id)
-                lease.lost()
+                self.drop(lease)
+                lease.lose()

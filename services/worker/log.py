@@ -8,14 +8,12 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
-import structlog
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
 
 from plugins import append, entries
 from plugins.function import Policy
 from services.worker.lease import Lease
-from services.worker.patience import PAUSE_S, passes
+from services.worker.patience import patiently
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
 # hundred running tasks fit a small container.
@@ -24,9 +22,6 @@ MAX_WAITING_BYTES: Final = 1_048_576
 
 # The longest entry, in bytes. A reader's window, a page and an append all hold whole entries.
 MAX_ENTRY_BYTES: Final = 262_144
-
-
-logger = structlog.get_logger()
 
 
 class RefusedError(Exception):
@@ -131,22 +126,14 @@ class Log:
             self._room.set()
 
     async def _append(self, group: list[bytes]) -> int:
-        # Connections that fail the client retries; a Redis that refuses, because it is full, say, it does not. That
-        # passes, too, and meanwhile the function waits for its buffer. What is repeated after the lease is over the
-        # write rule refuses, where another attempt has begun.
-        while True:
-            await self._lease.held()
-            try:
-                return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
-            except RedisError as error:
-                if not passes(error):
-                    raise
-                logger.warning("append refused by Redis, trying again", task_id=self._task_id, error=str(error))
-                await asyncio.sleep(PAUSE_S)
+        if not await self._lease.held():
+            return append.Refusal.FENCED
+        return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
 
     async def _append_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), append.MAX_ENTRIES))]
-        answer = await self._append(group)
+        # While Redis is full, say, the function waits for its buffer.
+        answer = await patiently("append", lambda: self._append(group), task_id=self._task_id)
         if answer < 0:
             raise RefusedError(append.Refusal(answer))
         self._length = answer

@@ -1,8 +1,11 @@
 """Which errors of Redis pass by themselves, so that whoever meets one waits and tries again."""
 
+import asyncio
 import re
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
+import structlog
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
@@ -31,6 +34,29 @@ CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY) ")
 
 # Seconds until the next try, where the client itself does not wait.
 PAUSE_S: Final = 1
+
+
+T = TypeVar("T")
+
+logger = structlog.get_logger()
+
+
+async def patiently(what: str, call: Callable[[], Awaitable[T]], **about: object) -> T:
+    """Call, and call again while Redis refuses for now. Connections that fail the client has retried already.
+
+    `what` and `about` are for the log. The call must be one that may be made twice.
+
+    Raises:
+        redis.exceptions.RedisError: the refusal would not pass.
+    """
+    while True:
+        try:
+            return await call()
+        except RedisError as error:
+            if not passes(error):
+                raise
+            logger.warning(f"{what} refused by Redis, trying again", error=str(error), **about)
+            await asyncio.sleep(PAUSE_S)
 
 
 def passes(error: RedisError) -> bool:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import structlog
@@ -112,6 +112,8 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
     try:
         parameters = inspect.signature(candidate, eval_str=True).parameters.values()
         contexts = [parameter.name for parameter in parameters if parameter.annotation is Context]
+        if any(Context in get_args(parameter.annotation) for parameter in parameters):
+            raise TypeError("a Context is always given, and is nothing else: annotate it `Context`")
         structure = input_struct([each for each in parameters if each.name not in contexts], attached.name)
         schema = msgspec.json.schema(structure)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.

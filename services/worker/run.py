@@ -1,7 +1,9 @@
 """One attempt at a claimed task: the function feeds the log, a writer empties it into Redis, an end closes it."""
 
 import asyncio
-from typing import Final
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import structlog
 from redis.asyncio import Redis
@@ -13,11 +15,14 @@ from services.worker.close import close
 from services.worker.lease import Lease
 from services.worker.log import Log, RefusedError
 from services.worker.open import open_log
+from services.worker.patience import patiently
 from services.worker.produce import End, failed, produce
 from services.worker.registry import Plugin
 
 # Seconds a function has to clean up after it was told to stop, or ran out of time. Then its task ends without it.
 GRACE_S: Final = 10
+
+T = TypeVar("T")
 
 logger = structlog.get_logger()
 
@@ -65,7 +70,10 @@ class Run:
         """
         policy = self._plugin.policy if self._plugin else None
         try:
-            opened = await open_log(self._redis, self._append, self.claim, keeps=bool(policy and policy.resumable))
+            opened = await self._patiently(
+                "opening",
+                lambda: open_log(self._redis, self._append, self.claim, keeps=bool(policy and policy.resumable)),
+            )
             if opened is None:
                 return
             log = Log(self._append, lease, policy, opened.length)
@@ -96,19 +104,21 @@ class Run:
             if again:
                 await self._hand_back(end)
             else:
-                await close(self._redis, self.claim.task_id, end.event, end.data)
+                await self._close(end)
         finally:
             self._function.cancel()
             writer.cancel()
 
     async def _hand_back(self, end: End) -> None:
         """Let the task wait for its next attempt. Recovery puts it on the queue when its time has come."""
-        assert self._plugin is not None
-        code = end.data["code"]
-        pause = 0 if code == "interrupted" else self._plugin.policy.pause(self.claim.attempt)
-        due = await self._release(**release.arguments(self.claim.task_id, self.claim.token, pause))
+        code, pause = end.data["code"], 0.0
+        if code != "interrupted":
+            assert self._plugin is not None
+            pause = self._plugin.policy.pause(self.claim.attempt)
+        given_back = release.arguments(self.claim.task_id, self.claim.token, pause)
+        due = await self._patiently("release", lambda: self._release(**given_back))
         if due:
-            await self._redis.zadd(keys.OPEN, {self.claim.task_id: -(-due // 1000)}, xx=True)
+            await self._patiently("release", lambda: self._note_release(due, pause))
             logger.warning(
                 "attempt failed, task handed back",
                 task_id=self.claim.task_id,
@@ -117,6 +127,12 @@ class Run:
                 code=code,
                 pause_s=pause,
             )
+
+    async def _note_release(self, due: int, pause: float) -> None:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zadd(keys.OPEN, {self.claim.task_id: -(-due // 1000)}, xx=True)
+            pipeline.expire(keys.chunks(self.claim.task_id), keys.CHUNK_TTL_S + math.ceil(pause))
+            await pipeline.execute()
 
     async def _outcome(self) -> End | None:
         """How the function ended; None where nothing is to be written for it."""
@@ -146,7 +162,16 @@ class Run:
             return
         # What is left of the log, if anything, stays; the end says that it is not all.
         end = failed("log_lost", "Redis lost a part of this log: it expired, was evicted, or a failover lost it")
+        if await self._patiently("end", lambda: self._append_end(end)) > 0:
+            await self._close(end)
+
+    async def _append_end(self, end: End) -> int:
         length = await self._redis.llen(keys.chunks(self.claim.task_id))
         line = entries.encode(end.event, self.claim.attempt, length, entries.now_ms(), end.data)
-        if await self._append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)) > 0:
-            await close(self._redis, self.claim.task_id, end.event, end.data)
+        return int(await self._append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)))
+
+    async def _close(self, end: End) -> None:
+        await self._patiently("end", lambda: close(self._redis, self.claim.task_id, end.event, end.data))
+
+    async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(what, call, task_id=self.claim.task_id)

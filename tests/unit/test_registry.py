@@ -89,6 +89,8 @@ BROKEN: Final = {
         3,
         "`f` .*needs a parameter of type `plugins.Context`",
     ),
+    "perhaps a context": (marked("async def f(a: Context | None = None)"), 3, "`f` .*annotate it `Context`"),
+    "for ever": (marked("async def f()").replace("()", "(timeout=float('inf'))", 1), 3, "timeout must"),
     "two contexts": (
         marked("async def f(a: Context, b: Context)"),
         3,
