@@ -1,0 +1,114 @@
+"""A worker that is told to stop ends in a bounded time, whatever holds it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests.integration.calls import events, start
+from tests.processes import DEADLINE_S, FUNCTIONS, Api, Process, api_process, worker_process
+from tests.redis_servers import EmbeddedRedis
+
+pytestmark = pytest.mark.anyio
+
+# No grace, so that the tests are short: what is promised is promised of what comes after it.
+AT_ONCE: Final = {"TAILRACE_DRAIN_S": "0"}
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedRedis]:
+    """A Redis of the test's own, that it may stop."""
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+async def system(server: EmbeddedRedis) -> AsyncIterator[tuple[Process, httpx.AsyncClient, Api]]:
+    """A worker and an API on it."""
+    with worker_process(server.url, **AT_ONCE) as worker, api_process(server.url) as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
+            yield worker, client, api
+
+
+async def ended(worker: Process) -> int:
+    """Wait until it has ended; its exit code."""
+    return await asyncio.to_thread(worker.wait)
+
+
+@pytest.mark.parametrize("function", ["threaded", "blocking"])
+async def test_a_function_that_does_not_let_go(system: tuple[Process, httpx.AsyncClient, Api], function: str) -> None:
+    """A thread that cannot be stopped, or a loop that is held, keeps no worker from its end."""
+    worker, client, _ = system
+    await events(client, await start(client, function), most=1)
+    worker.signal(signal.SIGTERM)
+    assert await ended(worker) == 0
+    assert "exiting all the same" in worker.output
+
+
+async def test_a_worker_that_waits_for_redis_to_start(server: EmbeddedRedis) -> None:
+    """It can be stopped before it has ever reached Redis."""
+    server.kill()
+    knocked = asyncio.Event()
+
+    def turn_away(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        knocked.set()
+        writer.close()
+
+    door = await asyncio.start_server(turn_away, "127.0.0.1", server.port)
+    command = [sys.executable, "-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "1"]
+    worker = Process(command, {"REDIS_URL": server.url, "FUNCTIONS_PATH": FUNCTIONS, **AT_ONCE})
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await knocked.wait()
+        worker.signal(signal.SIGTERM)
+        assert await ended(worker) == 0
+    finally:
+        worker.kill()
+        door.close()
+
+
+async def test_redis_is_gone_when_the_worker_is_told_to_stop(
+    server: EmbeddedRedis, system: tuple[Process, httpx.AsyncClient, Api]
+) -> None:
+    """It keeps no worker from its end; leases run out, and recovery does the rest."""
+    worker, client, _ = system
+    await events(client, await start(client, "eager"), most=1)
+    server.kill()
+    worker.signal(signal.SIGTERM)
+    assert await ended(worker) == 0
+
+
+async def test_redis_is_frozen_when_the_worker_is_told_to_stop(
+    server: EmbeddedRedis, system: tuple[Process, httpx.AsyncClient, Api]
+) -> None:
+    """The same where it is there, and says nothing."""
+    worker, client, _ = system
+    await events(client, await start(client, "eager"), most=1)
+    assert server.process is not None
+    server.process.signal(signal.SIGSTOP)
+    worker.signal(signal.SIGTERM)
+    assert await ended(worker) == 0
+
+
+async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Process, httpx.AsyncClient, Api]) -> None:
+    """A task that is being claimed when the worker is told to stop does not run in a process that should be gone."""
+    worker, client, _ = system
+    async with Redis.from_url(server.url) as redis:
+        os.killpg(worker.pid, signal.SIGSTOP)
+        task_id = await start(client, "eager")
+        await redis.client_pause(60_000, all=False)  # milliseconds; writes only
+        os.killpg(worker.pid, signal.SIGCONT)
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(each["cmd"] == "evalsha" and "b" in each["flags"] for each in await redis.client_list()):
+                pass  # until the claim waits
+        worker.signal(signal.SIGTERM)
+        assert await ended(worker) == 0
+        await redis.client_unpause()
+        assert await redis.llen(keys.chunks(task_id)) == 0

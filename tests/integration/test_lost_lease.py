@@ -1,0 +1,157 @@
+"""A lease that is over, seen from the worker that held it: it neither writes nor waits for ever."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from secrets import token_hex
+from typing import Any, Final
+
+import pytest
+from redis.asyncio import Redis
+
+from plugins import append, entries, keys, release
+from services.worker import claim as claiming
+from services.worker import registry
+from services.worker.claim import Claim, claim
+from services.worker.lease import Keeper
+from services.worker.run import Run
+from tests.processes import DEADLINE_S, ROOT
+
+pytestmark = pytest.mark.anyio
+
+# Seconds. Short enough to wait for, long enough that a busy machine does not miss it.
+LEASE_S: Final = 1.0
+
+NEVER_S: Final = 3_600
+
+
+class Held:
+    """A task that this process has claimed."""
+
+    def __init__(self, redis: Redis, task_id: str) -> None:
+        self.redis = redis
+        self.task_id = task_id
+        self.claim_script = redis.register_script(claiming.SCRIPT)
+        self.keeper = Keeper(redis, LEASE_S, NEVER_S)
+
+    async def claim(self, worker: str) -> Claim | None:
+        """Take it, as this worker would."""
+        return await claim(self.claim_script, self.task_id, worker, LEASE_S)
+
+    async def release(self) -> int:
+        """Take it away from whoever does not renew; when (ms) it may be claimed, or 0."""
+        return int(await self.redis.register_script(release.SCRIPT)(**release.arguments(self.task_id, None, 0)))
+
+    async def perform(self, claimed: Claim) -> None:
+        """Run it to the end, as the worker does."""
+        write, give_back = (self.redis.register_script(each) for each in (append.SCRIPT, release.SCRIPT))
+        plugin = registry.load([ROOT / "functions"])["count"]
+        run = Run(self.redis, write, give_back, claimed, plugin)
+        lease = self.keeper.hold(claimed, lambda: run.stop(None))
+        async with asyncio.timeout(DEADLINE_S):
+            await run.perform(lease)
+
+    async def log(self) -> list[tuple[str, int]]:
+        """Events and attempts of what stands in its log."""
+        lines: Any = await self.redis.lrange(keys.chunks(self.task_id), 0, -1)
+        return [(entry.event, entry.attempt) for entry in map(entries.decode, lines)]
+
+    def sleep_past(self, claimed: Claim) -> None:
+        """Let nothing happen here until the lease is over, as if the machine had slept."""
+        time.sleep(max(0, claimed.asked_at + LEASE_S + 0.1 - time.monotonic()))
+
+
+@pytest.fixture
+async def held(redis: Redis) -> AsyncIterator[Held]:
+    """A queued task that may be tried twice, in nobody's index: only this test looks after it."""
+    task_id = token_hex(16)
+    fields: dict[Any, Any] = {
+        "status": "queued",
+        "function": "count",
+        "input": '{"to":3}',
+        "attempts": 2,
+        "created_at": 1,
+    }
+    await redis.hset(keys.metadata(task_id), mapping=fields)
+    await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
+    task = Held(redis, task_id)
+    keeping = asyncio.create_task(task.keeper.run())
+    yield task
+    keeping.cancel()
+    await redis.delete(keys.metadata(task_id), keys.chunks(task_id))
+
+
+async def test_a_worker_that_slept_asks_before_it_writes(held: Held) -> None:
+    """Its lease is over, nobody has taken the task: it renews first, then all it has is written."""
+    claimed = await held.claim("sleeper")
+    assert claimed is not None
+    held.sleep_past(claimed)
+    await held.perform(claimed)
+    assert await held.log() == [("chunk", 1)] * 3 + [("done", 1)]
+
+
+async def test_a_worker_that_slept_too_long_writes_nothing(held: Held) -> None:
+    """The task was taken from it, and waits for another: no entry of the sleeper's comes between, and it lets go."""
+    claimed = await held.claim("sleeper")
+    assert claimed is not None
+    held.sleep_past(claimed)
+    assert await held.release() > 0
+    await held.perform(claimed)
+    assert await held.log() == []
+
+
+async def test_a_worker_that_slept_and_lost_its_task_lets_go(held: Held) -> None:
+    """Another worker has the task: what the sleeper's function had already yielded goes nowhere, and nothing hangs."""
+    claimed = await held.claim("sleeper")
+    assert claimed is not None
+    held.sleep_past(claimed)
+    assert await held.release() > 0
+    other = await held.claim("other")
+    assert other is not None
+    assert other.attempt == 2
+    await held.perform(claimed)
+    assert await held.log() == []
+
+
+async def test_a_claim_takes_nothing_from_a_worker_that_does_not_renew(held: Held) -> None:
+    """A message that comes twice may be early: the worker may live, and Redis have been away. Recovery decides."""
+    claimed = await held.claim("silent")
+    assert claimed is not None
+    held.sleep_past(claimed)
+    assert await held.claim("other") is None
+    assert await held.release() > 0
+    assert await held.claim("other") is not None
+
+
+async def test_a_live_lease_is_not_released(held: Held) -> None:
+    """Recovery that comes too early changes nothing."""
+    assert await held.claim("living") is not None
+    assert await held.release() == 0
+    assert await held.redis.hget(keys.metadata(held.task_id), "status") == b"running"
+
+
+async def test_a_task_without_attempts_left_is_not_released(held: Held, redis: Redis) -> None:
+    """It is not tried more often than its policy says."""
+    await redis.hset(keys.metadata(held.task_id), "attempts", 1)
+    claimed = await held.claim("dying")
+    assert claimed is not None
+    held.sleep_past(claimed)
+    assert await held.release() == 0
+    assert await held.claim("other") is None
+
+
+async def test_a_back_off_is_kept(held: Held, redis: Redis) -> None:
+    """Until it is over nobody can claim the task, however many messages there are; and its log lives longer than it."""
+    claimed = await held.claim("failing")
+    assert claimed is not None
+    script = redis.register_script(release.SCRIPT)
+    due = await script(**release.arguments(held.task_id, claimed.token, 2))
+    again = await script(**release.arguments(held.task_id, claimed.token, 2))
+    assert due == again > 0  # the reply to the first may have been lost
+    assert await held.claim("early") is None
+    async with asyncio.timeout(DEADLINE_S):
+        while (retried := await held.claim("late")) is None:
+            pass
+    seconds, micros = await redis.time()
+    assert seconds * 1000 + micros // 1000 >= due
+    assert retried.attempt == 2
