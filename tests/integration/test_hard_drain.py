@@ -38,8 +38,10 @@ async def system(server: EmbeddedRedis) -> AsyncIterator[tuple[Process, httpx.As
 
 
 async def ended(worker: Process) -> int:
-    """Wait until it has ended; its exit code."""
-    return await asyncio.to_thread(worker.wait)
+    """Wait until it has ended, by itself; its exit code."""
+    code = await asyncio.to_thread(worker.wait)
+    assert "exiting all the same" not in worker.output
+    return code
 
 
 @pytest.mark.parametrize("function", ["threaded", "blocking"])
@@ -48,7 +50,7 @@ async def test_a_function_that_does_not_let_go(system: tuple[Process, httpx.Asyn
     worker, client, _ = system
     await events(client, await start(client, function), most=1)
     worker.signal(signal.SIGTERM)
-    assert await ended(worker) == 0
+    assert await asyncio.to_thread(worker.wait) == 0
     assert "exiting all the same" in worker.output
 
 
@@ -68,7 +70,7 @@ async def test_a_worker_that_waits_for_redis_to_start(server: EmbeddedRedis) -> 
         async with asyncio.timeout(DEADLINE_S):
             await knocked.wait()
         worker.signal(signal.SIGTERM)
-        assert await ended(worker) == 0
+        assert await asyncio.to_thread(worker.wait) == 0
     finally:
         worker.kill()
         door.close()

@@ -1,0 +1,90 @@
+"""Readers as there are thousands of: they follow a stream, lose the connection, and come back to whichever API."""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import NamedTuple
+
+from tests.processes import DEADLINE_S
+
+ENDS = frozenset({"done", "failed", "cancelled"})
+
+
+class Event(NamedTuple):
+    """One event of a stream; `seq` is its id, or None where it has none."""
+
+    seq: int | None
+    event: str
+    data: bytes
+
+
+class Reader:
+    """Follows one task to its end, over as many connections as it takes."""
+
+    def __init__(self, ports: list[int], task_id: str, dice: random.Random) -> None:
+        self.seen: list[Event] = []
+        self.connections = 0
+        self.answers: list[int] = []  # other statuses than 200
+        self._ports = ports
+        self._task_id = task_id
+        self._dice = dice
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has the end."""
+        return bool(self.seen) and self.seen[-1].event in ENDS
+
+    async def run(self) -> None:
+        """Read until the end, or until there is none to be had: 204, 404, 410."""
+        while not self.ended:
+            self.connections += 1
+            # A reset, a refused connection, a silence: whatever it was, the reader comes back.
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                if await self._connect() in (204, 404, 410):
+                    return
+            await asyncio.sleep(self._dice.uniform(0.02, 0.3))  # as `retry` asks for, only sooner
+
+    async def _connect(self) -> int:
+        stream, writer = await asyncio.open_connection("127.0.0.1", self._dice.choice(self._ports))
+        try:
+            last = max((event.seq for event in self.seen if event.seq is not None), default=-1)
+            # HTTP/1.0: the body comes as it is, and ends with the connection.
+            request = f"GET /tasks/{self._task_id}/stream HTTP/1.0\r\nLast-Event-ID: {last}\r\n\r\n"
+            writer.write(request.encode())
+            async with asyncio.timeout(DEADLINE_S):
+                status = int((await stream.readuntil(b"\r\n")).split()[1])
+                await stream.readuntil(b"\r\n\r\n")
+            if status == 200:
+                await self._read(stream, self._dice.choice([10, 100, 10_000, 10_000]))
+            else:
+                self.answers.append(status)
+            return status
+        finally:
+            writer.transport.abort()
+
+    async def _read(self, stream: asyncio.StreamReader, most: int) -> None:
+        for _ in range(most):
+            async with asyncio.timeout(DEADLINE_S):  # heartbeats come far more often
+                event = await next_event(stream)
+            if event is None:
+                return
+            self.seen.append(event)
+            if self.ended:
+                return
+
+
+async def next_event(stream: asyncio.StreamReader) -> Event | None:
+    """The next event with data, or None where the connection ended, in the middle of one perhaps."""
+    fields: dict[bytes, bytes] = {}
+    while line := await stream.readline():
+        if not line.endswith(b"\n"):
+            return None  # a browser drops what is not complete, too
+        name, _, value = line.rstrip(b"\n").partition(b": ")
+        if line != b"\n":
+            fields[name] = value
+        elif b"data" in fields:
+            seq = fields.get(b"id")
+            return Event(None if seq is None else int(seq), fields.get(b"event", b"message").decode(), fields[b"data"])
+        else:
+            fields = {}
+    return None

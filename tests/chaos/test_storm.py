@@ -1,0 +1,222 @@
+"""The whole system in a storm: whatever dies, every reader gets what was yielded, or is told why not.
+
+STORM_S is how long it lasts (120 seconds), STORM_SEED repeats a schedule (not the timing, which is the machine's).
+"""
+
+import asyncio
+import json
+import os
+import random
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from plugins import entries, keys
+from tests.chaos.faults import DURABLE, System
+from tests.chaos.readers import Reader
+from tests.functions.stormy import output
+from tests.processes import DEADLINE_S
+from tests.redis_servers import EmbeddedRedis
+
+STORM_S: Final = float(os.environ.get("STORM_S", "120"))
+SEED: Final = int(os.environ.get("STORM_SEED") or secrets.randbelow(1_000_000))
+
+STREAMS: Final = 20
+READERS: Final = 5
+
+# Seconds after the last fault until everything has ended. A lease, a scan, and the work itself, on a busy machine.
+CALM_S: Final = 120
+
+pytestmark = [pytest.mark.anyio, pytest.mark.chaos, pytest.mark.timeout(STORM_S + CALM_S + 120)]
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedRedis]:
+    """A Redis that may be killed and loses nothing."""
+    with EmbeddedRedis(*DURABLE) as server:
+        yield server
+
+
+@pytest.fixture
+async def system(server: EmbeddedRedis) -> AsyncIterator[System]:
+    """All of it."""
+    system = System(server)
+    try:
+        await system.start()
+        yield system
+    finally:
+        system.stop()
+
+
+class Tally(Counter[str]):
+    """What happened, for the report."""
+
+    def report(self, faults: Counter[str]) -> str:
+        """As a table."""
+        rows = [f"  {name:.<45} {count:>9,}" for name, count in [*sorted(faults.items()), *sorted(self.items())]]
+        return "\n".join([f"storm of {STORM_S:g} s, seed {SEED}", *rows])
+
+
+class Stream:
+    """One task and its readers, checked when it has ended."""
+
+    def __init__(self, system: System, dice: random.Random, tally: Tally) -> None:
+        self._system = system
+        self._dice = dice
+        self._tally = tally
+        self._function = dice.choice(["once", "anew", "anew", "onward", "onward"])
+        self._input = {"seed": dice.randrange(1 << 30), "chunks": dice.choice([0, 1, 300, 1_000, 3_000])}
+        self._input["burst"] = max(1, self._input["chunks"] // dice.choice([5, 50, 200]))  # some seconds in all
+        self._cancels = dice.random() < 0.15
+        self._task_id = ""
+
+    async def run(self) -> None:
+        """Start it, follow it, and check what everybody saw."""
+        answer = await self._insist("POST", "/tasks", json={"function": self._function, "input": self._input})
+        self._task_id = answer.json()["task_id"]
+        readers = [
+            Reader(self._system.ports, self._task_id, random.Random(self._dice.random())) for _ in range(READERS)
+        ]
+        reading = [asyncio.create_task(reader.run()) for reader in readers]
+        cancelled = False
+        if self._cancels:
+            await asyncio.sleep(self._dice.uniform(0, 5))
+            cancelled = (await self._insist("DELETE", f"/tasks/{self._task_id}")).json()["status"] == "cancelled"
+        await asyncio.gather(*reading)
+        await self._check(readers, cancelled)
+
+    async def _insist(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Ask until somebody answers, as a client would: the same request, with the same key."""
+        key = {"Idempotency-Key": secrets.token_hex(8)}
+        while True:
+            url = f"http://127.0.0.1:{self._dice.choice(self._system.ports)}{path}"
+            try:
+                async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
+                    answer = await client.request(method, url, headers=key, **more)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code in (200, 202):
+                return answer
+            assert answer is None or answer.status_code == 503, answer.text
+            self._tally["requests repeated"] += 1
+            await asyncio.sleep(0.2)  # as `Retry-After` asks for, only sooner
+
+    async def _check(self, readers: list[Reader], cancelled: bool) -> None:
+        log = await self._log()
+        self._check_log(log, cancelled)
+        truth = [(entry.seq, "message" if entry.event == "chunk" else entry.event, bytes(entry.data)) for entry in log]
+        for reader in readers:
+            gaps = [event for event in reader.seen if event.seq is None]
+            assert gaps == [], f"{self}: nothing was lost, and still {gaps}"
+            assert [tuple(event) for event in reader.seen] == truth, (
+                f"{self}: {reader.answers} {difference(reader, truth)}"
+            )
+            self._tally["connections of readers"] += reader.connections
+            self._tally["events read"] += len(reader.seen)
+        self._tally["streams"] += 1
+        self._tally["readers"] += len(readers)
+
+    def _check_log(self, log: list[entries.Entry], cancelled: bool) -> None:
+        ends = [entry for entry in log if entry.ends]
+        assert log[-1:] == ends, f"{self}: ends {ends}"
+        end, why = ends[0], json.loads(bytes(ends[0].data))
+        assert [entry.seq for entry in log] == list(range(len(log)))
+        attempts = [entry.attempt for entry in log]
+        assert attempts == sorted(attempts), f"{self}: an earlier attempt wrote after a later one"
+        marks = [entry for entry in log if entry.event == "attempt"]
+        kept = kept_of(log)
+        wanted = output(self._input["seed"], self._input["chunks"])
+        if end.event == "done":
+            assert kept == wanted, f"{self}: {len(kept)} of {len(wanted)} chunks"
+            assert why == {"chunks": len(wanted)}
+        else:
+            assert kept == wanted[: len(kept)], f"{self}: not what it had to yield"
+        assert (end.event == "cancelled") == cancelled, f"{self}: {end.event}, and the cancel was told {cancelled}"
+        if end.event == "failed":
+            assert (self._function, why["code"]) in {("once", "worker_lost"), ("once", "interrupted")}, f"{self}: {why}"
+        assert self._function != "once" or not marks, f"{self}: more than one attempt"
+        self._tally[f"ends: {end.event} {why.get('code', '')}".rstrip()] += 1
+        self._tally["further attempts"] += len(marks)
+
+    async def _log(self) -> list[entries.Entry]:
+        async with Redis.from_url(self._system.redis.url) as redis:
+            while True:
+                try:
+                    lines: Any = await redis.lrange(keys.chunks(self._task_id), 0, -1)
+                    return [entries.decode(line) for line in lines]
+                except RedisError:  # it is being restarted
+                    await asyncio.sleep(0.2)
+
+    def __repr__(self) -> str:
+        return f"seed {SEED}, {self._function} {self._input} {self._task_id}"
+
+
+def kept_of(log: list[entries.Entry]) -> list[Any]:
+    """What a reader has in the end that drops what it is told to drop."""
+    kept: list[Any] = []
+    for entry in log:
+        if entry.event == "chunk":
+            kept.append(json.loads(bytes(entry.data)))
+        elif entry.event == "attempt" and not json.loads(bytes(entry.data))["keeps"]:
+            kept = []
+    return kept
+
+
+def difference(reader: Reader, truth: list[tuple[int, str, bytes]]) -> str:
+    """Where a reader's events are other than the log's, for the message."""
+    seen = [tuple(event) for event in reader.seen]
+    at = next((at for at, (one, other) in enumerate(zip(seen, truth, strict=False)) if one != other), None)
+    if at is None:
+        return f"saw {len(seen)} of {len(truth)}, the last {seen[-1:]}"
+    return f"at {at}: saw {seen[at : at + 2]}, is {truth[at : at + 2]}"
+
+
+async def streams_until(system: System, dice: random.Random, tally: Tally, until: float) -> None:
+    """One stream after another, until that time (of the loop)."""
+    while asyncio.get_running_loop().time() < until:
+        await Stream(system, random.Random(dice.random()), tally).run()
+
+
+async def left_behind(redis: Redis) -> dict[str, Any]:
+    """Everything that should not be there when all has ended."""
+    immortal = [
+        key async for key in redis.scan_iter() if await redis.ttl(key) == -1 and key.decode() not in keys.PERMANENT
+    ]
+    groups: Any = await redis.xinfo_groups(keys.QUEUE)
+    found = {
+        "queued": await redis.xlen(keys.QUEUE),
+        "pending": sum(group["pending"] for group in groups),
+        "open": await redis.zcard(keys.OPEN),
+        "subscribed": await redis.pubsub_channels("stream:*"),
+        "immortal": immortal,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twenty streams with five readers each, while workers, APIs, connections and Redis die again and again.
+
+    Each reader comes back until it has the end, and has then seen each entry of the log once, in order, byte by byte.
+    The log is what the function yields, or as much of it as its end says; each stream ends once; nothing is left behind.
+    """
+    dice, tally, loop = random.Random(SEED), Tally(), asyncio.get_running_loop()
+    with capsys.disabled():
+        print(f"\nSTORM_SEED={SEED} STORM_S={STORM_S:g}", flush=True)
+    until = loop.time() + STORM_S
+    async with asyncio.timeout(STORM_S + CALM_S), asyncio.TaskGroup() as group:
+        for kinds in system.kinds:
+            group.create_task(system.storm(kinds, random.Random(dice.random()), until))
+        for _ in range(STREAMS):
+            group.create_task(streams_until(system, random.Random(dice.random()), tally, until))
+
+    with capsys.disabled():
+        print(tally.report(system.faults), flush=True)
+    async with asyncio.timeout(DEADLINE_S), Redis.from_url(system.redis.url) as redis:
+        while await left_behind(redis):
+            pass  # the deadline says when that is too long

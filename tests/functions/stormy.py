@@ -1,0 +1,42 @@
+"""Functions for the storm: what they yield follows from their input alone, so that anybody can check it."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+from plugins import Context, function
+
+
+def output(seed: int, chunks: int) -> list[str]:
+    """What any of them yields in the end."""
+    return [hashlib.sha256(f"{seed}:{number}".encode()).hexdigest()[: 8 + number % 50] for number in range(chunks)]
+
+
+@function()
+async def once(seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
+    """Yield it all, in bursts, at one attempt."""
+    async for chunk in _from(0, seed, chunks, burst):
+        yield chunk
+
+
+@function(retries=50, backoff=0.1)
+async def anew(seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
+    """Yield it all; after an interruption, from the start."""
+    async for chunk in _from(0, seed, chunks, burst):
+        yield chunk
+
+
+@function(retries=50, backoff=0.1, resumable=True)
+async def onward(seed: int, chunks: int, burst: int, ctx: Context) -> AsyncIterator[str]:
+    """Yield it all; after an interruption, what is left of it. Stumble now and then without anybody's help."""
+    async for chunk in _from(len(ctx.yielded), seed, chunks, burst):
+        yield chunk
+        if int(chunk[:4], 16) % 400 == ctx.attempt:
+            raise ConnectionError("stumbled")
+
+
+async def _from(start: int, seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
+    for number, chunk in enumerate(output(seed, chunks)[start:], start):
+        yield chunk
+        if number % burst == 0:
+            await asyncio.sleep(0.05)
