@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import PathParameter
 from litestar.plugins.problem_details import ProblemDetailsException
 from redis.asyncio import Redis
 
@@ -56,7 +56,7 @@ async def list_functions(redis: Redis) -> Functions:
 
 @get("/functions/{name:str}", summary="One function", tags=["functions"])
 async def get_function(
-    name: Annotated[str, Parameter(description="As in GET /functions.")], redis: Redis
+    name: Annotated[str, PathParameter(description="As in GET /functions.")], redis: Redis
 ) -> Declaration:
     """What is announced of this function."""
     return await declaration_of(redis, name)

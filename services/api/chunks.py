@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Final
 
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from redis.asyncio import Redis
 
 from plugins import entries
@@ -37,10 +37,14 @@ async def chunks(
     redis: Redis,
     hub: Hub,
     after: Annotated[
-        str | None, Parameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
+        str | None, QueryParameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
     ] = None,
-    limit: Annotated[str | None, Parameter(description=f"Entries per page, 1 to {MAX_LIMIT}; 100 by default.")] = None,
-    wait: Annotated[str | None, Parameter(description=f"Seconds to wait for something new, 0 to {MAX_WAIT_S}.")] = None,
+    limit: Annotated[
+        str | None, QueryParameter(description=f"Entries per page, 1 to {MAX_LIMIT}; 100 by default.")
+    ] = None,
+    wait: Annotated[
+        str | None, QueryParameter(description=f"Seconds to wait for something new, 0 to {MAX_WAIT_S}.")
+    ] = None,
 ) -> Response[bytes]:
     """One page. The entries are passed on as they stand in the log."""
     cursor = cursor_of(after=after)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from redis.asyncio import Redis
 
 from plugins import keys
@@ -26,8 +26,10 @@ class Tasks(msgspec.Struct, frozen=True):
 @get("/tasks", summary="Own tasks", tags=["tasks"])
 async def list_tasks(
     redis: Redis,
-    limit: Annotated[str | None, Parameter(description=f"Tasks per page, 1 to {MAX_LIMIT}; 20 by default.")] = None,
-    before: Annotated[str | None, Parameter(description="Id of the last task of the page before.")] = None,
+    limit: Annotated[
+        str | None, QueryParameter(description=f"Tasks per page, 1 to {MAX_LIMIT}; 20 by default.")
+    ] = None,
+    before: Annotated[str | None, QueryParameter(description="Id of the last task of the page before.")] = None,
 ) -> Tasks:
     """Tasks are listed for as long as they are kept: a day."""
     most = int(number("limit", limit, 20, 1, MAX_LIMIT, whole=True))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import PathParameter
 from redis.asyncio import Redis
 
 from services.api.task import Task, look_up
@@ -42,6 +42,8 @@ def status_of(task: Task) -> Status:
 
 
 @get("/tasks/{task_id:str}", summary="The state of a task", tags=["tasks"])
-async def status(task_id: Annotated[str, Parameter(description="As answered by POST /tasks.")], redis: Redis) -> Status:
+async def status(
+    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], redis: Redis
+) -> Status:
     """Status, attempt, chunks so far, times, and the end's data."""
     return status_of(await look_up(redis, task_id))

@@ -8,7 +8,7 @@ from anyio import create_task_group
 from litestar import Request, Response, get
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from redis.asyncio import Redis
 
@@ -115,13 +115,13 @@ async def stream(
     hub: Hub,
     settings: Settings,
     last_event_id: Annotated[
-        str | None, Parameter(header="Last-Event-ID", description="Seq of the last entry seen.")
+        str | None, HeaderParameter(name="Last-Event-ID", description="Seq of the last entry seen.")
     ] = None,
     query_last_event_id: Annotated[
-        str | None, Parameter(query="last_event_id", description="The same, for clients that cannot set headers.")
+        str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
     ] = None,
     after: Annotated[
-        str | None, Parameter(query="after", description="The same. `-1` is the start, `tail` is now.")
+        str | None, QueryParameter(name="after", description="The same. `-1` is the start, `tail` is now.")
     ] = None,
 ) -> Response[Any]:
     """Decide everything that can go wrong before the first byte; then hand over to the reader."""

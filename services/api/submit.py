@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Response, post
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
@@ -75,8 +75,8 @@ async def submit(
     append: AsyncScript,
     idempotency_key: Annotated[
         str | None,
-        Parameter(
-            header="Idempotency-Key", description="The same request with the same key within 24 h: the same task."
+        HeaderParameter(
+            name="Idempotency-Key", description="The same request with the same key within 24 h: the same task."
         ),
     ] = None,
 ) -> Response[Submitted]:

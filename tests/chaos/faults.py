@@ -51,6 +51,7 @@ class System:
         """End it all, at once."""
         for process in [*self._apis, *self._workers, *self._leaving]:
             process.kill()
+            print(*process.lines[-200:], sep="")  # shown where the test fails
 
     @property
     def kinds(self) -> list[dict[str, Fault]]:

@@ -75,21 +75,21 @@ class Stream:
         self._input["burst"] = max(1, self._input["chunks"] // dice.choice([5, 50, 200]))  # some seconds in all
         self._cancels = dice.random() < 0.15
         self._task_id = ""
+        self._readers: list[Reader] = []
 
     async def run(self) -> None:
         """Start it, follow it, and check what everybody saw."""
         answer = await self._insist("POST", "/tasks", json={"function": self._function, "input": self._input})
         self._task_id = answer.json()["task_id"]
-        readers = [
-            Reader(self._system.ports, self._task_id, random.Random(self._dice.random())) for _ in range(READERS)
-        ]
-        reading = [asyncio.create_task(reader.run()) for reader in readers]
+        dice = [random.Random(self._dice.random()) for _ in range(READERS)]
+        self._readers = [Reader(self._system.ports, self._task_id, each) for each in dice]
+        reading = [asyncio.create_task(reader.run()) for reader in self._readers]
         cancelled = False
         if self._cancels:
             await asyncio.sleep(self._dice.uniform(0, 5))
             cancelled = (await self._insist("DELETE", f"/tasks/{self._task_id}")).json()["status"] == "cancelled"
         await asyncio.gather(*reading)
-        await self._check(readers, cancelled)
+        await self._check(cancelled)
 
     async def _insist(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Ask until somebody answers, as a client would: the same request, with the same key."""
@@ -107,11 +107,11 @@ class Stream:
             self._tally["requests repeated"] += 1
             await asyncio.sleep(0.2)  # as `Retry-After` asks for, only sooner
 
-    async def _check(self, readers: list[Reader], cancelled: bool) -> None:
+    async def _check(self, cancelled: bool) -> None:
         log = await self._log()
         self._check_log(log, cancelled)
         truth = [(entry.seq, "message" if entry.event == "chunk" else entry.event, bytes(entry.data)) for entry in log]
-        for reader in readers:
+        for reader in self._readers:
             gaps = [event for event in reader.seen if event.seq is None]
             assert gaps == [], f"{self}: nothing was lost, and still {gaps}"
             assert [tuple(event) for event in reader.seen] == truth, (
@@ -120,7 +120,7 @@ class Stream:
             self._tally["connections of readers"] += reader.connections
             self._tally["events read"] += len(reader.seen)
         self._tally["streams"] += 1
-        self._tally["readers"] += len(readers)
+        self._tally["readers"] += READERS
 
     def _check_log(self, log: list[entries.Entry], cancelled: bool) -> None:
         ends = [entry for entry in log if entry.ends]
@@ -154,7 +154,8 @@ class Stream:
                     await asyncio.sleep(0.2)
 
     def __repr__(self) -> str:
-        return f"seed {SEED}, {self._function} {self._input} {self._task_id}"
+        readers = [f"{len(reader.seen)}{' and its end' if reader.ended else ''}" for reader in self._readers]
+        return f"{self._function} {self._input} {self._task_id}, readers with {', '.join(readers)}"
 
 
 def kept_of(log: list[entries.Entry]) -> list[Any]:
@@ -180,7 +181,12 @@ def difference(reader: Reader, truth: list[tuple[int, str, bytes]]) -> str:
 async def streams_until(system: System, dice: random.Random, tally: Tally, until: float) -> None:
     """One stream after another, until that time (of the loop)."""
     while asyncio.get_running_loop().time() < until:
-        await Stream(system, random.Random(dice.random()), tally).run()
+        stream = Stream(system, random.Random(dice.random()), tally)
+        try:
+            await stream.run()
+        except asyncio.CancelledError:
+            print(f"not ended: {stream}")  # shown where the test fails
+            raise
 
 
 async def left_behind(redis: Redis) -> dict[str, Any]:
@@ -203,7 +209,7 @@ async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> No
     """Twenty streams with five readers each, while workers, APIs, connections and Redis die again and again.
 
     Each reader comes back until it has the end, and has then seen each entry of the log once, in order, byte by byte.
-    The log is what the function yields, or as much of it as its end says; each stream ends once; nothing is left behind.
+    The log is what the function yields, or as much of it as its end says; each ends once; nothing is left behind.
     """
     dice, tally, loop = random.Random(SEED), Tally(), asyncio.get_running_loop()
     with capsys.disabled():

@@ -28,10 +28,10 @@ async def anew(seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
 
 @function(retries=50, backoff=0.1, resumable=True)
 async def onward(seed: int, chunks: int, burst: int, ctx: Context) -> AsyncIterator[str]:
-    """Yield it all; after an interruption, what is left of it. Stumble now and then without anybody's help."""
+    """Yield it all; after an interruption, what is left of it. Stumble at first, without anybody's help."""
     async for chunk in _from(len(ctx.yielded), seed, chunks, burst):
         yield chunk
-        if int(chunk[:4], 16) % 400 == ctx.attempt:
+        if ctx.attempt <= 3 and int(chunk[:4], 16) % 400 == 0:
             raise ConnectionError("stumbled")
 
 

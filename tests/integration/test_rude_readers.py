@@ -1,0 +1,127 @@
+"""Readers that take nothing, or are gone without a word: they cost little, and nobody else notices."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests.integration.calls import data, events, follow, start
+from tests.processes import DEADLINE_S, Api, api_process
+from tests.sockets import Client, descriptors, resident
+
+pytestmark = pytest.mark.anyio
+
+# A log of 16 MiB: kernels keep some MiB for a client that reads nothing.
+HEAVY: Final[dict[str, Any]] = {"chunks": 4_096, "size": 4_096}
+
+
+@pytest.fixture
+async def strict(redis_url: str, worker: object) -> AsyncIterator[tuple[Api, httpx.AsyncClient]]:
+    """An API that gives clients a second to take what is sent."""
+    with api_process(redis_url, TAILRACE_SEND_TIMEOUT_S="1", TAILRACE_HEARTBEAT_S="1") as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
+            yield api, client
+
+
+async def until_descriptors(redis: Redis, api: Api, most: int) -> None:
+    """Wait until the API has no more than so many connections and files open."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while descriptors(api.process.pid) > most:
+                await redis.ping()
+    except TimeoutError:
+        raise AssertionError(f"{descriptors(api.process.pid)} stay open, not {most}") from None
+
+
+async def test_readers_that_take_nothing(strict: tuple[Api, httpx.AsyncClient], redis: Redis) -> None:
+    """They lose their connection in time; until then they cost no memory to speak of, and others read as ever."""
+    api, client = strict
+    pid = api.process.pid
+    await follow(client, await start(client, "count", to=1))
+    descriptors_before, memory_before = descriptors(pid), resident(pid)
+
+    task_id = await start(client, "heavy", **HEAVY)
+    stuck = [Client(api.url, task_id, buffer=4_096) for _ in range(40)]
+    behind = await asyncio.gather(*(follow(client, task_id) for _ in range(3)))
+    assert [(len(chunks), end) for chunks, end, _ in behind] == [(HEAVY["chunks"], "done")] * 3
+    # All of it, for each of them, would be 640 MiB.
+    assert resident(pid) - memory_before < 200 << 20
+    await until_descriptors(redis, api, descriptors_before + 3)
+    for each in stuck:
+        each.close()
+
+
+async def test_a_reader_that_stops_before_the_last_piece(strict: tuple[Api, httpx.AsyncClient], redis: Redis) -> None:
+    """What the server still holds of a response that is over keeps no connection open either."""
+    api, client = strict
+    task_id = await start(client, "heavy", **HEAVY)
+    await follow(client, task_id)
+    before = descriptors(api.process.pid)
+    # From different places on, so that for some only the very last piece does not fit.
+    cursors = range(HEAVY["chunks"] - 2_000, HEAVY["chunks"], 50)
+    stuck = [Client(api.url, task_id, f"Last-Event-ID: {cursor}", buffer=4_096) for cursor in cursors]
+    for each in stuck:
+        await each.until(b"\r\n\r\n")
+    await until_descriptors(redis, api, before)
+    for each in stuck:
+        each.close()
+
+
+@pytest.mark.parametrize("leave", [Client.reset, Client.close])
+async def test_readers_that_leave_at_any_moment(
+    api: Api, client: httpx.AsyncClient, redis: Redis, tmp_path: Path, leave: Callable[[Client], None]
+) -> None:
+    """Before the answer, between headers and first event, in a replay, under back pressure: nothing stays behind."""
+    ended = await start(client, "heavy", **HEAVY)
+    await follow(client, ended)
+    running = await start(client, "silent", note=str(tmp_path / "note"))
+    await events(client, running, most=1)
+    before = descriptors(api.process.pid)
+
+    for _ in range(20):
+        leave(Client(api.url, running))
+        waiting = Client(api.url, running, "Last-Event-ID: 0")
+        await waiting.until(b"\r\n\r\n")
+        leave(waiting)
+        replaying = Client(api.url, ended)
+        await replaying.until(b"\nid: 100\n")
+        leave(replaying)
+        stuck = Client(api.url, ended, buffer=4_096)
+        await stuck.until(b"\r\n\r\n")
+        leave(stuck)
+
+    await until_descriptors(redis, api, before + 2)
+    channel = keys.channel(running)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await redis.pubsub_numsub(channel))[0][1]:
+            pass
+    await client.delete(f"/tasks/{running}")
+
+
+async def test_a_client_that_would_like_it_compressed(api: Api, client: httpx.AsyncClient, redis: Redis) -> None:
+    """It gets the stream as it comes: a compressor would hold entries back."""
+    task_id = await start(client, "count", to=1_000, every=0.5)
+    reader = Client(api.url, task_id, "Accept-Encoding: gzip, br, deflate")
+    async with asyncio.timeout(DEADLINE_S):
+        await reader.until(b"\nid: 1\n")
+    assert b"content-encoding" not in reader.received.lower()
+    reader.close()
+    await client.delete(f"/tasks/{task_id}")
+
+
+async def test_a_reader_that_hops(apis: list[Api], redis: Redis) -> None:
+    """From one API to the other after every event: ids are the same everywhere, nothing is missing or comes twice."""
+    clients = [httpx.AsyncClient(base_url=each.url, timeout=DEADLINE_S) for each in apis]
+    task_id = await start(clients[0], "count", to=50, every=0.01)
+    seen = await events(clients[0], task_id, most=1)
+    while seen[-1].event == "message":
+        seen += await events(clients[len(seen) % 2], task_id, after=seen[-1].id, most=1)
+    assert [int(event.id) for event in seen] == list(range(51))
+    assert data(seen) == list(range(1, 51))
+    for client in clients:
+        await client.aclose()

@@ -1,0 +1,69 @@
+"""Clients that do with their socket what well-behaved libraries do not."""
+
+import asyncio
+import os
+import re
+import socket
+import struct
+from typing import Final
+from urllib.parse import urlsplit
+
+# Closed with this, a socket sends RST instead of FIN.
+AT_ONCE: Final = struct.pack("ii", 1, 0)
+
+
+class Client:
+    """One connection to an API that has asked for a stream."""
+
+    def __init__(self, url: str, task_id: str, *headers: str, buffer: int | None = None) -> None:
+        address = urlsplit(url)
+        self.socket = socket.socket()
+        if buffer is not None:  # bytes the kernel takes for a client that reads nothing; before connecting
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.socket.connect((address.hostname, address.port))
+        lines = [f"GET /tasks/{task_id}/stream HTTP/1.1", f"Host: {address.netloc}", *headers, "", ""]
+        self.socket.sendall("\r\n".join(lines).encode())
+        self.socket.setblocking(False)
+        self.received = b""
+
+    async def read(self) -> bytes:
+        """What there is next; nothing at the connection's end."""
+        piece = await asyncio.get_running_loop().sock_recv(self.socket, 65_536)
+        self.received += piece
+        return piece
+
+    async def until(self, mark: bytes) -> None:
+        """Read until this was received."""
+        while mark not in self.received:
+            assert await self.read(), f"the connection ended before {mark!r}: {self.received[-200:]!r}"
+
+    async def until_end(self) -> bytes:
+        """Read until the connection ends; all that was received."""
+        while await self.read():
+            pass
+        return self.received
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the events received."""
+        return [int(seq) for seq in re.findall(rb"(?m)^id: (\d+)\n", self.received)]
+
+    def close(self) -> None:
+        """Leave as programs do."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Leave as crashes do."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        self.socket.close()
+
+
+def descriptors(pid: int) -> int:
+    """How many files and sockets a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident(pid: int) -> int:
+    """The memory of a process, in bytes."""
+    with open(f"/proc/{pid}/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
