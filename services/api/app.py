@@ -87,8 +87,9 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         socket_connect_timeout=2,
         # One more try, at once: a connection that was dropped while idle is found out only when it is used.
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
-        # A server that became a replica is left: behind the same name there is another master.
-        retry_on_error=[ReadOnlyError],
+        # A server that became a replica is left: behind the same name there is another master. A RuntimeError is
+        # uvloop's, where a connection is lost under a write: redis-py takes it for none of its own.
+        retry_on_error=[ReadOnlyError, RuntimeError],
         client_name=f"tailrace-api-{os.getpid()}",
     )
     redis = app.state.redis = Redis.from_pool(pool)

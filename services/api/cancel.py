@@ -37,8 +37,8 @@ async def cancel(task_id: str, redis: Redis, append: AsyncScript) -> Response[St
 async def cancelled(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Task, bool]:
     """The task once it has an end, and whether that is ours.
 
-    The end goes to whatever place is the last when it arrives. A running function may take that place first; then the
-    next one is tried.
+    The end goes to whatever place is the last when it arrives. A running function may take that place first; then it is
+    stopped, and the next place tried.
     """
     while True:
         task = await look_up(redis, task_id)
@@ -51,3 +51,5 @@ async def cancelled(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Ta
         if await end(redis, append, task, "cancelled", {"by": OWNER}):
             await redis.publish(keys.CANCEL, task_id)
             return await look_up(redis, task_id), True
+        # It writes faster than we ask. Its worker stops it, without a word in the log: then the place is ours.
+        await redis.publish(keys.CANCEL, task_id)

@@ -55,8 +55,9 @@ class Worker:
             max_connections=16,
             timeout=None,
             retry=PATIENT,
-            # A server that became a replica is left: behind the same name there is another master.
-            retry_on_error=[ReadOnlyError],
+            # A server that became a replica is left: behind the same name there is another master. A RuntimeError is
+            # uvloop's, where a connection is lost under a write: redis-py takes it for none of its own.
+            retry_on_error=[ReadOnlyError, RuntimeError],
             socket_timeout=10,
             client_name="tailrace-worker",
         )

@@ -71,10 +71,12 @@ class Queue(RedisStreamBroker):
             xread_count=1,
             idle_timeout=ABANDONED_MS,
             retry=PATIENT,
-            retry_on_error=[ReadOnlyError],  # as in app.py
+            retry_on_error=[ReadOnlyError, RuntimeError],  # as in app.py
             socket_timeout=10,  # seconds; a blocking read needs more than its block
             client_name="tailrace-queue",
         )
+        # The URL may have said otherwise, and what is read here are lists.
+        self.connection_pool.connection_kwargs["protocol"] = 2
         self.add_middlewares(AcknowledgedByHand())
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"

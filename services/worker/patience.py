@@ -28,9 +28,9 @@ KINDS: Final = (
     TryAgainError,
 )
 
-# What redis-py has no class for: too few replicas, a disk that is full, a script that runs long. In an error of a
-# pipeline the code stands behind the command.
-CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY) ")
+# What redis-py has no class for: too few replicas, a disk that is full, a script that runs long, a blocking read on a
+# server that becomes a replica. In an error of a pipeline the code stands behind the command.
+CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY|UNBLOCKED) ")
 
 # Seconds until the next try, where the client itself does not wait.
 PAUSE_S: Final = 1

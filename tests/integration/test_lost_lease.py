@@ -14,6 +14,7 @@ from services.worker import claim as claiming
 from services.worker import registry
 from services.worker.claim import Claim, claim
 from services.worker.lease import Keeper
+from services.worker.open import open_log
 from services.worker.run import Run
 from tests.processes import DEADLINE_S, ROOT
 
@@ -155,3 +156,23 @@ async def test_a_back_off_is_kept(held: Held, redis: Redis) -> None:
     seconds, micros = await redis.time()
     assert seconds * 1000 + micros // 1000 >= due
     assert retried.attempt == 2
+
+
+async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redis) -> None:
+    """Too late even to begin: the next attempt has its mark in the log, and the late one adds none and lets go."""
+    await redis.hset(keys.metadata(held.task_id), "attempts", 3)
+    first = await held.claim("dies at once")
+    assert first is not None
+    held.sleep_past(first)
+    assert await held.release() > 0
+    late = await held.claim("late")
+    assert late is not None
+    held.sleep_past(late)
+    assert await held.release() > 0
+    successor = await held.claim("successor")
+    assert successor is not None
+    opened = await open_log(redis, redis.register_script(append.SCRIPT), successor, keeps=False)
+    assert opened is not None
+
+    await held.perform(late)
+    assert await held.log() == [("attempt", 3)]

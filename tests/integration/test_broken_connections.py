@@ -1,0 +1,141 @@
+"""Connections to Redis that break, again and again, at any moment: streams are whole, and functions run once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.functions.odd import weather
+from tests.integration.calls import data, events, start
+from tests.integration.test_redis_down import (
+    CALLS,
+    ID,
+    Reader,
+    assert_a_cancel_is_heard,
+    assert_a_task_runs,
+    client_of,
+    until_ready,
+)
+from tests.processes import api_process, worker_process
+from tests.proxy import Proxy, Which, subscribed
+from tests.redis_servers import EmbeddedRedis
+from tests.system import NEVER, assert_whole, database, proxy_of, system
+
+pytestmark = pytest.mark.anyio
+
+READERS: Final = 5
+
+
+@asynccontextmanager
+async def cutting(proxy: Proxy, which: Which | None, every_s: float) -> AsyncIterator[list[int]]:
+    """Cut these connections again and again; how many each time."""
+    cuts: list[int] = []
+
+    async def cut() -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            cuts.append(proxy.cut(which))
+
+    cutter = asyncio.create_task(cut())
+    try:
+        yield cuts
+    finally:
+        cutter.cancel()
+        await asyncio.wait([cutter])
+
+
+async def test_connections_that_break_while_nobody_uses_them(redis_url: str) -> None:
+    """A network that forgets idle connections, as firewalls do, costs no request and no chunk."""
+    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13)) as through:
+        task_id = await start(through.client, "count", to=100, every=0.03)
+        reader = Reader(through.client, task_id)
+        for _ in range(10):
+            await reader.until(5)
+            assert proxy.cut(lambda connection: not connection.pubsub)
+            for method, path in CALLS[1:]:
+                status = (await through.client.request(method, path.replace("60", "0"))).status_code
+                assert status == (404 if ID in path else 200), (method, path)
+        assert_whole(await reader.until_end(), list(range(1, 101)))
+        await assert_a_task_runs(through.client)
+
+
+async def test_pubsub_that_breaks_all_the_time(redis_url: str) -> None:
+    """A connection that lives for a twentieth of a second at a time carries a stream from its first to its last."""
+    async with (
+        proxy_of(redis_url) as proxy,
+        system(database(proxy.url, 13), api=NEVER) as through,
+        cutting(proxy, subscribed, 0.05) as cuts,
+    ):
+        task_id = await start(through.client, "storm", seed=11, chunks=3_000)
+        seen = await asyncio.gather(*(events(through.client, task_id) for _ in range(READERS)))
+
+    for each in seen:
+        assert_whole(each, weather(11, 3_000))
+    assert sum(cuts) > 10
+
+
+async def test_every_connection_breaks_all_the_time(redis_url: str) -> None:
+    """Where nothing lives for half a second, requests may be refused, but a stream that runs is whole."""
+    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13), api=NEVER) as through:
+        task_id = await start(through.client, "storm", seed=12, chunks=3_000)
+        readers = [Reader(through.client, task_id) for _ in range(READERS)]
+        for reader in readers:
+            await reader.until(1)
+        async with cutting(proxy, None, 0.3) as cuts:
+            seen = [await reader.until_end() for reader in readers]
+        await until_ready(through.client)
+        assert (await through.client.get(f"/tasks/{task_id}")).json()["attempt"] == 1
+
+    for each in seen:
+        assert_whole(each, weather(12, 3_000))
+    assert sum(cuts) > 5
+
+
+async def test_a_stream_that_is_too_much_for_the_connection() -> None:
+    """Where Redis closes a subscriber that is too slow for one stream, nobody misses anything."""
+    with EmbeddedRedis("--client-output-buffer-limit", "pubsub 64kb 64kb 0") as server:
+        async with Redis.from_url(server.url) as redis, system(server.url, api=NEVER) as through:
+            innocent = Reader(through.client, await start(through.client, "count", to=200, every=0.02))
+            await innocent.until(1)
+            large = await events(through.client, await start(through.client, "heavy", bursts=40, chunks=40, size=8_000))
+
+            assert_whole(await innocent.until_end(), list(range(1, 201)))
+            assert_whole(large, [f"{number:08000}" for number in range(40 * 40)])
+            assert (await redis.info("stats"))["client_output_buffer_limit_disconnections"] > 2
+
+
+@pytest.mark.parametrize("query", ["", "?protocol=3"])
+async def test_a_redis_that_is_far_away(redis_url: str, query: str, tmp_path: Path) -> None:
+    """With 50 ms each way, and with either protocol, everything works."""
+    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13) + query) as through:
+        proxy.delay_s = 0.05
+        task_id = await start(through.client, "storm", seed=13, chunks=1_000)
+        for each in await asyncio.gather(*(events(through.client, task_id) for _ in range(READERS))):
+            assert_whole(each, weather(13, 1_000))
+        assert [event.id for event in await events(through.client, task_id, after="990")] == [
+            str(seq) for seq in range(991, 1_001)
+        ]
+
+        await assert_a_cancel_is_heard(through.client, tmp_path / "note")
+        assert (await through.client.get("/health/ready")).status_code == 200
+
+
+async def test_a_cancel_from_far_away(redis_url: str) -> None:
+    """An API that is farther from Redis than the worker can cancel a function that writes faster than it can ask."""
+    with worker_process(database(redis_url, 13)):
+        async with proxy_of(redis_url) as proxy:
+            with api_process(database(proxy.url, 13)) as api:
+                async with client_of(api) as client:
+                    await until_ready(client)
+                    proxy.delay_s = 0.02
+                    task_id = await start(client, "count", to=1_000_000, every=0.002)
+                    reader = Reader(client, task_id)
+                    await reader.until(10)
+                    assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+                    seen = await reader.until_end()
+    assert data(seen) == list(range(1, len(seen)))
+    assert seen[-1].event == "cancelled"

@@ -1,0 +1,148 @@
+"""A hub whose connection keeps breaking, with hundreds of readers; and one whose own task dies."""
+
+import asyncio
+import os
+import random
+import secrets
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from services.api.frames import NDJSON
+from services.api.hub import Hub
+from services.api.reader import Reader
+from tests.integration.calls import data, start
+from tests.integration.test_redis_down import Reader as EventReader
+from tests.integration.test_redis_down import until_ready
+from tests.integration.test_seam import NEVER_S, Writer, queued
+from tests.processes import DEADLINE_S, Process, worker_process
+from tests.proxy import Proxy, subscribed
+from tests.system import proxy_of
+
+pytestmark = pytest.mark.anyio
+
+STREAMS: Final = 20
+READERS: Final = 500
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """Between the hub and Redis."""
+    async with proxy_of(redis_url) as proxy:
+        yield proxy
+
+
+class Follower:
+    """A reader that collects, until it is closed."""
+
+    def __init__(self, hub: Hub, writer: Writer, cursor: int) -> None:
+        self.writer = writer
+        self.cursor = cursor
+        self.lines: list[bytes] = []
+        self._hub = hub
+        self._reader: Reader = hub.open(queued(writer.task_id), NDJSON, cursor, lambda: None)
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        while True:
+            self.lines += (await self._reader.read()).splitlines()
+
+    @property
+    def expected(self) -> list[bytes]:
+        """All it should have by now."""
+        return self.writer.lines[self.cursor :]
+
+    async def close(self) -> None:
+        """Leave, as a client does: at any moment."""
+        while not self._reading.done():
+            self._reading.cancel()  # Python 3.11's wait_for, which redis-py uses to send, may swallow one
+            await asyncio.wait([self._reading], timeout=1)
+        assert self._reading.cancelled()
+        self._hub.close(self._reader)
+        assert self.lines == self.expected[: len(self.lines)]
+
+
+async def subscriptions(redis: Redis, writers: list[Writer]) -> dict[str, int]:
+    """How often each stream is heard, by Redis' own count."""
+    counted: Any = await redis.pubsub_numsub(*(keys.channel(writer.task_id) for writer in writers))
+    return {channel.decode(): count for channel, count in counted if count}
+
+
+async def until_subscribed(redis: Redis, writers: list[Writer], wanted: dict[str, int]) -> None:
+    """Wait until Redis has these subscriptions, and no other of these streams'."""
+    async with asyncio.timeout(DEADLINE_S):
+        while (there := await subscriptions(redis, writers)) != wanted:
+            assert len(there) <= len(writers)
+
+
+async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy, redis: Redis) -> None:
+    """Five hundred readers at random instants: who stays hears everything; what nobody reads is not subscribed to."""
+    seed = int(os.environ.get("STORM_SEED", secrets.randbelow(1 << 30)))
+    print(f"STORM_SEED={seed}")
+    dice = random.Random(seed)
+    writers = [Writer(redis) for _ in range(STREAMS)]
+    followers: list[Follower] = []
+    cuts = 0
+    async with Redis.from_url(proxy.url) as client:
+        hub = Hub(client, proxy.url, NEVER_S, probe_s=5)
+        owner = asyncio.create_task(hub.run())
+        for number in range(READERS):
+            writer = dice.choice(writers)
+            followers.append(Follower(hub, writer, dice.randint(0, len(writer.lines))))
+            await dice.choice(writers).write(dice.randint(1, 5))
+            if dice.random() < 0.7:
+                await followers.pop(dice.randrange(len(followers))).close()
+            if number % 10 == 9:
+                cuts += proxy.cut(subscribed)
+            await asyncio.sleep(dice.random() / 200)
+        for writer in writers:
+            await writer.write()
+
+        async with asyncio.timeout(DEADLINE_S):
+            while any(follower.lines != follower.expected for follower in followers):
+                await redis.ping()
+        assert cuts > 5
+        open_ = {keys.channel(follower.writer.task_id): 1 for follower in followers}
+        await until_subscribed(redis, writers, open_)
+        for follower in followers:
+            await follower.close()
+        await until_subscribed(redis, writers, {})
+        owner.cancel()
+        await asyncio.wait([owner])
+
+
+async def test_the_death_of_the_hubs_own_task(proxy: Proxy, redis_url: str, tmp_path: Path) -> None:
+    """A fault that nobody thought of ends the hub's task: readiness says so, it is started again, readers go on."""
+    gate = tmp_path / "gate"
+    with worker_process(redis_url), broken_api(proxy.url) as url:
+        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S) as client:
+            await until_ready(client)
+            reader = EventReader(client, await start(client, "gated", gate=str(gate), note=str(tmp_path / "note")))
+            await reader.until(1)
+            assert proxy.cut(subscribed) == 1
+            await until_ready(client, 503)
+            assert (await client.get("/health/ready")).json() == {"redis": "ok", "hub": "disconnected"}
+            await asyncio.to_thread(gate.touch)
+            await reader.until(1)
+            await until_ready(client)
+            assert data(reader.seen) == ["before", "after"]
+
+
+@contextmanager
+def broken_api(redis_url: str) -> Iterator[str]:
+    """An API whose hub dies of its first disconnection, and where it answers."""
+    command = ["uvicorn", "--factory", "tests.integration.broken_hub:create_app", "--port", "0"]
+    settings = {"REDIS_URL": redis_url, "TAILRACE_HEARTBEAT_S": "3600"}
+    process = Process([sys.executable, "-m", *command], settings)
+    try:
+        yield process.wait_for(r"running on (http://[\d.:]+)").group(1)
+        assert process.output.count("chore died") == 1
+    finally:
+        process.kill()

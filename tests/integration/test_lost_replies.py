@@ -1,0 +1,176 @@
+"""Replies that get lost: Redis has done what it was asked, and who asked cannot know. Nothing is done twice."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys, release
+from services.worker import claim, lease
+from tests.functions.odd import weather
+from tests.integration.calls import data, events, start
+from tests.integration.test_redis_down import Reader, assert_a_task_runs
+from tests.processes import DEADLINE_S
+from tests.proxy import Proxy
+from tests.system import System, assert_whole, database, proxy_of, system
+
+pytestmark = pytest.mark.anyio
+
+# Renewals come often, and a task that was lost on the way is lost for longer than a test lasts: no other mechanism
+# mends what a repeated request has to.
+WORKER: Final = {"TAILRACE_RENEW_S": "0.2", "TAILRACE_LEASE_S": "600"}
+API: Final = {"TAILRACE_SCAN_S": "0.2"}
+
+
+def sha(script: str) -> bytes:
+    """What a client calls a script by."""
+    return hashlib.sha1(script.encode()).hexdigest().encode()
+
+
+# What the worker asks in a task's life, by bytes that no other request has.
+REQUESTS: Final = {
+    "claim": sha(claim.SCRIPT),
+    "acknowledgement": b"XACK",
+    "append": b'"event":"chunk"',
+    "renewal": sha(lease.SCRIPT),
+    "end": b'"event":"done"',
+    "closing": b"ended_at",
+    "leaving the index": b"ZREM\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def own_url(redis_url: str) -> str:
+    """A database of these tests' own."""
+    return database(redis_url, 12)
+
+
+@pytest.fixture(scope="module")
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """Between all of it and Redis."""
+    async with proxy_of(redis_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+async def through(proxy: Proxy) -> AsyncIterator[System]:
+    """A system that has run a task: Redis has the scripts, so a request is one request."""
+    async with system(database(proxy.url, 12), worker=WORKER, api=API) as through:
+        await assert_a_task_runs(through.client)
+        await events(through.client, await start(through.client, "fails_at_first", times=1))
+        yield through
+
+
+@pytest.fixture
+async def own(own_url: str) -> AsyncIterator[Redis]:
+    """A bare client, not through the proxy; after the test nothing waits, and nothing is open."""
+    async with Redis.from_url(own_url) as own:
+        yield own
+        async with asyncio.timeout(DEADLINE_S):
+            while await own.xlen(keys.QUEUE) or await own.zcard(keys.OPEN):
+                pass
+        assert (await own.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"] == 0
+
+
+@pytest.fixture
+def note(tmp_path: Path) -> Path:
+    """Where functions leave their trace."""
+    return tmp_path / "note"
+
+
+def begun(note: Path) -> int:
+    """How often a function was begun that leaves its trace there."""
+    return note.read_text().count("begun")
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+async def test_a_reply_to_the_worker(through: System, proxy: Proxy, own: Redis, note: Path, request_: str) -> None:
+    """Whatever reply the worker does not get, twice in a row: the function runs once, readers see every chunk once."""
+    lost = proxy.lost
+    proxy.drop_replies(2, after=REQUESTS[request_])
+    task_id = await start(through.client, "noted", note=str(note), chunks=40, every=0.03)
+    seen = await events(through.client, task_id)
+
+    assert_whole(seen, list(range(1, 41)))
+    async with asyncio.timeout(DEADLINE_S):
+        while await own.zscore(keys.OPEN, task_id) is not None or proxy.lost < lost + 2:
+            pass
+    assert begun(note) == 1
+    status = (await through.client.get(f"/tasks/{task_id}")).json()
+    assert (status["status"], status["attempt"], status["chunks"]) == ("done", 1, 40)
+    assert [event.data for event in await events(through.client, task_id)] == [event.data for event in seen]
+
+
+async def test_the_replies_to_many_appends(through: System, proxy: Proxy, own: Redis) -> None:
+    """A stream whose writer does not hear whether it has written, again and again, is whole all the same."""
+    lost = proxy.lost
+    task_id = await start(through.client, "storm", seed=7, chunks=2_000)
+    following = asyncio.create_task(events(through.client, task_id))
+    while not following.done() and proxy.lost < lost + 20:
+        before, length = proxy.lost, await own.llen(keys.chunks(task_id))
+        proxy.drop_replies(1, after=REQUESTS["append"])
+        while not following.done() and (await own.llen(keys.chunks(task_id)) == length or proxy.lost == before):
+            pass  # until it was repeated, and another has followed
+    proxy.drop_replies(0, after=b"")
+
+    assert_whole(await following, weather(7, 2_000))
+    assert proxy.lost > lost + 5
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+async def test_the_queue_took_it_and_did_not_say_so(
+    through: System, proxy: Proxy, own: Redis, own_url: str, note: Path, losses: int
+) -> None:
+    """A submit that put its task on the queue several times, and was repeated by its client, starts it once."""
+    before = (await own.xinfo_stream(keys.QUEUE))["entries-added"]
+    lost = proxy.lost
+    body = {"function": "noted", "input": {"note": str(note), "chunks": 20, "every": 0.01}}
+    headers = {"Idempotency-Key": note.parent.name}
+    proxy.drop_replies(losses, after=b"XADD")
+    answer = await through.client.post("/tasks", json=body, headers=headers)
+    while answer.status_code == 503:
+        answer = await through.client.post("/tasks", json=body, headers=headers)
+
+    assert answer.status_code == 202, answer.text
+    assert_whole(await events(through.client, answer.json()["task_id"]), list(range(1, 21)))
+    assert proxy.lost == lost + losses
+    async with asyncio.timeout(DEADLINE_S):
+        while await own.xlen(keys.QUEUE):
+            pass
+    assert (await own.xinfo_stream(keys.QUEUE))["entries-added"] >= before + max(losses, 2)
+    assert begun(note) == 1
+
+
+async def test_a_cancel_that_arrived_and_did_not_say_so(
+    through: System, proxy: Proxy, own: Redis, tmp_path: Path
+) -> None:
+    """A cancel whose reply was lost is answered as one that took place, and stands in the log once."""
+    task_id = await start(through.client, "silent", note=str(tmp_path / "note"))
+    reader = Reader(through.client, task_id)
+    await reader.until(1)
+    lost = proxy.lost
+    proxy.drop_replies(1, after=b'"event":"cancelled"')
+    assert (await through.client.delete(f"/tasks/{task_id}")).status_code == 202
+
+    seen = await reader.until_end()
+    assert [event.event for event in seen] == ["message", "cancelled"]
+    assert proxy.lost == lost + 1
+
+
+async def test_a_task_handed_back_without_hearing_so(through: System, proxy: Proxy, own: Redis, note: Path) -> None:
+    """An attempt that failed, and was given back by a request whose reply got lost, is followed by one other."""
+    lost = proxy.lost
+    proxy.drop_replies(2, after=sha(release.SCRIPT))
+    task_id = await start(through.client, "noted_twice", note=str(note))
+    seen = await events(through.client, task_id)
+
+    assert data(seen) == [1, 2]
+    assert [event.event for event in seen] == ["message", "attempt", "message", "done"]
+    assert json.loads(seen[-1].data) == {"chunks": 1}
+    assert begun(note) == 2
+    assert proxy.lost == lost + 2

@@ -1,0 +1,61 @@
+"""A Redis and an API of these tests' own: no other process looks after their tasks."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests import redis_servers
+from tests.integration.workers.watching import QUICK
+from tests.processes import DEADLINE_S, Api, api_process, worker_process
+
+
+@pytest.fixture(scope="package")
+def own_url() -> Iterator[str]:
+    """A server of the chosen kind: these tests fill it, and flush its scripts."""
+    server = redis_servers.container if redis_servers.choice() == "container" else redis_servers.embedded
+    with server() as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+def own_api(own_url: str) -> Iterator[Api]:
+    """An API that recovers quickly, and knows all functions."""
+    with worker_process(own_url):
+        pass  # what it announced stays
+    with api_process(own_url, **QUICK) as api:
+        yield api
+
+
+@pytest.fixture
+async def own_client(own_api: Api) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of that API."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=own_api.url, timeout=DEADLINE_S, limits=limits) as client:
+        yield client
+
+
+@pytest.fixture
+async def own(own_url: str) -> AsyncIterator[Redis]:
+    """A bare client of that Redis; after the test, every key must have a lifetime."""
+    async with Redis.from_url(own_url) as own:
+        yield own
+        immortal = {key.decode() async for key in own.scan_iter() if await own.ttl(key) == -1}
+        assert immortal <= keys.PERMANENT
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a function notes that it has begun, and that its clean-up has run."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    return notes
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file that some functions wait for."""
+    return tmp_path / "gate"

@@ -1,0 +1,90 @@
+"""SCRIPT FLUSH, as an operator, a restart or a failover brings it: it costs a round trip, and fails nothing."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+from httpx_sse import aconnect_sse
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests.integration.calls import follow, start
+from tests.integration.workers.watching import QUICK, ended, holder, left, renewed, written
+from tests.processes import DEADLINE_S, worker_process
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_in_the_middle_of_a_stream(own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path) -> None:
+    """After every chunk that arrives: the stream is whole."""
+    with worker_process(own_url, **QUICK):
+        task_id = await start(own_client, "ticks", folder=str(folder), to=100, every=0.02)
+        got = 0
+        async with aconnect_sse(own_client, "GET", f"/tasks/{task_id}/stream", timeout=DEADLINE_S) as source:
+            async for event in source.aiter_sse():
+                if event.event == "message" and event.data:
+                    got += 1
+                    await own.script_flush()
+        log = await ended(own, task_id)
+    assert got == 100
+    assert log == [*(("chunk", 1, number) for number in range(1, 101)), ("done", 1, {"chunks": 100})]
+
+
+async def test_before_a_claim(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
+    """Tasks that start right after it run."""
+    with worker_process(own_url, **QUICK):
+        for _ in range(10):
+            await own.script_flush()
+            assert (await follow(own_client, await start(own_client, "count", to=2)))[:2] == ([1, 2], "done")
+
+
+async def test_before_renewals(own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path) -> None:
+    """The lease of a silent function is renewed all the same, time after time."""
+    with worker_process(own_url, **QUICK) as worker:
+        task_id = await start(own_client, "ticks", folder=str(folder), to=2, every=3600)
+        await written(own, task_id, 1)
+        for _ in range(4):
+            await own.script_flush()
+            await renewed(own, task_id)
+        await own_client.delete(f"/tasks/{task_id}")
+        await left(folder, "cleaned.1.*")
+        assert "leases not renewed" not in worker.output
+
+
+async def test_before_a_cancel(own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path) -> None:
+    """DELETE ends the stream, and the function's clean-up runs."""
+    with worker_process(own_url, **QUICK):
+        task_id = await start(own_client, "ticks", folder=str(folder), to=2, every=3600)
+        await written(own, task_id, 1)
+        await own.script_flush()
+        answer = await own_client.delete(f"/tasks/{task_id}")
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+        await left(folder, "cleaned.1.*")
+        assert await ended(own, task_id) == [("chunk", 1, 1), ("cancelled", 1, {"by": "anonymous"})]
+
+
+async def test_between_attempts(own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path) -> None:
+    """A task is given back, taken from a lost worker, and claimed again, without a script that is still there."""
+    with worker_process(own_url, **QUICK) as one, worker_process(own_url, **QUICK) as other:
+        failing = await start(own_client, "backs_off", times=2)
+        lost = await start(own_client, "ticks_on", folder=str(folder), to=40, every=[0.05, 0.02])
+        await written(own, lost, 3)
+        victim = await holder(own, lost, [one, other])
+        await own.script_flush()
+        victim.kill()
+        flushing = asyncio.create_task(flush_at_every_change(own, lost))
+        logs = [await ended(own, task_id) for task_id in (failing, lost)]
+        flushing.cancel()
+    assert [log[-1][0] for log in logs] == ["done", "done"]
+    assert [value for event, _, value in logs[1] if event == "chunk"] == list(range(1, 41))
+
+
+async def flush_at_every_change(own: Redis, task_id: str) -> None:
+    """Flush whenever the task gets another status."""
+    status = None
+    while True:
+        before, status = status, await own.hget(keys.metadata(task_id), "status")
+        if status != before:
+            await own.script_flush()
+        await asyncio.sleep(0.01)

@@ -1,0 +1,81 @@
+"""Recovery puts a task back on the queue, and a worker is quicker than the rest of recovery's bookkeeping."""
+
+import warnings
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from taskiq.message import BrokerMessage
+from taskiq_redis import RedisStreamBroker
+
+from plugins import append, keys
+from tests.integration.workers.watching import QUICK, left, note
+from tests.processes import worker_process
+
+with warnings.catch_warnings():
+    # Litestar has another word for its own parameters by now.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from services.api.recover import Recovery
+
+pytestmark = pytest.mark.anyio
+
+
+class Unhurried(RedisStreamBroker):
+    """A queue whose sender hears that its message was taken only when the function has begun."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, queue_name=keys.QUEUE)
+        self._folder = folder
+
+    async def kick(self, message: BrokerMessage) -> None:
+        """Send it, and wait."""
+        await super().kick(message)
+        await left(self._folder, "begun.*")
+
+
+@pytest.fixture
+def unwatched_url(own_url: str) -> str:
+    """A database that no API looks after."""
+    return own_url.replace("/0", "/1")
+
+
+@pytest.fixture
+async def unwatched(unwatched_url: str) -> AsyncIterator[Redis]:
+    """A client of it; it is emptied after the test."""
+    async with Redis.from_url(unwatched_url) as redis:
+        yield redis
+        await redis.flushdb()
+
+
+@pytest.fixture
+async def recovery(unwatched: Redis, unwatched_url: str, folder: Path) -> AsyncIterator[Recovery]:
+    """Recovery, in this process, with that queue."""
+    queue = Unhurried(unwatched_url, folder)
+    yield Recovery(unwatched, queue, unwatched.register_script(append.END_SCRIPT), every_s=1, lease_s=0)
+    await queue.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize(
+    "was",
+    [
+        pytest.param({"queued_at": 1}, id="never claimed"),
+        pytest.param({"status": "running", "attempt": 1, "claim": "lost", "lease_until": 1}, id="lost"),
+    ],
+)
+async def test_the_lease_of_a_worker_that_is_quick_is_watched(
+    unwatched: Redis, unwatched_url: str, recovery: Recovery, folder: Path, was: dict[str, int | str]
+) -> None:
+    """A task that has a worker again is looked at when that worker's lease is over, not when a queue would be long."""
+    seconds, _ = await unwatched.time()
+    if "queued_at" in was:
+        was = {"queued_at": (seconds - 1_000) * 1000}
+    task_id = await note(unwatched, "ticks_again", folder=str(folder), to=2, every=[3600, 3600])
+    await unwatched.hset(keys.metadata(task_id), mapping=was)  # type: ignore[arg-type]  # a dict of its keys
+    await unwatched.zadd(keys.OPEN, {task_id: 0})
+    with worker_process(unwatched_url, **QUICK):
+        await recovery.look()
+        due = await unwatched.zscore(keys.OPEN, task_id)
+        lease_until = int(await unwatched.hget(keys.metadata(task_id), "lease_until") or 0)
+    assert due is not None
+    assert due <= lease_until / 1000 + 1
