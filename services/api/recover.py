@@ -108,8 +108,7 @@ class Recovery:
             await self._fail(task, "not_started", "no worker has taken the task in a day")
             return
         # A second message does no harm: the claim drops it.
-        await enqueue(self._queue, task.task_id)
-        await self._look_again(task, now, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
+        await self._queue_again(task, now, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
 
     async def _abandoned(self, task: Task, now: int) -> None:
         """Its worker has not renewed the lease."""
@@ -117,8 +116,16 @@ class Recovery:
             await self._fail(task, "worker_lost", "the worker that ran the task is gone")
         elif await self._release(**release.arguments(task.task_id, None, 0)):
             logger.warning("task taken from a lost worker", task_id=task.task_id, attempt=task.attempt)
+            await self._queue_again(task, now, now + keys.UNCLAIMED_S)
+
+    async def _queue_again(self, task: Task, now: int, at: int) -> None:
+        # In this order: a worker that claims it at once notes an earlier time, when its lease is over.
+        await self._look_again(task, now, at)
+        try:
             await enqueue(self._queue, task.task_id)
-            await self._look_again(task, now, now + keys.UNCLAIMED_S)
+        except SendTaskError:
+            await self._look_again(task, now, now)
+            raise
 
     async def _fail(self, task: Task, code: str, message: str) -> None:
         # If the log has grown since, its writer lives after all: the next look will tell.

@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=15, gt=0)
     # Seconds between two calls of this process to itself through Redis, and to wait for one: what a connection that
     # went deaf can cost is twice as much.
-    probe_s: float = Field(default=5, gt=0)
+    probe_s: float = Field(default=4, gt=0)
     # Seconds between two looks at tasks that nobody seems to run: with the lease, what the death of a worker costs.
     scan_s: float = Field(default=5, gt=0)
     # The workers' lease, in seconds: as long after an outage of Redis no worker is taken for dead.

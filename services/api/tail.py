@@ -95,14 +95,19 @@ class Tail:
         """Read the list when told to, and at every heartbeat, until the end or until nobody reads."""
         pause = self._heartbeat_s
         while self.readers and not (self.ended or self.broken):
+            silent = False
             try:
                 async with asyncio.timeout(pause):
                     await self._look.wait()
             except TimeoutError:
                 self.beats += 1
+                silent = True
             self._look.clear()
             try:
                 await self._catch_up()
+                # A task whose metadata is lost nobody ends. Its readers come back, and learn that it is unknown.
+                if silent and not (self.ended or await self.redis.exists(keys.metadata(self.task_id))):
+                    self.broken = True
                 pause = self._heartbeat_s
             except RedisError as error:
                 logger.warning("log not read", task_id=self.task_id, error=str(error))

@@ -44,6 +44,9 @@ PENDING: Final = 1_000
 # Seconds for leaving the group at shutdown.
 LEAVE_S: Final = 1
 
+# An id that no task has: ids are 32 characters.
+NOBODY: Final = ""
+
 logger = structlog.get_logger()
 
 Message = tuple[bytes, dict[bytes, bytes]]
@@ -54,7 +57,13 @@ class AcknowledgedByHand(TaskiqMiddleware):
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Called with every message before Taskiq decides when to acknowledge it."""
-        message.labels["ack_type"] = "manual"
+        # Nor does anybody else say when to time out or to try again: that is the function's policy.
+        message.labels = {"ack_type": "manual"}
+        if message.kwargs or len(message.args) != 1 or not isinstance(message.args[0], str):
+            # Taskiq would fail before the task could acknowledge it, and it would come again for ever. What nobody has
+            # submitted is dropped at the claim.
+            logger.error("message dropped: it is not from the api", message=message.task_id)
+            message.args, message.kwargs = [NOBODY], {}
         return message
 
 

@@ -9,6 +9,7 @@ import structlog
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -17,7 +18,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# Away, full, a replica since a failover, or a cluster that moves.
+# Away, full, a replica since a failover, a cluster that moves; or scripts were flushed while one was being loaded.
 KINDS: Final = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -26,6 +27,7 @@ KINDS: Final = (
     MasterDownError,
     ClusterDownError,
     TryAgainError,
+    NoScriptError,
 )
 
 # What redis-py has no class for: too few replicas, a disk that is full, a script that runs long, a blocking read on a

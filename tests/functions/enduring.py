@@ -109,7 +109,7 @@ async def kills_its_worker(times: int, ctx: Context) -> AsyncIterator[str]:
         os._exit(1)
 
 
-@function(retries=2, backoff=0.4)
+@function(retries=2, backoff=1.5)
 async def backs_off(times: int, ctx: Context) -> AsyncIterator[int]:
     """Yield as many chunks as this is an attempt, and raise, so many times."""
     for number in range(ctx.attempt):

@@ -26,7 +26,7 @@ PATIENCE_S: Final = 2
 
 async def test_two_hundred_streams_end_well(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:
     """Each gets another `retry:` and a complete response, though some other clients take nothing at all."""
-    ended = await start(client, "heavy", chunks=4_096, size=4_096)
+    ended = await start(client, "bulky", chunks=4_096, size=4_096)
     await events(client, ended)
     running = await start(client, "count", to=100, every=0.1)
     with api_process(redis_url) as leaving:

@@ -6,7 +6,7 @@ import random
 import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,9 +90,7 @@ async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy
     writers = [Writer(redis) for _ in range(STREAMS)]
     followers: list[Follower] = []
     cuts = 0
-    async with Redis.from_url(proxy.url) as client:
-        hub = Hub(client, proxy.url, NEVER_S, probe_s=5)
-        owner = asyncio.create_task(hub.run())
+    async with Redis.from_url(proxy.url) as client, running(Hub(client, proxy.url, NEVER_S, probe_s=5)) as hub:
         for number in range(READERS):
             writer = dice.choice(writers)
             followers.append(Follower(hub, writer, dice.randint(0, len(writer.lines))))
@@ -114,8 +112,21 @@ async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy
         for follower in followers:
             await follower.close()
         await until_subscribed(redis, writers, {})
-        owner.cancel()
-        await asyncio.wait([owner])
+
+
+@asynccontextmanager
+async def running(hub: Hub) -> AsyncIterator[Hub]:
+    """A hub that runs; afterwards nothing of it does, nor of its readers, whatever has failed."""
+    owner = asyncio.create_task(hub.run())
+    before = asyncio.all_tasks()
+    try:
+        yield hub
+    finally:
+        left = {owner, *(asyncio.all_tasks() - before)}
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=1)
 
 
 async def test_the_death_of_the_hubs_own_task(proxy: Proxy, redis_url: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.sockets import Client, descriptors, resident
 pytestmark = pytest.mark.anyio
 
 # A log of 16 MiB: kernels keep some MiB for a client that reads nothing.
-HEAVY: Final[dict[str, Any]] = {"chunks": 4_096, "size": 4_096}
+BULKY: Final[dict[str, Any]] = {"chunks": 4_096, "size": 4_096}
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ async def test_readers_that_take_nothing(strict: tuple[Api, httpx.AsyncClient], 
     await follow(client, await start(client, "count", to=1))
     descriptors_before, memory_before = descriptors(pid), resident(pid)
 
-    task_id = await start(client, "heavy", **HEAVY)
+    task_id = await start(client, "bulky", **BULKY)
     stuck = [Client(api.url, task_id, buffer=4_096) for _ in range(40)]
     behind = await asyncio.gather(*(follow(client, task_id) for _ in range(3)))
-    assert [(len(chunks), end) for chunks, end, _ in behind] == [(HEAVY["chunks"], "done")] * 3
+    assert [(len(chunks), end) for chunks, end, _ in behind] == [(BULKY["chunks"], "done")] * 3
     # All of it, for each of them, would be 640 MiB.
     assert resident(pid) - memory_before < 200 << 20
     await until_descriptors(redis, api, descriptors_before + 3)
@@ -59,11 +59,11 @@ async def test_readers_that_take_nothing(strict: tuple[Api, httpx.AsyncClient], 
 async def test_a_reader_that_stops_before_the_last_piece(strict: tuple[Api, httpx.AsyncClient], redis: Redis) -> None:
     """What the server still holds of a response that is over keeps no connection open either."""
     api, client = strict
-    task_id = await start(client, "heavy", **HEAVY)
+    task_id = await start(client, "bulky", **BULKY)
     await follow(client, task_id)
     before = descriptors(api.process.pid)
     # From different places on, so that for some only the very last piece does not fit.
-    cursors = range(HEAVY["chunks"] - 2_000, HEAVY["chunks"], 50)
+    cursors = range(BULKY["chunks"] - 2_000, BULKY["chunks"], 50)
     stuck = [Client(api.url, task_id, f"Last-Event-ID: {cursor}", buffer=4_096) for cursor in cursors]
     for each in stuck:
         await each.until(b"\r\n\r\n")
@@ -77,7 +77,7 @@ async def test_readers_that_leave_at_any_moment(
     api: Api, client: httpx.AsyncClient, redis: Redis, tmp_path: Path, leave: Callable[[Client], None]
 ) -> None:
     """Before the answer, between headers and first event, in a replay, under back pressure: nothing stays behind."""
-    ended = await start(client, "heavy", **HEAVY)
+    ended = await start(client, "bulky", **BULKY)
     await follow(client, ended)
     running = await start(client, "silent", note=str(tmp_path / "note"))
     await events(client, running, most=1)

@@ -6,7 +6,7 @@ from plugins import function
 
 
 @function()
-async def heavy(chunks: int, size: int) -> AsyncIterator[str]:
+async def bulky(chunks: int, size: int) -> AsyncIterator[str]:
     """Yield so many texts of this size, without a pause."""
     for number in range(chunks):
         yield f"{number}".ljust(size, "x")
