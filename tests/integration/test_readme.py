@@ -87,3 +87,11 @@ def test_the_settings() -> None:
             assert f"`{variable}`" in README
             if settings is ApiSettings or variable != "REDIS_URL":
                 assert f"`{variable}` (`{field.default}`)" in README or f"`{variable}` ({field.default:g})" in README
+
+
+def test_what_reliability_refers_to() -> None:
+    """Every test that docs/reliability.md names exists, so that no promise is left without one."""
+    text = (ROOT / "docs" / "reliability.md").read_text().replace("…/workers/", "integration/workers/")
+    named = re.findall(r"`((?:integration|chaos)/[\w/]+\.py)`", text.replace("`…/test_", "`integration/workers/test_"))
+    assert len(named) > 40
+    assert [path for path in named if not (ROOT / "tests" / path).exists()] == []
