@@ -113,7 +113,8 @@ class Worker:
             await run.perform(lease)
         finally:
             self.keeper.drop(lease)
-            del self.running[claim.task_id]
+            if self.running.get(claim.task_id) is run:  # the next attempt may have come here while this one cleaned up
+                del self.running[claim.task_id]
 
     async def drain(self) -> None:
         """Start nothing more, and let what runs go on for a grace; then end it."""

@@ -1,6 +1,8 @@
 """Functions that need more than one attempt."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from plugins import Context, function
 
@@ -14,6 +16,18 @@ async def fails_at_first(times: int, ctx: Context) -> AsyncIterator[str]:
         raise ConnectionError(f"attempt {ctx.attempt}")
     for part in ("this", "is", str(ctx.attempt)):
         yield part
+
+
+@function(retries=1)
+async def lingers(folder: str, ctx: Context) -> AsyncIterator[int]:
+    """Yield which attempt it is, and be silent; told to stop, wait for a file before going, and leave another."""
+    try:
+        yield ctx.attempt
+        await asyncio.sleep(3_600)
+    finally:
+        while not await asyncio.to_thread(Path(folder, "go").exists):  # noqa: ASYNC110  # a file has no event
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(Path(folder, f"gone {ctx.attempt}").touch)
 
 
 @function(retries=5, backoff=0, resumable=True)

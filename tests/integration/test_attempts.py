@@ -1,6 +1,10 @@
 """More than one attempt: what readers get, what a function gets, and what is written down."""
 
+import asyncio
 import json
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +14,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests.integration.calls import data, events, start
+from tests.processes import DEADLINE_S, api_process, worker_process
 
 pytestmark = pytest.mark.anyio
 
@@ -70,3 +75,28 @@ async def test_the_number_of_attempts_is_announced(client: httpx.AsyncClient, re
     function = (await client.get("/functions/counts_on")).json()
     assert (function["retries"], function["resumable"]) == (5, True)
     assert set(function["input"]["$defs"]["counts_on"]["properties"]) == {"to", "stumbles"}
+
+
+async def test_two_attempts_meet_in_one_worker(redis_url: str, redis: Redis, tmp_path: Path) -> None:
+    """A worker that was frozen gets its own task again while the first attempt still cleans up: each has its end."""
+    own = redis_url.replace("/0", "/14")
+    quick = {"TAILRACE_LEASE_S": "1", "TAILRACE_RENEW_S": "0.3", "TAILRACE_SCAN_S": "0.2"}
+    with api_process(own, **quick) as api, worker_process(own, **quick) as worker:
+        async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
+            task_id = await start(client, "lingers", folder=str(tmp_path))
+            await events(client, task_id, most=1)
+            os.killpg(worker.pid, signal.SIGSTOP)
+            await asyncio.to_thread(api.process.wait_for, "taken from a lost worker")
+            os.killpg(worker.pid, signal.SIGCONT)
+            seen = await events(client, task_id, most=3)
+            assert [event.data for event in seen] == ["1", '{"attempt":2,"keeps":false}', "2"]
+
+            await asyncio.to_thread((tmp_path / "go").touch)
+            async with asyncio.timeout(DEADLINE_S):
+                while not await asyncio.to_thread((tmp_path / "gone 1").exists):
+                    await redis.ping()
+                assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+                while not await asyncio.to_thread((tmp_path / "gone 2").exists):
+                    await redis.ping()
+        assert worker.stop() == 0
+        assert "KeyError" not in worker.output
