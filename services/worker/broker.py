@@ -87,13 +87,18 @@ class Queue(RedisStreamBroker):
         # The URL may have said otherwise, and what is read here are lists.
         self.connection_pool.connection_kwargs["protocol"] = 2
         self.add_middlewares(AcknowledgedByHand())
+        self.leaving = False
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Messages, one by one, for ever: what dead workers left, then what is new."""
+        """Messages, one by one, for ever: what dead workers left, then what is new.
+
+        Until `leaving` is set. Taskiq cancels the read when the worker stops, but in Python 3.11 `asyncio.wait_for`, with
+        which redis-py reads, may swallow that.
+        """
         async with Redis(connection_pool=self.connection_pool) as redis:
-            while True:
+            while not self.leaving:
                 try:
                     messages = await self._take_over(redis) or await self._read(redis)
                 except RedisError as error:
