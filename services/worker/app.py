@@ -119,7 +119,7 @@ class Worker:
     async def drain(self) -> None:
         """Start nothing more, and let what runs go on for a grace; then end it."""
         if not self.draining:
-            self.draining = True
+            self.draining = broker.leaving = True
             logger.info("draining", tasks=len(self.running), grace_s=settings.drain_s)
             await self._wait(settings.drain_s)
             await self._interrupt()

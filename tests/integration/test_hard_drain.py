@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
+from services.worker.broker import Queue
 from tests.integration.calls import events, start
 from tests.processes import DEADLINE_S, FUNCTIONS, Api, Process, api_process, worker_process
 from tests.redis_servers import EmbeddedRedis
@@ -114,3 +115,19 @@ async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Pr
         assert await ended(worker) == 0
         await redis.client_unpause()
         assert await redis.llen(keys.chunks(task_id)) == 0
+
+
+async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:
+    """The queue is left all the same: where the cancel of a read is swallowed, the next read is not begun."""
+    queue = Queue(server.url)
+    await queue.startup()
+    messages = queue.listen()
+    reading = asyncio.ensure_future(anext(messages))
+    async with asyncio.timeout(DEADLINE_S), Redis.from_url(server.url) as redis:
+        while not any(each["cmd"] == "xreadgroup" for each in await redis.client_list()):
+            pass  # until it waits
+        queue.leaving = True
+        with pytest.raises(StopAsyncIteration):
+            await reading
+    await messages.aclose()
+    await queue.shutdown()
