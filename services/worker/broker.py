@@ -94,8 +94,8 @@ class Queue(RedisStreamBroker):
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """Messages, one by one, for ever: what dead workers left, then what is new.
 
-        Until `leaving` is set. Taskiq cancels the read when the worker stops, but in Python 3.11 `asyncio.wait_for`, with
-        which redis-py reads, may swallow that.
+        Until `leaving` is set: Taskiq cancels the read when the worker stops, but in Python 3.11 `asyncio.wait_for`,
+        with which redis-py reads, may swallow that.
         """
         async with Redis(connection_pool=self.connection_pool) as redis:
             while not self.leaving:

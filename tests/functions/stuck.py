@@ -1,22 +1,28 @@
-"""Functions that do not let go of their process."""
+"""Functions that do not let go of their process. Each leaves a file when it has begun not to."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from plugins import function
 
 
 @function()
-async def threaded() -> AsyncIterator[int]:
+async def threaded(note: str) -> AsyncIterator[int]:
     """Yield once, and leave a thread behind that nobody can stop."""
     yield 1
-    await asyncio.to_thread(time.sleep, 3_600)
+    await asyncio.to_thread(_hold, note)
 
 
 @function()
-async def blocking() -> AsyncIterator[int]:
+async def blocking(note: str) -> AsyncIterator[int]:
     """Yield once, and hold the whole event loop."""
     yield 1
     await asyncio.sleep(0.1)  # let the chunk leave
-    time.sleep(3_600)  # noqa: ASYNC251  # that is what it is for
+    _hold(note)
+
+
+def _hold(note: str) -> None:
+    Path(note).touch()
+    time.sleep(3_600)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -46,10 +47,16 @@ async def ended(worker: Process) -> int:
 
 
 @pytest.mark.parametrize("function", ["threaded", "blocking"])
-async def test_a_function_that_does_not_let_go(system: tuple[Process, httpx.AsyncClient, Api], function: str) -> None:
+async def test_a_function_that_does_not_let_go(
+    system: tuple[Process, httpx.AsyncClient, Api], tmp_path: Path, function: str
+) -> None:
     """A thread that cannot be stopped, or a loop that is held, keeps no worker from its end."""
     worker, client, _ = system
-    await events(client, await start(client, function), most=1)
+    note = tmp_path / "note"
+    await events(client, await start(client, function, note=str(note)), most=1)
+    async with asyncio.timeout(DEADLINE_S):
+        while not await asyncio.to_thread(note.exists):
+            await client.get("/health/live")
     worker.signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait) == 0
     assert "exiting all the same" in worker.output
