@@ -8,7 +8,7 @@ import pytest
 from httpx_sse import aconnect_sse
 from redis.asyncio import Redis
 
-from plugins import keys
+from plugins import entries, keys
 from tests.integration.calls import follow, start
 from tests.integration.workers.watching import QUICK, ended, holder, left, renewed, written
 from tests.processes import DEADLINE_S, worker_process
@@ -70,7 +70,7 @@ async def test_when_a_task_is_given_back(own_url: str, own_client: httpx.AsyncCl
         task_id = await start(own_client, "backs_off", times=2)
         flushing = asyncio.create_task(flush_at_every_change(own, task_id))
         log = await ended(own, task_id)
-        flushing.cancel()
+        await flushing
         assert "NoScriptError" not in worker.output
     assert log[-1] == ("done", 3, {"chunks": 3})
 
@@ -84,16 +84,16 @@ async def test_when_a_worker_was_lost(own_url: str, own_client: httpx.AsyncClien
         flushing = asyncio.create_task(flush_at_every_change(own, task_id))
         victim.kill()
         log = await ended(own, task_id)
-        flushing.cancel()
+        await flushing
     assert log[-1] == ("done", 2, {"chunks": 40})
     assert [value for event, _, value in log if event == "chunk"] == list(range(1, 41))
 
 
 async def flush_at_every_change(own: Redis, task_id: str) -> None:
-    """Flush whenever the task gets another status."""
-    status = None
-    while True:
-        before, status = status, await own.hget(keys.metadata(task_id), "status")
+    """Flush whenever the task gets another status, until it has ended."""
+    status = b""
+    while status.decode() not in entries.ENDS:
+        before, status = status, await own.hget(keys.metadata(task_id), "status") or b""
         if status != before:
             await own.script_flush()
         await asyncio.sleep(0.01)
