@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -91,7 +92,7 @@ async def test_when_a_worker_was_lost(own_url: str, own_client: httpx.AsyncClien
 
 async def flush_at_every_change(own: Redis, task_id: str) -> None:
     """Flush whenever the task gets another status, until it has ended."""
-    status = b""
+    status: Any = b""
     while status.decode() not in entries.ENDS:
         before, status = status, await own.hget(keys.metadata(task_id), "status") or b""
         if status != before:
