@@ -86,8 +86,7 @@ class Run:
     async def _write(self, log: Log, context: Context) -> None:
         writer = asyncio.create_task(log.flush())
         self._function = asyncio.create_task(produce(self._plugin, context, self.claim, log))
-        # A writer that was refused is history: the function stops, even in the middle of a long silence.
-        writer.add_done_callback(lambda _: self.stop(None))
+        writer.add_done_callback(self._written)
         if self._stopped:
             self._function.cancel()
         try:
@@ -108,6 +107,14 @@ class Run:
         finally:
             self._function.cancel()
             writer.cancel()
+
+    def _written(self, writer: asyncio.Task[None]) -> None:
+        """A writer that was refused is history: the function stops, even in the middle of a long silence."""
+        if not writer.cancelled():
+            # Looked at here: a writer that was let go may still be refused, because in Python 3.11 `asyncio.wait_for`,
+            # with which redis-py sends, may swallow its cancel. Then nobody waits for it, and asyncio would complain.
+            writer.exception()
+        self.stop(None)
 
     async def _hand_back(self, end: End) -> None:
         """Let the task wait for its next attempt. Recovery puts it on the queue when its time has come."""

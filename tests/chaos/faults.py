@@ -1,6 +1,7 @@
 """What befalls the system in a storm, by a seeded schedule: kills, restarts, cut connections."""
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -27,6 +28,21 @@ QUICK: Final = {
     "TAILRACE_DRAIN_S": "0.5",
 }
 
+# Longer than a lease, in seconds: whoever wakes up then is no longer the owner of what it ran.
+FROZEN_S: Final = 3
+
+# What no process says, whatever happens to the others.
+NEVER_SAID: Final = (
+    "chore died",
+    "never retrieved",
+    "tail gave up",
+    "running failed",
+    "log is not what it was",
+    "function left behind",
+    "something does not let go",
+    "Exception in ASGI application",
+)
+
 Fault = Callable[[random.Random], Awaitable[None]]
 
 
@@ -41,6 +57,7 @@ class System:
         self._apis: list[Process] = []
         self._workers: list[Process] = []
         self._leaving: list[Process] = []
+        self._started: list[Process] = []
 
     async def start(self) -> None:
         """Start it all, and wait until it works."""
@@ -49,15 +66,29 @@ class System:
 
     def stop(self) -> None:
         """End it all, at once."""
-        for process in [*self._apis, *self._workers, *self._leaving]:
+        for process in self._started:
             process.kill()
+        for process in [*self._apis, *self._workers, *self._leaving]:
             print(*process.lines[-200:], sep="")  # shown where the test fails
+
+    async def assert_sound(self) -> None:
+        """Who was told to stop has done so, properly; nobody has died of itself, or met what cannot be."""
+        for process in self._leaving:
+            assert await asyncio.to_thread(process.wait) == 0, process.output
+        for process in self._started:
+            said = [words for words in NEVER_SAID if words in process.output]
+            assert not said, f"{said}:\n{process.output}"
+            assert process.output.count("Started process worker-0") <= 1, f"restarted:\n{process.output}"
 
     @property
     def kinds(self) -> list[dict[str, Fault]]:
         """Faults by name, in groups that may happen at the same time."""
         return [
-            {"worker killed": self._kill_worker, "worker told to stop": self._stop_worker},
+            {
+                "worker killed": self._kill_worker,
+                "worker told to stop": self._stop_worker,
+                "worker frozen": self._freeze_worker,
+            },
             {"api killed": self._kill_api, "api told to stop": self._stop_api},
             {"pub/sub connections cut": self._cut_pubsub},
             {"redis killed": self._kill_redis},
@@ -74,14 +105,16 @@ class System:
 
     def _api(self, port: int) -> Process:
         command = ["uvicorn", "--factory", "services.api.app:create_app", "--port", str(port), "--no-access-log"]
-        process = Process([sys.executable, "-m", *command], self._env)
-        process.wait_for("running on")
-        return process
+        return self._process(command, "running on")
 
     def _worker(self) -> Process:
         command = ["taskiq", "worker", "services.worker.app:broker", "--workers", "1"]
+        return self._process(command, "Listening started")
+
+    def _process(self, command: list[str], ready: str) -> Process:
         process = Process([sys.executable, "-m", *command], self._env)
-        process.wait_for("Listening started")
+        self._started.append(process)  # before it is waited for: a test that fails meanwhile must end it, too
+        process.wait_for(ready)
         return process
 
     async def _kill_worker(self, dice: random.Random) -> None:
@@ -95,6 +128,12 @@ class System:
         self._leaving.append(self._workers[place])
         self._workers[place] = await asyncio.to_thread(self._worker)
 
+    async def _freeze_worker(self, dice: random.Random) -> None:
+        group = self._workers[dice.randrange(len(self._workers))].pid
+        os.killpg(group, signal.SIGSTOP)
+        await asyncio.sleep(FROZEN_S)
+        os.killpg(group, signal.SIGCONT)
+
     async def _kill_api(self, dice: random.Random) -> None:
         place = dice.randrange(len(self._apis))
         await asyncio.to_thread(self._apis[place].kill)
@@ -102,7 +141,8 @@ class System:
 
     async def _stop_api(self, dice: random.Random) -> None:
         place = dice.randrange(len(self._apis))
-        await asyncio.to_thread(self._apis[place].stop)
+        # uvicorn ends with the signal that ended it, once it has shut down.
+        assert await asyncio.to_thread(self._apis[place].stop) == -signal.SIGTERM, self._apis[place].output
         self._apis[place] = await asyncio.to_thread(self._api, self.ports[place])
 
     async def _cut_pubsub(self, _: random.Random) -> None:

@@ -9,9 +9,12 @@ from tests.processes import DEADLINE_S
 
 ENDS = frozenset({"done", "failed", "cancelled"})
 
+# How long a reader stays with a connection, in seconds: many leave at any moment, in the middle of an event perhaps.
+STAYS_S = [0.05, 0.5, 3, 600, 600]
+
 
 class Event(NamedTuple):
-    """One event of a stream; `seq` is its id, or None where it has none."""
+    """One event of a stream; `seq` is its id, or None where it has none. A comment is one without data."""
 
     seq: int | None
     event: str
@@ -25,6 +28,7 @@ class Reader:
         self.seen: list[Event] = []
         self.connections = 0
         self.answers: list[int] = []  # other statuses than 200
+        self.silences = 0  # connections on which nothing came, no heartbeat either
         self._ports = ports
         self._task_id = task_id
         self._dice = dice
@@ -40,7 +44,9 @@ class Reader:
             self.connections += 1
             # A reset, a refused connection, a silence: whatever it was, the reader comes back.
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                if await self._connect() in (204, 404, 410):
+                async with asyncio.timeout(self._dice.choice(STAYS_S)):
+                    status = await self._connect()
+                if status in (204, 404, 410):
                     return
             await asyncio.sleep(self._dice.uniform(0.02, 0.3))  # as `retry` asks for, only sooner
 
@@ -64,17 +70,23 @@ class Reader:
 
     async def _read(self, stream: asyncio.StreamReader, most: int) -> None:
         for _ in range(most):
-            async with asyncio.timeout(DEADLINE_S):  # heartbeats come far more often
-                event = await next_event(stream)
+            silence = asyncio.timeout(DEADLINE_S)  # heartbeats come far more often
+            try:
+                async with silence:
+                    event = await next_event(stream)
+            except TimeoutError:
+                self.silences += silence.expired()
+                raise
             if event is None:
                 return
-            self.seen.append(event)
+            if event.data:
+                self.seen.append(event)
             if self.ended:
                 return
 
 
 async def next_event(stream: asyncio.StreamReader) -> Event | None:
-    """The next event with data, or None where the connection ended, in the middle of one perhaps."""
+    """The next event, a comment perhaps, or None where the connection ended, in the middle of one perhaps."""
     fields: dict[bytes, bytes] = {}
     while line := await stream.readline():
         if not line.endswith(b"\n"):
@@ -82,9 +94,7 @@ async def next_event(stream: asyncio.StreamReader) -> Event | None:
         name, _, value = line.rstrip(b"\n").partition(b": ")
         if line != b"\n":
             fields[name] = value
-        elif b"data" in fields:
-            seq = fields.get(b"id")
-            return Event(None if seq is None else int(seq), fields.get(b"event", b"message").decode(), fields[b"data"])
         else:
-            fields = {}
+            seq, name = fields.get(b"id"), fields.get(b"event", b"message")
+            return Event(None if seq is None else int(seq), name.decode(), fields.get(b"data", b""))
     return None

@@ -10,7 +10,7 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import pytest
@@ -18,9 +18,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from plugins import entries, keys
+from plugins.function import policy
 from tests.chaos.faults import DURABLE, System
 from tests.chaos.readers import Reader
-from tests.functions.stormy import output
+from tests.functions.stormy import anew, once, onward, output, twice
 from tests.processes import DEADLINE_S
 from tests.redis_servers import EmbeddedRedis
 
@@ -29,6 +30,9 @@ SEED: Final = int(os.environ.get("STORM_SEED") or secrets.randbelow(1_000_000))
 
 STREAMS: Final = 20
 READERS: Final = 5
+
+# How often each function may be tried again.
+RETRIES: Final = {each.name: each.retries for each in map(policy, (once, twice, anew, onward)) if each}
 
 # Seconds after the last fault until everything has ended. A lease, a scan, and the work itself, on a busy machine.
 CALM_S: Final = 120
@@ -63,6 +67,16 @@ class Tally(Counter[str]):
         return "\n".join([f"storm of {STORM_S:g} s, seed {SEED}", *rows])
 
 
+class Ended(NamedTuple):
+    """A task's end, as its log has it."""
+
+    task_id: str
+    status: str
+    end: Any
+    chunks: int  # that readers have in the end
+    attempt: int  # the last that left anything in the log
+
+
 class Stream:
     """One task and its readers, checked when it has ended."""
 
@@ -70,14 +84,14 @@ class Stream:
         self._system = system
         self._dice = dice
         self._tally = tally
-        self._function = dice.choice(["once", "anew", "anew", "onward", "onward"])
-        self._input = {"seed": dice.randrange(1 << 30), "chunks": dice.choice([0, 1, 300, 1_000, 3_000])}
-        self._input["burst"] = max(1, self._input["chunks"] // dice.choice([5, 50, 200]))  # some seconds in all
+        self._function = dice.choice(["once", "twice", "anew", "onward", "onward"])
+        self._input = {"seed": dice.randrange(1 << 30), "chunks": dice.choice([0, 1, 300, 300, 1_000, 1_000, 3_000])}
+        self._input["burst"] = max(1, self._input["chunks"] // dice.choice([5, 100, 300]))  # up to 15 s in all
         self._cancels = dice.random() < 0.15
         self._task_id = ""
         self._readers: list[Reader] = []
 
-    async def run(self) -> None:
+    async def run(self) -> Ended:
         """Start it, follow it, and check what everybody saw."""
         answer = await self._insist("POST", "/tasks", json={"function": self._function, "input": self._input})
         self._task_id = answer.json()["task_id"]
@@ -89,7 +103,7 @@ class Stream:
             await asyncio.sleep(self._dice.uniform(0, 5))
             cancelled = (await self._insist("DELETE", f"/tasks/{self._task_id}")).json()["status"] == "cancelled"
         await asyncio.gather(*reading)
-        await self._check(cancelled)
+        return await self._check(cancelled)
 
     async def _insist(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Ask until somebody answers, as a client would: the same request, with the same key."""
@@ -97,7 +111,8 @@ class Stream:
         while True:
             url = f"http://127.0.0.1:{self._dice.choice(self._system.ports)}{path}"
             try:
-                async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
+                # Some do not wait for the answer: it is lost on them, though not what they asked for.
+                async with httpx.AsyncClient(timeout=self._dice.choice([0.01, 0.1, DEADLINE_S])) as client:
                     answer = await client.request(method, url, headers=key, **more)
             except httpx.TransportError:
                 answer = None
@@ -107,22 +122,25 @@ class Stream:
             self._tally["requests repeated"] += 1
             await asyncio.sleep(0.2)  # as `Retry-After` asks for, only sooner
 
-    async def _check(self, cancelled: bool) -> None:
+    async def _check(self, cancelled: bool) -> Ended:
         log = await self._log()
-        self._check_log(log, cancelled)
+        ended = self._check_log(log, cancelled)
         truth = [(entry.seq, "message" if entry.event == "chunk" else entry.event, bytes(entry.data)) for entry in log]
         for reader in self._readers:
             gaps = [event for event in reader.seen if event.seq is None]
             assert gaps == [], f"{self}: nothing was lost, and still {gaps}"
+            assert not reader.silences, f"{self}: a connection without a heartbeat"
             assert [tuple(event) for event in reader.seen] == truth, (
                 f"{self}: {reader.answers} {difference(reader, truth)}"
             )
-            self._tally["connections of readers"] += reader.connections
+            self._tally["readers came back"] += reader.connections - 1
+            self._tally["gaps"] += len(gaps)
             self._tally["events read"] += len(reader.seen)
         self._tally["streams"] += 1
         self._tally["readers"] += READERS
+        return ended
 
-    def _check_log(self, log: list[entries.Entry], cancelled: bool) -> None:
+    def _check_log(self, log: list[entries.Entry], cancelled: bool) -> Ended:
         ends = [entry for entry in log if entry.ends]
         assert log[-1:] == ends, f"{self}: ends {ends}"
         end, why = ends[0], json.loads(bytes(ends[0].data))
@@ -130,6 +148,7 @@ class Stream:
         attempts = [entry.attempt for entry in log]
         assert attempts == sorted(attempts), f"{self}: an earlier attempt wrote after a later one"
         marks = [entry for entry in log if entry.event == "attempt"]
+        self._check_marks(log, marks)
         kept = kept_of(log)
         wanted = output(self._input["seed"], self._input["chunks"])
         if end.event == "done":
@@ -139,10 +158,23 @@ class Stream:
             assert kept == wanted[: len(kept)], f"{self}: not what it had to yield"
         assert (end.event == "cancelled") == cancelled, f"{self}: {end.event}, and the cancel was told {cancelled}"
         if end.event == "failed":
-            assert (self._function, why["code"]) in {("once", "worker_lost"), ("once", "interrupted")}, f"{self}: {why}"
-        assert self._function != "once" or not marks, f"{self}: more than one attempt"
+            assert why["code"] in {"worker_lost", "interrupted"}, f"{self}: {why}"
+            assert end.attempt == RETRIES[self._function] + 1, f"{self}: given up at attempt {end.attempt}"
         self._tally[f"ends: {end.event} {why.get('code', '')}".rstrip()] += 1
         self._tally["further attempts"] += len(marks)
+        return Ended(self._task_id, end.event, why, len(kept), max(attempts))
+
+    def _check_marks(self, log: list[entries.Entry], marks: list[entries.Entry]) -> None:
+        """Each further attempt begins with its mark, which says what it keeps; there are no more than there may be."""
+        assert len({entry.attempt for entry in marks}) == len(marks), f"{self}: an attempt began twice: {marks}"
+        assert all(entry.attempt <= RETRIES[self._function] + 1 for entry in log), f"{self}: an attempt too many"
+        for mark in marks:
+            wanted = {"attempt": mark.attempt, "keeps": self._function == "onward"}
+            assert json.loads(bytes(mark.data)) == wanted, f"{self}: {mark}"
+        begun = 1
+        for entry in log:
+            begun = entry.attempt if entry.event == "attempt" else begun
+            assert entry.ends or entry.attempt == begun, f"{self}: {entry} in attempt {begun}"
 
     async def _log(self) -> list[entries.Entry]:
         async with Redis.from_url(self._system.redis.url) as redis:
@@ -178,12 +210,12 @@ def difference(reader: Reader, truth: list[tuple[int, str, bytes]]) -> str:
     return f"at {at}: saw {seen[at : at + 2]}, is {truth[at : at + 2]}"
 
 
-async def streams_until(system: System, dice: random.Random, tally: Tally, until: float) -> None:
+async def streams_until(system: System, dice: random.Random, tally: Tally, ended: list[Ended], until: float) -> None:
     """One stream after another, until that time (of the loop)."""
     while asyncio.get_running_loop().time() < until:
         stream = Stream(system, random.Random(dice.random()), tally)
         try:
-            await stream.run()
+            ended.append(await stream.run())
         except asyncio.CancelledError:
             print(f"not ended: {stream}")  # shown where the test fails
             raise
@@ -205,13 +237,30 @@ async def left_behind(redis: Redis) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+async def assert_told(port: int, redis: Redis, ended: list[Ended]) -> None:
+    """Whoever asks for a task is told what its log says; and no task is there that nobody asked for."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S) as client:
+        for task in ended:
+            told = (await client.get(f"/tasks/{task.task_id}")).json()
+            seen = (told["status"], told["end"], told["chunks"])
+            assert seen == (task.status, task.end, task.chunks), f"{told}, but its log says {task}"
+            # A worker may have died between its claim and its first word.
+            assert task.attempt <= told["attempt"] <= RETRIES[told["function"]] + 1, told
+            noted = await redis.hget(keys.metadata(task.task_id), "status")
+            assert noted == task.status.encode(), f"{told}, but noted is {noted!r}"
+    there = {key async for key in redis.scan_iter(keys.metadata("*"))}
+    assert there == {keys.metadata(task.task_id).encode() for task in ended}
+
+
 async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     """Twenty streams with five readers each, while workers, APIs, connections and Redis die again and again.
 
     Each reader comes back until it has the end, and has then seen each entry of the log once, in order, byte by byte.
-    The log is what the function yields, or as much of it as its end says; each ends once; nothing is left behind.
+    The log is what the function yields, or as much of it as its end says; each ends once, and none before its attempts
+    are used up; whoever asks for a task is told the same; nothing is left behind, and nobody has died of itself.
     """
-    dice, tally, loop = random.Random(SEED), Tally(), asyncio.get_running_loop()
+    dice, tally, loop = random.Random(SEED), Tally(gaps=0), asyncio.get_running_loop()
+    ended: list[Ended] = []
     with capsys.disabled():
         print(f"\nSTORM_SEED={SEED} STORM_S={STORM_S:g}", flush=True)
     until = loop.time() + STORM_S
@@ -219,10 +268,12 @@ async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> No
         for kinds in system.kinds:
             group.create_task(system.storm(kinds, random.Random(dice.random()), until))
         for _ in range(STREAMS):
-            group.create_task(streams_until(system, random.Random(dice.random()), tally, until))
+            group.create_task(streams_until(system, random.Random(dice.random()), tally, ended, until))
 
     with capsys.disabled():
         print(tally.report(system.faults), flush=True)
     async with asyncio.timeout(DEADLINE_S), Redis.from_url(system.redis.url) as redis:
         while await left_behind(redis):
             pass  # the deadline says when that is too long
+        await assert_told(system.ports[0], redis, ended)
+    await system.assert_sound()

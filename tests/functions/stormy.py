@@ -19,14 +19,21 @@ async def once(seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
         yield chunk
 
 
-@function(retries=50, backoff=0.1)
+@function(retries=1, backoff=0.1)
+async def twice(seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
+    """Yield it all; after an interruption, from the start, and that once only."""
+    async for chunk in _from(0, seed, chunks, burst):
+        yield chunk
+
+
+@function(retries=5, backoff=0.1)
 async def anew(seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
     """Yield it all; after an interruption, from the start."""
     async for chunk in _from(0, seed, chunks, burst):
         yield chunk
 
 
-@function(retries=50, backoff=0.1, resumable=True)
+@function(retries=5, backoff=0.1, resumable=True)
 async def onward(seed: int, chunks: int, burst: int, ctx: Context) -> AsyncIterator[str]:
     """Yield it all; after an interruption, what is left of it. Stumble at first, without anybody's help."""
     async for chunk in _from(len(ctx.yielded), seed, chunks, burst):
