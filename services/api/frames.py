@@ -11,25 +11,30 @@ from typing import Any, Final
 
 import msgspec
 
-from plugins.entries import Entry
+from plugins import entries
 
 
 class Format(msgspec.Struct, frozen=True):
     """How a stream is written: its content type, its frames, and what it says when there is nothing to say."""
 
     media_type: str
-    frame: Callable[[Entry, bytes], bytes]
+    frame: Callable[[int, bytes], bytes]  # of the entry with this seq and this line
     notice: Callable[[str, Any], bytes]
     hello: Callable[[], bytes]
     farewell: Callable[[], bytes]  # where the process ends before the stream does
     heartbeat: bytes
 
 
-def _sse_frame(entry: Entry, _: bytes) -> bytes:
-    data = bytes(entry.data)
-    if entry.event == "chunk":
-        return b"id: %d\ndata: %b\n\n" % (entry.seq, data)
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (entry.seq, entry.event.encode(), data)
+# How a chunk's line begins, and what stands before its data: between the two are only numbers (plugins/entries.py).
+_CHUNK: Final = b'{"event":"chunk",'
+_DATA: Final = b',"data":'
+
+
+def _sse_frame(seq: int, line: bytes) -> bytes:
+    if line.startswith(_CHUNK):  # nearly all are: their data is cut out, which costs half of what decoding does
+        return b"id: %d\ndata: %b\n\n" % (seq, line[line.index(_DATA) + len(_DATA) : -1])
+    entry = entries.decode(line)
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, entry.event.encode(), bytes(entry.data))
 
 
 def _sse_notice(event: str, data: Any) -> bytes:

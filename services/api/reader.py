@@ -6,7 +6,6 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from plugins import entries
 from services.api.page import Pages
 from services.api.tail import PAUSE_S, Tail
 
@@ -16,53 +15,71 @@ logger = structlog.get_logger()
 class Reader:
     """Reads on from a cursor, to the end."""
 
+    __slots__ = ("_beats", "_epoch", "_pages", "cursor", "ended", "tail")
+
     def __init__(self, tail: Tail, cursor: int) -> None:
         self.tail: Final = tail
         self.cursor = cursor  # seq of the entry to read next
         self.ended = False
         self._epoch = tail.epoch
         self._beats = tail.beats
-        self._pages = Pages(tail.redis, tail.task_id)
+        self._pages: Pages | None = None
 
-    async def read(self) -> bytes:
-        """What is next, as much as there is, in one piece; or nothing where a heartbeat passed in silence.
+    @property
+    def behind(self) -> bool:
+        """Whether what is next must be read from the list: `page` does."""
+        tail = self.tail
+        return self.cursor < tail.first and self._epoch == tail.epoch and not tail.broken
 
-        After the last piece `ended` is true.
+    def take(self) -> bytes | None:
+        """What is next, as much as there is, in one piece; nothing where a heartbeat passed in silence.
+
+        None where it has to be waited for, or is behind. After the last piece `ended` is true.
         """
         tail = self.tail
-        while True:
-            if self._epoch != tail.epoch:
-                return self._gap(tail.left)
-            if tail.broken:
-                self.ended = True
-                return b""
-            if self.cursor < tail.first:
-                return await self._page()
-            if self.cursor < tail.next:
-                piece = tail.batch(self.cursor)
-                self.cursor, self.ended = tail.next, tail.ended
-                return piece
-            if tail.ended:
-                self.ended = True
-                return b""
-            if self._beats != tail.beats:
-                self._beats = tail.beats
-                return b""
-            await tail.changed()
+        if self._epoch != tail.epoch:
+            return self._gap(tail.left)
+        if tail.broken:
+            self.ended = True
+            return b""
+        if self.cursor < tail.first:
+            return None
+        if self.cursor < tail.next:
+            piece = tail.batch(self.cursor)
+            self.cursor, self.ended = tail.next, tail.ended
+            return piece
+        if tail.ended:
+            self.ended = True
+            return b""
+        if self._beats != tail.beats:
+            self._beats = tail.beats
+            return b""
+        return None
 
-    async def _page(self) -> bytes:
+    async def read(self) -> bytes:
+        """The same, and wait for it: nothing only where a heartbeat passed, or Redis gives no page now."""
+        while (piece := self.take()) is None:
+            if self.behind:
+                return await self.page()
+            await self.tail.changed()
+        return piece
+
+    async def page(self) -> bytes:
         """Frames between the cursor and the window, or nothing where Redis does not give them now."""
+        tail = self.tail
+        self._pages = self._pages or Pages(tail.redis, tail.task_id)
         try:
-            lines = await self._pages.read(self.cursor, self.tail.first)
+            lines = await self._pages.read(self.cursor, tail.first)
         except RedisError as error:
-            logger.warning("page not read", task_id=self.tail.task_id, error=str(error))
+            logger.warning("page not read", task_id=tail.task_id, error=str(error))
             await asyncio.sleep(PAUSE_S)
             return b""
         if not lines:
             return await self._lost()
+        frame = tail.format.frame
+        piece = b"".join([frame(seq, line) for seq, line in enumerate(lines, self.cursor)])
         self.cursor += len(lines)
-        frame = self.tail.format.frame
-        return b"".join([frame(entries.decode(line), line) for line in lines])
+        return piece
 
     async def _lost(self) -> bytes:
         # The list is shorter than it was. A tail that still follows it finds out, and tells all its readers.

@@ -1,10 +1,7 @@
 """GET /tasks/{task_id}/stream: the log from any entry on, replayed and then live, as SSE or NDJSON."""
 
-import asyncio
 from typing import Annotated, Any, Final
 
-import structlog
-from anyio import create_task_group
 from litestar import Request, Response, get
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
@@ -16,11 +13,10 @@ from services.api.connection import Connection
 from services.api.cursor import cursor_of, gone
 from services.api.frames import NDJSON, SSE, Format
 from services.api.hub import Hub
-from services.api.reader import Reader, gap
+from services.api.reader import gap
 from services.api.settings import Settings
 from services.api.task import Task, look_up
-
-logger = structlog.get_logger()
+from services.api.writer import Writer
 
 HEADERS: Final = [
     (b"cache-control", b"no-store"),  # a stream is not a document to keep
@@ -49,46 +45,24 @@ class EventStream(Response[Any]):
         return self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        beyond = self._start > self._task.length
         connection = Connection(receive)
+        beyond = self._start > self._task.length
+        hello = self._format.hello()
+        if beyond:
+            hello += self._format.notice("gap", gap(self._start - 1, self._task.length))
+        headers = [(b"content-type", self._format.media_type.encode()), *HEADERS]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
+        writer = Writer(self._hub, reader, send, connection, self._send_timeout_s)
         try:
-            headers = [(b"content-type", self._format.media_type.encode()), *HEADERS]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            hello = self._format.hello()
-            if beyond:
-                hello += self._format.notice("gap", gap(self._start - 1, self._task.length))
-            async with create_task_group() as group:
-                group.start_soon(_until_gone, receive, group.cancel_scope)
-                await self._write(reader, hello, send, connection)
-                group.cancel_scope.cancel()
+            writer.start(hello)
+            # Comes when the client is gone, and when the response is complete.
+            # (https://asgi.readthedocs.io/en/stable/specs/www.html#disconnect-receive-event)
+            while (await receive())["type"] != "http.disconnect":
+                pass
         finally:
+            writer.stop()
             self._hub.close(reader)
-
-    async def _write(self, reader: Reader, hello: bytes, send: Send, connection: Connection) -> None:
-        try:
-            await self._send(send, hello)
-            while not reader.ended and not self._hub.draining:
-                piece = await reader.read()
-                if piece or not reader.ended:
-                    await self._send(send, piece or self._format.heartbeat)
-            if not reader.ended:
-                await self._send(send, self._format.farewell())
-            with connection.strict():
-                await self._send(send, b"", more=False)
-        except TimeoutError:
-            logger.info("reader given up: it takes nothing", task_id=self._task.task_id)
-            connection.abort()
-
-    async def _send(self, send: Send, piece: bytes, *, more: bool = True) -> None:
-        async with asyncio.timeout(self._send_timeout_s):
-            await send({"type": "http.response.body", "body": piece, "more_body": more})
-
-
-async def _until_gone(receive: Receive, scope: Any) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
 
 
 def format_of(accept: str) -> Format:

@@ -11,7 +11,7 @@ ready-made frames. A reader is a cursor into it; one that falls behind the windo
 """
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -30,6 +30,16 @@ WINDOW_BYTES: Final = 524_288
 
 # Seconds until the list is read again after Redis refused.
 PAUSE_S: Final = 1
+
+# Readers woken at once: then everything else in the process gets its turn, other streams first of all.
+SLAB: Final = 128
+
+
+class Waiting(Protocol):
+    """Somebody who waits for something new in a stream."""
+
+    def wake(self) -> None:
+        """There may be something, or a heartbeat has passed. Called once for each time it has waited."""
 
 
 class Tail:
@@ -55,7 +65,10 @@ class Tail:
         self._bytes = 0
         self._batch: tuple[int, int, bytes] = (0, 0, b"")
         self._look = asyncio.Event()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiting: set[Waiting] = set()
+        self._due: set[Waiting] = set()  # to be woken; whoever waits again meanwhile is not among them
+        self._news = False
+        self._waking = False
 
     def place_at_end(self, length: int) -> None:
         """The log is closed and has this length: there is nothing to follow."""
@@ -136,7 +149,7 @@ class Tail:
             self._wake()
 
     def _take(self, entry: entries.Entry, line: bytes) -> None:
-        frame = self.format.frame(entry, line)
+        frame = self.format.frame(entry.seq, line)
         self._frames.append(frame)
         self._bytes += len(frame)
         self._newest = [line]
@@ -174,17 +187,47 @@ class Tail:
             self._batch = (cursor, self.next, joined)
         return joined
 
+    def wait(self, who: Waiting) -> None:
+        """Wake it once, as soon as there may be something new, or a heartbeat passes."""
+        self._waiting.add(who)
+
+    def leave(self, who: Waiting) -> None:
+        """It waits no longer."""
+        self._waiting.discard(who)
+        self._due.discard(who)
+
     async def changed(self) -> None:
         """Wait until there may be something new, or a heartbeat passes."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        waiter = _Waiter()
+        self.wait(waiter)
         try:
-            await waiter
+            await waiter.woken
         finally:
-            self._waiters.discard(waiter)
+            self.leave(waiter)
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._news = True
+        if not self._waking:
+            self._waking = True
+            # Not at once: what was published together is heard together, and leaves together.
+            asyncio.get_running_loop().call_soon(self._wake_slab)
+
+    def _wake_slab(self) -> None:
+        if not self._due and self._news:
+            self._news = False
+            self._due, self._waiting = self._waiting, set()
+        if not self._due:
+            self._waking = False
+            return
+        asyncio.get_running_loop().call_soon(self._wake_slab)
+        for _ in range(min(SLAB, len(self._due))):
+            self._due.pop().wake()
+
+
+class _Waiter:
+    def __init__(self) -> None:
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
