@@ -23,6 +23,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import append, keys
 from services.api import cancel, catalog, chunks, health, listing, logs, origin, problems, status, stream, submit
 from services.api.hub import Hub
+from services.api.lookup import LookUp
 from services.api.recover import Recovery
 from services.api.settings import Settings
 
@@ -51,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         state=State({"settings": settings or Settings()}),
-        dependencies={name: _from_state(name) for name in ("settings", "redis", "queue", "append", "hub")},
+        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "queue", "append", "hub")},
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
@@ -93,6 +94,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         client_name=f"tailrace-api-{os.getpid()}",
     )
     redis = app.state.redis = Redis.from_pool(pool)
+    app.state.look_up = LookUp(redis)
     app.state.append = redis.register_script(append.END_SCRIPT)  # nothing here writes anything but ends
     queue = app.state.queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.

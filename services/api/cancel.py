@@ -9,20 +9,21 @@ from redis.commands.core import AsyncScript
 
 from plugins import entries, keys
 from services.api.close import close, end
+from services.api.lookup import LookUp
 from services.api.problems import problem
 from services.api.status import Status, status_of
-from services.api.task import OWNER, Task, look_up
+from services.api.task import OWNER, Task
 
 # Seconds to try for the log's last place against a function that writes all the time.
 PATIENCE_S: Final = 5
 
 
 @delete("/tasks/{task_id:str}", summary="Cancel a task", status_code=202, tags=["tasks"])
-async def cancel(task_id: str, redis: Redis, append: AsyncScript) -> Response[Status]:
+async def cancel(task_id: str, redis: Redis, look_up: LookUp, append: AsyncScript) -> Response[Status]:
     """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            task, ours = await cancelled(redis, append, task_id)
+            task, ours = await cancelled(redis, look_up, append, task_id)
     except TimeoutError:
         raise problem(
             503,
@@ -34,14 +35,14 @@ async def cancel(task_id: str, redis: Redis, append: AsyncScript) -> Response[St
     return Response(status_of(task), status_code=202 if ours else 200)
 
 
-async def cancelled(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Task, bool]:
+async def cancelled(redis: Redis, look_up: LookUp, append: AsyncScript, task_id: str) -> tuple[Task, bool]:
     """The task once it has an end, and whether that is ours.
 
     The end goes to whatever place is the last when it arrives. A running function may take that place first; then it is
     stopped, and the next place tried.
     """
     while True:
-        task = await look_up(redis, task_id)
+        task = await look_up(task_id)
         if task.end or task.expired:
             if task.end and task.noted not in entries.ENDS:
                 # Whoever ended it did not get further: the worker may not know.
@@ -50,6 +51,6 @@ async def cancelled(redis: Redis, append: AsyncScript, task_id: str) -> tuple[Ta
             return task, False
         if await end(redis, append, task, "cancelled", {"by": OWNER}):
             await redis.publish(keys.CANCEL, task_id)
-            return await look_up(redis, task_id), True
+            return await look_up(task_id), True
         # It writes faster than we ask. Its worker stops it, without a word in the log: then the place is ours.
         await redis.publish(keys.CANCEL, task_id)

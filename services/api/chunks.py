@@ -11,9 +11,10 @@ from plugins import entries
 from services.api.cursor import cursor_of, gone
 from services.api.frames import NDJSON
 from services.api.hub import Hub
+from services.api.lookup import LookUp
 from services.api.page import Pages
 from services.api.query import number
-from services.api.task import Task, look_up
+from services.api.task import Task
 
 MAX_LIMIT: Final = 1_000
 MAX_WAIT_S: Final = 60
@@ -35,6 +36,7 @@ MAX_BYTES: Final = 1_048_576
 async def chunks(
     task_id: str,
     redis: Redis,
+    look_up: LookUp,
     hub: Hub,
     after: Annotated[
         str | None, QueryParameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
@@ -50,7 +52,7 @@ async def chunks(
     cursor = cursor_of(after=after)
     most = int(number("limit", limit, 100, 1, MAX_LIMIT, whole=True))
     patience = number("wait", wait, 0, 0, MAX_WAIT_S)
-    task = await look_up(redis, task_id)
+    task = await look_up(task_id)
     if task.expired:
         raise gone(task)
     start = cursor.start(task.length)

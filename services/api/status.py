@@ -5,9 +5,9 @@ from typing import Annotated
 import msgspec
 from litestar import get
 from litestar.params import PathParameter
-from redis.asyncio import Redis
 
-from services.api.task import Task, look_up
+from services.api.lookup import LookUp
+from services.api.task import Task
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ def status_of(task: Task) -> Status:
 
 @get("/tasks/{task_id:str}", summary="The state of a task", tags=["tasks"])
 async def status(
-    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], redis: Redis
+    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], look_up: LookUp
 ) -> Status:
     """Status, attempt, chunks so far, times, and the end's data."""
-    return status_of(await look_up(redis, task_id))
+    return status_of(await look_up(task_id))

@@ -7,15 +7,15 @@ from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
-from redis.asyncio import Redis
 
 from services.api.connection import Connection
 from services.api.cursor import cursor_of, gone
 from services.api.frames import NDJSON, SSE, Format
 from services.api.hub import Hub
+from services.api.lookup import LookUp
 from services.api.reader import gap
 from services.api.settings import Settings
-from services.api.task import Task, look_up
+from services.api.task import Task
 from services.api.writer import Writer
 
 HEADERS: Final = [
@@ -85,7 +85,7 @@ def format_of(accept: str) -> Format:
 async def stream(
     task_id: str,
     request: Request[Any, Any, Any],
-    redis: Redis,
+    look_up: LookUp,
     hub: Hub,
     settings: Settings,
     last_event_id: Annotated[
@@ -100,7 +100,7 @@ async def stream(
 ) -> Response[Any]:
     """Decide everything that can go wrong before the first byte; then hand over to the reader."""
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
-    task: Task = await look_up(redis, task_id)
+    task: Task = await look_up(task_id)
     if task.expired:
         raise gone(task)
     start = cursor.start(task.length)

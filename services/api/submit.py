@@ -22,7 +22,7 @@ from services.api.catalog import declaration_of
 from services.api.close import end
 from services.api.faults import faults
 from services.api.problems import malformed, problem, unavailable
-from services.api.task import OWNER, look_up
+from services.api.task import OWNER, read
 
 # A body longer than this is no input but a file. In bytes.
 MAX_BODY: Final = 64_000
@@ -186,9 +186,9 @@ async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
 
 async def refuse(redis: Redis, append: AsyncScript, task_id: str, idempotency_key: str | None) -> None:
     """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again."""
-    task = await look_up(redis, task_id)
+    task = await read(redis, task_id)
     data = {"code": "not_started", "message": "the queue did not take the task"}
-    if await end(redis, append, task, "failed", data) and idempotency_key is not None:
+    if task and await end(redis, append, task, "failed", data) and idempotency_key is not None:
         await redis.delete(keys.idempotency(OWNER, idempotency_key))
 
 

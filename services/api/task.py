@@ -1,14 +1,11 @@
-"""Looking a task up: its metadata and the state of its log, in one round trip."""
+"""A task as Redis has it: its metadata and the state of its log, read in one round trip."""
 
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
-from litestar.plugins.problem_details import ProblemDetailsException
 from redis.asyncio import Redis
 
 from plugins import entries, keys
-from services.api.problems import problem
 
 # Until there is authentication, everybody is this one.
 OWNER: Final = "anonymous"
@@ -61,22 +58,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.length - self.uncounted - (1 if self.end else 0))
 
 
-def unknown() -> ProblemDetailsException:
-    """404, the same for an id that is malformed, unknown, or somebody else's."""
-    return problem(404, "unknown-task", "Unknown task", "There is no such task. Tasks are kept for a day.")
-
-
-async def look_up(redis: Redis, task_id: str) -> Task:
-    """The task of this id.
-
-    Raises:
-        ProblemDetailsException: 404, before anything reaches Redis where the id is not of the right form.
-        redis.exceptions.RedisError: Redis does not answer.
-    """
-    task = await read(redis, task_id) if keys.TASK_ID.fullmatch(task_id) else None
-    if task is None or task.owner != OWNER:
-        raise unknown()
-    return task
+# What Redis says of one: its metadata, the length of its log, and the last entry.
+Answers = tuple[dict[bytes, bytes], int, bytes | None]
 
 
 async def read(redis: Redis, task_id: str) -> Task | None:
@@ -91,16 +74,27 @@ async def read(redis: Redis, task_id: str) -> Task | None:
 
 async def read_all(redis: Redis, task_ids: list[str]) -> list[Task | None]:
     """The tasks of these ids, in one round trip."""
+    return [task_of(task_id, answers) for task_id, answers in zip(task_ids, await ask(redis, task_ids), strict=True)]
+
+
+async def ask(redis: Redis, task_ids: list[str]) -> list[Answers]:
+    """What Redis says of the tasks of these ids, in one round trip."""
     async with redis.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
             pipeline.hgetall(keys.metadata(task_id))
             pipeline.llen(keys.chunks(task_id))
             pipeline.lindex(keys.chunks(task_id), -1)
-        answers = iter(await pipeline.execute())
-    return [_task(task_id, *islice(answers, 3)) for task_id in task_ids]
+        answers = await pipeline.execute()
+    return list(zip(answers[::3], answers[1::3], answers[2::3], strict=True))
 
 
-def _task(task_id: str, fields: dict[bytes, bytes], length: int, last: bytes | None) -> Task | None:
+def task_of(task_id: str, answers: Answers) -> Task | None:
+    """The task that these answers are about; None where there is none.
+
+    Raises:
+        ValueError: they are not what we write.
+    """
+    fields, length, last = answers
     if b"function" not in fields:
         return None
 

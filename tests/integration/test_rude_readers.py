@@ -13,6 +13,7 @@ from plugins import keys
 from tests.integration.calls import data, events, follow, start
 from tests.processes import DEADLINE_S, Api, api_process
 from tests.sockets import Client, descriptors, resident
+from tests.system import proxy_of
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +126,18 @@ async def test_a_reader_that_hops(apis: list[Api], redis: Redis) -> None:
     assert data(seen) == list(range(1, 51))
     for client in clients:
         await client.aclose()
+
+
+async def test_readers_that_all_come_at_once(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:
+    """Far from Redis, where each look takes its time: five hundred that come back together are all served."""
+    task_id = await start(client, "count", to=2, every=600)
+    await events(client, task_id, most=1)
+    async with proxy_of(redis_url) as proxy:
+        with api_process(proxy.url) as api:
+            proxy.delay_s = 0.02
+            readers = [Client(api.url, task_id) for _ in range(500)]
+            async with asyncio.timeout(DEADLINE_S):
+                await asyncio.gather(*(reader.until(b"\nid: 0\n") for reader in readers))
+            for reader in readers:
+                reader.close()
+    await client.delete(f"/tasks/{task_id}")
