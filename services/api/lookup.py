@@ -55,6 +55,9 @@ class LookUp:
                     came = await ask(self._redis, ids)
                 # Whatever it is, those who wait must hear of it; what to make of it is theirs.
                 except Exception as error:  # noqa: BLE001
+                    # Those who asked meanwhile, too: nobody queues behind others for a Redis that is silent.
+                    wanted += self._wanted.values()
+                    self._wanted.clear()
                     for answers in wanted:
                         answers.set_exception(error)
                 else:
