@@ -9,10 +9,11 @@ from plugins import keys
 # Entries of a first page, when nothing is known of their size yet: of the largest they are 4 MiB.
 FIRST: Final = 16
 
-# Bounds of the pages after it. The least is two: a tail reads one entry that it knows, and one that it does not.
+# Bounds of the pages after it. The least is two: a tail reads one entry that it knows, and one that it does not. The
+# more in one, the less the round trip costs each: up to here that can be measured.
 LEAST: Final = 2
-MOST: Final = 512
-BYTES: Final = 262_144
+MOST: Final = 4_096
+BYTES: Final = 524_288
 
 
 class Pages:
