@@ -6,6 +6,7 @@ help:
 	@echo 'make run      a Redis, the API and a worker, on this machine; Ctrl-C stops them'
 	@echo 'make test     all tests, or some: make test ARGS="-k stream"'
 	@echo 'make chaos    the tests that take longer: storms, outages; STORM_SEED=… repeats a storm'
+	@echo 'make bench    measure, side by side with others; or a part: make bench ARGS="burst"'
 	@echo 'make check    formatting, lint, types, imports'
 	@echo 'make install  the environment in .venv, as uv.lock has it'
 	@echo 'make clean    remove what the others made'
@@ -18,6 +19,9 @@ test: $(NEEDS_UV)
 
 chaos: $(NEEDS_UV)
 	exec "$(UV)" run --locked pytest -m chaos $(ARGS)
+
+bench: $(NEEDS_UV)
+	exec "$(UV)" run --locked --group bench python -m bench $(ARGS)
 
 check: $(NEEDS_UV)
 	"$(UV)" run --locked ruff check .
@@ -36,4 +40,4 @@ clean:
 	python3 -m venv .uv
 	.uv/bin/python -m pip install --quiet 'uv>=0.9,<1'
 
-.PHONY: help run test chaos check install clean
+.PHONY: help run test chaos bench check install clean

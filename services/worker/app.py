@@ -14,9 +14,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ReadOnlyError, RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
-from plugins import append, keys, release
+from plugins import keys
 from services.worker import announce, cancel, eviction, logs, registry
 from services.worker import claim as claiming
+from services.worker.access import Access
 from services.worker.broker import PATIENT, Queue
 from services.worker.lease import Keeper
 from services.worker.patience import passes, patiently
@@ -62,9 +63,7 @@ class Worker:
             client_name="tailrace-worker",
         )
         self.redis = Redis.from_pool(pool)
-        self.append = self.redis.register_script(append.SCRIPT)
-        self.claim = self.redis.register_script(claiming.SCRIPT)
-        self.release = self.redis.register_script(release.SCRIPT)
+        self.access = Access(self.redis)
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self.declarations = [plugin.declaration for plugin in self.plugins.values()]
         self._chores = [
@@ -87,24 +86,22 @@ class Worker:
 
     async def _run(self, task_id: str, context: Context) -> None:
         try:
-            claim = await claiming.claim(self.claim, task_id, self.name, settings.lease_s)
+            claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s)
         except RedisError as error:  # its message stays pending, and comes again
             if not passes(error):
                 raise
             logger.warning("task not claimed", task_id=task_id, error=str(error))
             return
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
-        try:
-            await context.ack()
-        except RedisError as error:  # it comes again, and is dropped at the claim
-            logger.warning("message not acknowledged", task_id=task_id, error=str(error))
-        if claim is None:
+        acknowledging = asyncio.create_task(acknowledge(context, task_id))
+        if claim is not None:
+            await self._perform(claim)
+        else:
             logger.info("nothing to run", task_id=task_id)
-            return
-        await self._perform(claim)
+        await acknowledging
 
     async def _perform(self, claim: claiming.Claim) -> None:
-        run = Run(self.redis, self.append, self.release, claim, self.plugins.get(claim.function))
+        run = Run(self.access, claim, self.plugins.get(claim.function))
         lease = self.keeper.hold(claim, lambda: run.stop(None))
         self.running[claim.task_id] = run
         if self._interrupted:
@@ -130,6 +127,7 @@ class Worker:
         await self._interrupt()
         for chore in self._chores:
             chore.cancel()
+        self.access.trips.leave()
         await self.redis.aclose()
 
     async def _interrupt(self) -> None:
@@ -147,6 +145,14 @@ class Worker:
     async def _wait(self, seconds: float) -> None:
         if self._performing:
             await asyncio.wait(self._performing, timeout=seconds)
+
+
+async def acknowledge(context: Context, task_id: str) -> None:
+    """Take the message off the queue."""
+    try:
+        await context.ack()
+    except RedisError as error:  # it comes again, and is dropped at the claim
+        logger.warning("message not acknowledged", task_id=task_id, error=str(error))
 
 
 async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:

@@ -27,6 +27,7 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
 from services.worker.patience import PAUSE_S, passes
+from services.worker.trips import Trips
 
 # How long a blocking read waits, in ms: the pause between two looks at what dead workers left.
 BLOCK_MS: Final = 2_000
@@ -88,6 +89,7 @@ class Queue(RedisStreamBroker):
         self.connection_pool.connection_kwargs["protocol"] = 2
         self.add_middlewares(AcknowledgedByHand())
         self.leaving = False
+        self._trips = Trips(Redis(connection_pool=self.connection_pool))
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"
 
@@ -176,9 +178,6 @@ class Queue(RedisStreamBroker):
 
     def _ack_generator(self, id: StreamIdT, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002  # upstream's name
         async def ack() -> None:
-            async with Redis(connection_pool=self.connection_pool).pipeline(transaction=True) as pipeline:
-                pipeline.xack(queue_name, self.consumer_group_name, id)
-                pipeline.xdel(queue_name, id)
-                await pipeline.execute()
+            await self._trips.go([("XACK", queue_name, self.consumer_group_name, id), ("XDEL", queue_name, id)])
 
         return ack

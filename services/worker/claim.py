@@ -6,9 +6,9 @@ from typing import Final
 from uuid import uuid4
 
 import msgspec
-from redis.commands.core import AsyncScript
 
 from plugins import keys
+from services.worker.trips import Script
 
 SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
 
@@ -30,7 +30,7 @@ class Claim(msgspec.Struct, frozen=True):
     asked_at: float
 
 
-async def claim(script: AsyncScript, task_id: str, worker: str, lease_s: float) -> Claim | None:
+async def claim(script: Script, task_id: str, worker: str, lease_s: float) -> Claim | None:
     """Take the task, or None where another has it, it has ended, or it has no attempt left."""
     token, asked_at = uuid4().hex, time.monotonic()
     answer = await script(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])

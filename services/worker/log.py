@@ -8,12 +8,11 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
-from redis.commands.core import AsyncScript
-
 from plugins import append, entries
 from plugins.function import Policy
 from services.worker.lease import Lease
 from services.worker.patience import patiently
+from services.worker.trips import Script
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
 # hundred running tasks fit a small container.
@@ -43,7 +42,7 @@ class LimitError(Exception):
 class Log:
     """Appends to one log for one attempt. One task feeds it (`chunk`, `end`), one task empties it (`flush`)."""
 
-    def __init__(self, script: AsyncScript, lease: Lease, policy: Policy | None, length: int) -> None:
+    def __init__(self, script: Script, lease: Lease, policy: Policy | None, length: int) -> None:
         self._script = script
         self._lease = lease
         self._task_id = lease.claim.task_id

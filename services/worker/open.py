@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from plugins import append, entries, keys
+from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
 from services.worker.log import RefusedError
+from services.worker.trips import Trips
 
 # Entries per read of a log that is to be continued.
 PAGE: Final = 256
@@ -26,7 +27,7 @@ class Opened(msgspec.Struct, frozen=True):
     size: int
 
 
-async def open_log(redis: Redis, script: AsyncScript, claim: Claim, *, keeps: bool) -> Opened | None:
+async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | None:
     """Make the log ready for this attempt; None where it has an end.
 
     Raises:
@@ -34,9 +35,9 @@ async def open_log(redis: Redis, script: AsyncScript, claim: Claim, *, keeps: bo
         redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
     """
     while True:
-        length, last = await _state(redis, claim)
+        length, last = await _state(access.trips, claim)
         if last is not None and last.ends:
-            await close(redis, claim.task_id, last.event, last.data)
+            await close(access, claim.task_id, last.event, last.data)
             return None
         if last is not None and last.attempt > claim.attempt:
             raise RefusedError(append.Refusal.FENCED)
@@ -44,23 +45,20 @@ async def open_log(redis: Redis, script: AsyncScript, claim: Claim, *, keeps: bo
             return Opened(length, [], 0)
         mark = {"attempt": claim.attempt, "keeps": keeps}
         line = entries.encode("attempt", claim.attempt, length, entries.now_ms(), mark)
-        answer = await script(**append.arguments(claim.task_id, length, claim.attempt, line))
+        answer = await access.append(**append.arguments(claim.task_id, length, claim.attempt, line))
         if answer > 0:
             break
         # What is left of the attempt before has written meanwhile: the mark goes to the next place.
-    kept, size = await _kept(redis, claim.task_id, length) if keeps else ([], 0)
-    await _count(redis, claim.task_id, answer - len(kept))
+    kept, size = await _kept(access.redis, claim.task_id, length) if keeps else ([], 0)
+    await access.note(claim.task_id, uncounted=answer - len(kept))
     return Opened(answer, kept, size)
 
 
-async def _state(redis: Redis, claim: Claim) -> tuple[int, entries.Entry | None]:
+async def _state(trips: Trips, claim: Claim) -> tuple[int, entries.Entry | None]:
     log = keys.chunks(claim.task_id)
-    async with redis.pipeline(transaction=False) as pipeline:
-        # From now on recovery looks when the lease is over, no longer when the queue should have been faster.
-        pipeline.zadd(keys.OPEN, {claim.task_id: claim.lease_until // 1000 + 1}, xx=True)
-        pipeline.llen(log)
-        pipeline.lindex(log, -1)
-        _, length, line = await pipeline.execute()
+    # From now on recovery looks when the lease is over, no longer when the queue should have been faster.
+    look = ("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, claim.task_id)
+    _, length, line = await trips.go([look, ("LLEN", log), ("LINDEX", log, -1)])
     return int(length), entries.decode(line) if line else None
 
 
@@ -77,11 +75,3 @@ async def _kept(redis: Redis, task_id: str, length: int) -> tuple[list[Any], int
             elif not msgspec.json.decode(entry.data)["keeps"]:
                 kept, size = [], 0
     return kept, size
-
-
-async def _count(redis: Redis, task_id: str, uncounted: int) -> None:
-    """Note how many entries are none of this attempt's chunks, for those who count."""
-    async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hset(keys.metadata(task_id), "uncounted", str(uncounted))
-        pipeline.expire(keys.metadata(task_id), keys.TASK_TTL_S)
-        await pipeline.execute()

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import structlog
-from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from plugins import Context, append, entries, keys, release
+from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
 from services.worker.lease import Lease
@@ -30,13 +29,9 @@ logger = structlog.get_logger()
 class Run:
     """A task while it runs here. `stop` may be called at any time, from the same loop."""
 
-    def __init__(
-        self, redis: Redis, append: AsyncScript, release: AsyncScript, claim: Claim, plugin: Plugin | None
-    ) -> None:
+    def __init__(self, access: Access, claim: Claim, plugin: Plugin | None) -> None:
         self.claim: Final = claim
-        self._redis = redis
-        self._append = append
-        self._release = release
+        self._access = access
         self._plugin = plugin
         self._function: asyncio.Task[End] | None = None
         self._stopped = False
@@ -69,14 +64,12 @@ class Run:
                 runs out, and recovery goes on.
         """
         policy = self._plugin.policy if self._plugin else None
+        keeps = policy is not None and policy.resumable
         try:
-            opened = await self._patiently(
-                "opening",
-                lambda: open_log(self._redis, self._append, self.claim, keeps=bool(policy and policy.resumable)),
-            )
+            opened = await self._patiently("opening", lambda: open_log(self._access, self.claim, keeps=keeps))
             if opened is None:
                 return
-            log = Log(self._append, lease, policy, opened.length)
+            log = Log(self._access.append, lease, policy, opened.length)
             log.chunks, log.size = len(opened.kept), opened.size
             context = Context(task_id=self.claim.task_id, attempt=self.claim.attempt, yielded=opened.kept)
             await self._write(log, context)
@@ -123,7 +116,7 @@ class Run:
             assert self._plugin is not None
             pause = self._plugin.policy.pause(self.claim.attempt)
         given_back = release.arguments(self.claim.task_id, self.claim.token, pause)
-        due = await self._patiently("release", lambda: self._release(**given_back))
+        due = await self._patiently("release", lambda: self._access.release(**given_back))
         if due:
             await self._patiently("release", lambda: self._note_release(due, pause))
             logger.warning(
@@ -136,10 +129,9 @@ class Run:
             )
 
     async def _note_release(self, due: int, pause: float) -> None:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zadd(keys.OPEN, {self.claim.task_id: -(-due // 1000)}, xx=True)
-            pipeline.expire(keys.chunks(self.claim.task_id), keys.CHUNK_TTL_S + math.ceil(pause))
-            await pipeline.execute()
+        task_id = self.claim.task_id
+        look = ("ZADD", keys.OPEN, "XX", -(-due // 1000), task_id)
+        await self._access.trips.go([look, ("EXPIRE", keys.chunks(task_id), keys.CHUNK_TTL_S + math.ceil(pause))])
 
     async def _outcome(self) -> End | None:
         """How the function ended; None where nothing is to be written for it."""
@@ -173,12 +165,12 @@ class Run:
             await self._close(end)
 
     async def _append_end(self, end: End) -> int:
-        length = await self._redis.llen(keys.chunks(self.claim.task_id))
+        length = await self._access.redis.llen(keys.chunks(self.claim.task_id))
         line = entries.encode(end.event, self.claim.attempt, length, entries.now_ms(), end.data)
-        return int(await self._append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)))
+        return int(await self._access.append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)))
 
     async def _close(self, end: End) -> None:
-        await self._patiently("end", lambda: close(self._redis, self.claim.task_id, end.event, end.data))
+        await self._patiently("end", lambda: close(self._access, self.claim.task_id, end.event, end.data))
 
     async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(what, call, task_id=self.claim.task_id)

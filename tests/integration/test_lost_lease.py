@@ -9,9 +9,10 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 
-from plugins import append, entries, keys, release
+from plugins import entries, keys, release
 from services.worker import claim as claiming
 from services.worker import registry
+from services.worker.access import Access
 from services.worker.claim import Claim, claim
 from services.worker.lease import Keeper
 from services.worker.open import open_log
@@ -45,9 +46,8 @@ class Held:
 
     async def perform(self, claimed: Claim) -> None:
         """Run it to the end, as the worker does."""
-        write, give_back = (self.redis.register_script(each) for each in (append.SCRIPT, release.SCRIPT))
         plugin = registry.load([ROOT / "functions"])["count"]
-        run = Run(self.redis, write, give_back, claimed, plugin)
+        run = Run(Access(self.redis), claimed, plugin)
         lease = self.keeper.hold(claimed, lambda: run.stop(None))
         async with asyncio.timeout(DEADLINE_S):
             await run.perform(lease)
@@ -171,7 +171,7 @@ async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redi
     assert await held.release() > 0
     successor = await held.claim("successor")
     assert successor is not None
-    opened = await open_log(redis, redis.register_script(append.SCRIPT), successor, keeps=False)
+    opened = await open_log(Access(redis), successor, keeps=False)
     assert opened is not None
 
     await held.perform(late)

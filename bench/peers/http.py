@@ -1,0 +1,38 @@
+"""Publishing by HTTP, over one connection that stays open: request, answer, request, answer."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+
+class Poster:
+    """Posts to one address."""
+
+    def __init__(self, url: str, media_type: str) -> None:
+        self._url = urlsplit(url)
+        self._head = f"Host: {self._url.netloc}\r\nContent-Type: {media_type}\r\nAccept: text/json\r\n"
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        self._reader, self._writer = await asyncio.open_connection(self._url.hostname, self._url.port)
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Close."""
+        self._writer.close()
+
+    async def post(self, body: bytes, method: str = "POST", path: str = "") -> bytes:
+        """Send this, and wait for the answer; its body."""
+        request = f"{method} {path or self._url.path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
+        self._writer.write(request.encode() + body)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        status = int(head.split(b" ", 2)[1])
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+        answer = b""
+        if b"content-length" in fields:
+            answer = await self._reader.readexactly(int(fields[b"content-length"]))
+        elif fields.get(b"transfer-encoding") == b"chunked":
+            answer = await self._reader.readuntil(b"0\r\n\r\n")
+        assert 200 <= status < 300, head
+        return answer

@@ -1,0 +1,93 @@
+"""Tasks that do nothing: how many a worker gets through, and how long one takes to begin; beside plain Taskiq."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from bench import machine
+from bench.peers.http import Poster
+from bench.peers.tailrace import Tailrace
+from bench.results import Figure
+from plugins import keys
+
+PER_SECOND = "tasks of a no-op function"
+TO_START = "from request to first chunk"
+PLAIN = "plain Taskiq"
+
+
+async def per_second(system: Tailrace, tasks: int) -> list[Figure]:
+    """A queue that is full when the worker comes, until every task has its end."""
+    os.killpg(system.worker.pid, signal.SIGSTOP)
+    async with httpx.AsyncClient(base_url=system.url, timeout=60) as client:
+        for _ in range(tasks):
+            (await client.post("/tasks", json={"function": "nothing"})).raise_for_status()
+    os.killpg(system.worker.pid, signal.SIGCONT)
+    started = time.perf_counter()
+    while await system.redis.zcard(keys.OPEN):  # noqa: ASYNC110  # Redis has no event for it
+        await asyncio.sleep(0.005)
+    return [Figure(PER_SECOND, system.name, "tasks/s", tasks / (time.perf_counter() - started))]
+
+
+async def to_start(system: Tailrace, tasks: int) -> list[Figure]:
+    """From POST until a reader has the bytes of the first chunk, one task after another."""
+    ages: list[float] = []
+    function = json.dumps({"function": "one"}).encode()
+    async with Poster(f"{system.url}/tasks", "application/json") as start, Poster(system.url, "text/plain") as follow:
+        for _ in range(tasks):
+            started = time.perf_counter()
+            answer = json.loads(await start.post(function))
+            # The function yields once and ends, so the whole answer is hardly later than the first chunk.
+            stream = await follow.post(b"", "GET", answer["stream_url"])
+            assert b"data: 1\n" in stream
+            ages.append(time.perf_counter() - started)
+    return [Figure(TO_START, system.name, "p50 ms", sorted(ages)[len(ages) // 2] * 1e3, less=True)]
+
+
+async def plain(stack: AsyncExitStack, redis_url: str, tasks: int, timed: int) -> list[Figure]:
+    """The same for plain Taskiq: until every message is acknowledged; and from the kick until the task has begun."""
+    from bench.peers import plain_taskiq
+
+    command = ["-m", "taskiq", "worker", "bench.peers.plain_taskiq:broker", "--workers", "1"]
+    worker = machine.start(stack, machine.python(*command), {"REDIS_URL": redis_url})
+    await asyncio.to_thread(worker.wait_for, "Listening started")
+    broker = plain_taskiq.broker
+    redis: Redis = Redis.from_url(redis_url)
+    # The broker is made when its module is imported; here it has to use this Redis.
+    broker.connection_pool = BlockingConnectionPool.from_url(redis_url)
+    ages = [await _age(redis, plain_taskiq) for _ in range(timed)]
+    os.killpg(worker.pid, signal.SIGSTOP)
+    for number in range(tasks):
+        await plain_taskiq.nothing.kiq(str(number))
+    os.killpg(worker.pid, signal.SIGCONT)
+    started = time.perf_counter()
+    while await _busy(redis, broker):  # noqa: ASYNC110  # the same
+        await asyncio.sleep(0.005)
+    rate = tasks / (time.perf_counter() - started)
+    await redis.aclose()
+    return [
+        Figure(PER_SECOND, PLAIN, "tasks/s", rate),
+        Figure(TO_START, PLAIN, "p50 ms", sorted(ages)[len(ages) // 2] / 1e6, less=True),
+    ]
+
+
+async def _age(redis: Redis, plain_taskiq: Any) -> int:
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe(plain_taskiq.STARTED)
+        await pubsub.get_message(timeout=5)
+        kicked = time.time_ns()
+        await plain_taskiq.started.kiq("")
+        while (message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)) is None:
+            pass
+        return int(message["data"].removeprefix(b"@")) - kicked
+
+
+async def _busy(redis: Redis, broker: Any) -> bool:
+    groups: Any = await redis.xinfo_groups(broker.queue_name)
+    return any(group["pending"] or group["lag"] for group in groups)

@@ -1,0 +1,29 @@
+"""How a worker's tasks get at Redis."""
+
+from pathlib import Path
+from typing import Final
+
+from redis.asyncio import Redis
+
+from plugins import append, keys, release
+from services.worker import claim
+from services.worker.trips import Trips
+
+NOTE: Final = Path(__file__).with_name("note.lua").read_text()
+
+
+class Access:
+    """The scripts of a task's life, all through the same trips; and Redis itself, for the few who read much at once."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis: Final = redis
+        self.trips: Final = Trips(redis)
+        self.claim: Final = self.trips.script(claim.SCRIPT)
+        self.append: Final = self.trips.script(append.SCRIPT)
+        self.release: Final = self.trips.script(release.SCRIPT)
+        self._note: Final = self.trips.script(NOTE)
+
+    async def note(self, task_id: str, **fields: str | int | bytes) -> None:
+        """Write these fields of a task's metadata."""
+        args = [part for field in fields.items() for part in field]
+        await self._note(keys=[keys.metadata(task_id)], args=[keys.TASK_TTL_S, *args])

@@ -1,0 +1,156 @@
+"""Round trips to Redis that all tasks of this worker share.
+
+What one task asks for while two trips are under way waits, and goes with what others ask for as the next trip. A
+hundred busy tasks cost hardly more trips than one; and everybody's call goes in its turn, where a pool of connections
+would serve who is quickest.
+
+What is asked for must be what may be asked twice: a trip whose answer was lost is made again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+
+# One is packed or unpacked here while Redis works at the other.
+AT_ONCE: Final = 2
+
+# Arguments of all commands of a trip, about: a thousand entries keep Redis for some milliseconds.
+MOST: Final = 1_024
+
+Command = tuple[Any, ...]
+Script = Callable[..., Awaitable[Any]]
+
+logger = structlog.get_logger()
+
+
+class Call:
+    """Commands of one task, which go together, and where their answers come."""
+
+    __slots__ = ("answers", "commands")
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.commands: Final = commands
+        self.answers: Final[asyncio.Future[list[Any]]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody waits for the answers any more."""
+        return self.answers.done()
+
+
+class Trips:
+    """Takes calls, and makes trips of them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._texts: list[str] = []
+        self._waiting: deque[Call] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def script(self, text: str) -> Script:
+        """A script to call with `keys` and `args`, like what `redis.register_script` makes; it shares the trips."""
+        self._texts.append(text)
+        sha = self._redis.register_script(text).sha
+
+        async def call(keys: Sequence[Any], args: Sequence[Any]) -> Any:
+            (answer,) = await self.go([("EVALSHA", sha, len(keys), *keys, *args)])
+            return answer
+
+        return call
+
+    async def go(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to these commands, which go in this order, without others' between them.
+
+        Raises:
+            redis.exceptions.RedisError: the first that Redis refused; or Redis did not answer for as long as the
+                client's retries last.
+        """
+        call = Call(commands)
+        self._waiting.append(call)
+        self._depart()
+        answers = await call.answers
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+    @property
+    def under_way(self) -> int:
+        """How many trips there are now."""
+        return len(self._under_way)
+
+    def leave(self) -> None:
+        """Make no more trips. Who still waits for one is cancelled."""
+        for call in self._waiting:
+            call.answers.cancel()
+        for trip in self._under_way:
+            trip.cancel()
+
+    def _depart(self) -> None:
+        if self._waiting and len(self._under_way) < AT_ONCE:
+            trip = asyncio.create_task(self._trip())
+            self._under_way.add(trip)
+            trip.add_done_callback(self._arrived)
+
+    def _arrived(self, trip: asyncio.Task[None]) -> None:
+        self._under_way.discard(trip)
+        self._depart()
+
+    async def _trip(self) -> None:
+        calls = self._load()
+        try:
+            await self._make(calls)
+        # Whatever it is, those who wait must hear of it; what to make of it is theirs.
+        except Exception as error:  # noqa: BLE001
+            for call in calls:
+                if not call.done:
+                    call.answers.set_exception(error)
+        finally:
+            for call in calls:
+                call.answers.cancel()  # without effect, unless the trip itself was cancelled
+
+    def _load(self) -> list[Call]:
+        """Who has waited longest, as many as make a trip; not who waits no longer."""
+        calls: list[Call] = []
+        size = 0
+        while self._waiting and size < MOST:
+            call = self._waiting.popleft()
+            if not call.done:
+                calls.append(call)
+                size += sum(map(len, call.commands))
+        return calls
+
+    async def _make(self, calls: list[Call]) -> None:
+        answers = await self._send(calls)
+        if again := refused(calls, answers, NoScriptError):
+            for text in self._texts:
+                await self._redis.script_load(text)
+            answers |= await self._send(again)
+        if again := refused(calls, answers, ReadOnlyError):
+            # A server that became a replica is left: behind the same name there is another master.
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            answers |= await self._send(again)
+        for call in calls:
+            if not call.done:
+                call.answers.set_result(answers[call])
+
+    async def _send(self, calls: list[Call]) -> dict[Call, list[Any]]:
+        if not calls:
+            return {}
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                for command in call.commands:
+                    pipeline.execute_command(*command)
+            answers = iter(await pipeline.execute(raise_on_error=False))
+        return {call: list(islice(answers, len(call.commands))) for call in calls}
+
+
+def refused(calls: list[Call], answers: dict[Call, list[Any]], why: type[RedisError]) -> list[Call]:
+    """The calls of which a command was refused for this reason."""
+    return [call for call in calls if any(isinstance(answer, why) for answer in answers[call])]

@@ -1,0 +1,52 @@
+"""The benchmark measures what it says: with little work, so that it does not rot; how fast it is, is not looked at."""
+
+from contextlib import AsyncExitStack
+
+import pytest
+
+from bench import append, fanout, replay
+from bench.ceiling import Ceiling
+from bench.peers import System
+from bench.peers.original import Original
+from bench.peers.tailrace import Tailrace
+from bench.results import Figure, medians
+from tests.redis_servers import EmbeddedRedis
+
+pytestmark = pytest.mark.anyio
+
+
+def values(figures: list[Figure], what: str) -> list[float]:
+    """What was measured under this name."""
+    return [figure.value for figure in figures if figure.what == what]
+
+
+@pytest.mark.parametrize("kind", [Ceiling, Tailrace, Original])
+async def test_every_reader_is_counted(kind: type[System]) -> None:
+    """What a system delivers is what its readers have, in a burst and at a pace, with an age for each chunk."""
+    system = kind()
+    with EmbeddedRedis() as redis:
+        async with AsyncExitStack() as stack:
+            await system.start(stack, redis.url)
+            burst = await fanout.burst(system, 5, 100)
+            pace = await fanout.pace(system, 5, 50, seconds=1)
+    assert values(burst, "delivered") == values(pace, "delivered") == [1]
+    assert 0 < values(pace, "p50 ms")[0] <= values(pace, "p99 ms")[0]
+
+
+async def test_work_on_ours_alone() -> None:
+    """Streams are written, and read again, to their ends."""
+    system = Tailrace()
+    with EmbeddedRedis() as redis:
+        async with AsyncExitStack() as stack:
+            await system.start(stack, redis.url)
+            many = await append.many(system, 3, 2_000)
+            stream = await replay.written(system, 1_000)
+            read = await replay.replay(system, stream, 2, 1_000)
+    assert values(many, "first / last")[0] >= 1
+    assert values(read, "events/s")[0] > 0
+
+
+def test_the_median_of_several_runs() -> None:
+    """One run that was disturbed does not count."""
+    runs = [[Figure("work", "ours", "p50 ms", value, less=True)] for value in (2, 90, 1)]
+    assert medians(runs) == [Figure("work", "ours", "p50 ms", 2, less=True)]

@@ -1,0 +1,154 @@
+"""Round trips that a worker's tasks share: everybody gets their own answers, in their turn, whatever others meet."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from services.worker.trips import AT_ONCE, MOST, Trips
+from tests.integration.workers.watching import until
+from tests.processes import DEADLINE_S
+from tests.proxy import Proxy
+from tests.system import database, proxy_of
+
+pytestmark = pytest.mark.anyio
+
+# Answers how often it was called, for this key.
+COUNTING = "return redis.call('INCR', KEYS[1])"
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """The network between the trips and Redis."""
+    async with proxy_of(redis_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def far(proxy: Proxy) -> AsyncIterator[Redis]:
+    """A client that goes through it; its database is empty, before and after."""
+    pool = BlockingConnectionPool.from_url(database(proxy.url, 11), max_connections=4)
+    async with Redis.from_pool(pool) as redis:
+        await redis.flushdb()
+        yield redis
+        proxy.thaw()
+        await redis.flushdb()
+
+
+async def go(trips: Trips, *commands: tuple[Any, ...]) -> list[Any]:
+    """What these commands answer, in time."""
+    async with asyncio.timeout(DEADLINE_S):
+        return await trips.go(commands)
+
+
+async def held_up(proxy: Proxy, trips: Trips) -> list[asyncio.Task[Any]]:
+    """As many trips as there may be, on their way, and not yet there."""
+    proxy.freeze()
+    under_way = []
+    for number in range(AT_ONCE):
+        under_way.append(asyncio.create_task(go(trips, ("INCRBY", "under way", number))))
+        await asyncio.sleep(0)  # so that each goes alone
+        await asyncio.sleep(0)
+    return under_way
+
+
+async def test_everybody_gets_their_own_answers(far: Redis) -> None:
+    """However many ask at once, and however much: each gets the answers to what they asked, in its order."""
+    trips = Trips(far)
+
+    async def ask(number: int) -> list[Any]:
+        return await go(trips, ("SET", number, number), ("INCR", number), ("GET", number))
+
+    answers = await asyncio.gather(*(ask(number) for number in range(1_000)))
+    assert [(int(count), int(value)) for _, count, value in answers] == [
+        (number + 1, number + 1) for number in range(1_000)
+    ]
+
+
+async def test_who_asks_while_others_are_on_their_way_goes_with_the_next(proxy: Proxy, far: Redis) -> None:
+    """A hundred who wait cost two trips more, in the order they came."""
+    trips = Trips(far)
+    await asyncio.gather(*(far.ping() for _ in range(4)))
+    under_way = await held_up(proxy, trips)
+    places = [asyncio.create_task(go(trips, ("RPUSH", "order", number))) for number in range(100)]
+    await asyncio.sleep(0)
+    proxy.thaw()
+    await asyncio.gather(*under_way)
+    assert [int((await place)[0]) for place in places] == list(range(1, 101))
+    assert [int(each) for each in await far.lrange("order", 0, -1)] == list(range(100))
+
+
+async def test_a_large_trip_is_several(far: Redis) -> None:
+    """Who brings much keeps nobody waiting for all of it: a trip has room for so much, and the next one follows."""
+    trips = Trips(far)
+    much = [("RPUSH", "much", *range(MOST))]
+    async with asyncio.timeout(DEADLINE_S):
+        answers = await asyncio.gather(*(trips.go(much) for _ in range(10)))
+    # Two are under way at once, on two connections: which of them comes first is open.
+    assert sorted(int(length) for (length,) in answers) == [MOST * times for times in range(1, 11)]
+
+
+async def test_a_refusal_is_for_whom_it_concerns(far: Redis) -> None:
+    """What Redis refuses one task is no matter of the others'."""
+    trips = Trips(far)
+    await far.set("text", "no list")
+    wrong, right = asyncio.create_task(go(trips, ("RPUSH", "text", 1))), asyncio.create_task(go(trips, ("INCR", "n")))
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await wrong
+    assert await right == [1]
+
+
+async def test_who_no_longer_waits_does_not_go(proxy: Proxy, far: Redis) -> None:
+    """A task that is cancelled before its trip has begun has asked for nothing."""
+    trips = Trips(far)
+    under_way = await held_up(proxy, trips)
+    leaves, stays = (asyncio.create_task(go(trips, ("INCR", name))) for name in ("leaves", "stays"))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    proxy.thaw()
+    await asyncio.gather(*under_way, stays)
+    assert await far.mget("leaves", "stays") == [None, b"1"]
+
+
+async def test_scripts_that_were_flushed_come_back(far: Redis) -> None:
+    """Those who called one that Redis has forgotten, together with others, notice nothing; no call comes twice."""
+    trips = Trips(far)
+    count = trips.script(COUNTING)
+    await far.script_flush()
+    async with asyncio.timeout(DEADLINE_S):
+        counted, other = await asyncio.gather(count(keys=["counted"], args=[]), trips.go([("INCR", "other")]))
+    assert (counted, other) == (1, [1])
+
+
+async def test_a_lost_connection_is_everybodys(proxy: Proxy, far: Redis) -> None:
+    """All who were on that trip hear that it failed; those after them go."""
+    trips = Trips(far)
+    proxy.drop_replies(1, after=b"unlucky")
+    both = asyncio.create_task(go(trips, ("SET", "unlucky", 1))), asyncio.create_task(go(trips, ("SET", "with it", 1)))
+    for each in both:
+        with pytest.raises(RedisConnectionError):
+            await each
+    assert await go(trips, ("INCR", "after")) == [1]
+
+
+async def test_leaving_ends_what_is_under_way(proxy: Proxy, far: Redis) -> None:
+    """A worker that leaves while Redis is silent: no trip goes on, none begins, and nobody waits for ever."""
+    trips = Trips(far)
+    under_way = await held_up(proxy, trips)
+    waits = asyncio.create_task(go(trips, ("INCR", "never")))
+    await asyncio.sleep(0)
+    trips.leave()
+    for each in (*under_way, waits):
+        with pytest.raises(asyncio.CancelledError):
+            await each
+
+    async def ended() -> bool:
+        return not trips.under_way
+
+    await until(ended)
+    proxy.thaw()
+    assert await far.get("never") is None
