@@ -128,17 +128,26 @@ class Trips:
 
     async def _make(self, calls: list[Call]) -> None:
         answers = await self._send(calls)
-        if again := refused(calls, answers, NoScriptError):
-            for text in self._texts:
-                await self._redis.script_load(text)
-            answers |= await self._send(again)
-        if again := refused(calls, answers, ReadOnlyError):
-            # A server that became a replica is left: behind the same name there is another master.
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
-            answers |= await self._send(again)
+        for mend in (self._leave_replica, self._load_scripts):
+            answers |= await self._send(await mend(calls, answers))
         for call in calls:
             if not call.done:
                 call.answers.set_result(answers[call])
+
+    async def _leave_replica(self, calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
+        """A server that became a replica is left: behind the same name there is another master."""
+        again = refused(calls, answers, ReadOnlyError)
+        if again:
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+        return again
+
+    async def _load_scripts(self, calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
+        """They were flushed, or this server has never seen them."""
+        again = refused(calls, answers, NoScriptError)
+        if again:
+            for text in self._texts:
+                await self._redis.script_load(text)
+        return again
 
     async def _send(self, calls: list[Call]) -> dict[Call, list[Any]]:
         if not calls:
