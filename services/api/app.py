@@ -81,9 +81,9 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=settings.redis_connections,
-        # Seconds to wait for a free connection, then 503. Not less: a thousand readers may come back at once, and an
-        # EventSource takes a 503 for the end.
-        timeout=4,
+        # Seconds to wait for a free connection, then 503. Well below what a command takes that a silent Redis does not
+        # answer (below, twice 2): whoever waits behind one is told in time, instead of being the next to try.
+        timeout=2,
         socket_timeout=2,
         socket_connect_timeout=2,
         # One more try, at once: a connection that was dropped while idle is found out only when it is used.
