@@ -94,11 +94,14 @@ class Worker:
             return
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
         acknowledging = asyncio.create_task(acknowledge(context, task_id))
-        if claim is not None:
-            await self._perform(claim)
-        else:
-            logger.info("nothing to run", task_id=task_id)
-        await acknowledging
+        try:
+            if claim is not None:
+                await self._perform(claim)
+            else:
+                logger.info("nothing to run", task_id=task_id)
+            await acknowledging
+        finally:
+            acknowledging.cancel()  # has an effect only where this is cancelled: then the message comes again
 
     async def _perform(self, claim: claiming.Claim) -> None:
         run = Run(self.access, claim, self.plugins.get(claim.function))

@@ -132,6 +132,7 @@ class Queue(RedisStreamBroker):
         except (RedisError, TimeoutError) as error:
             logger.warning("consumer not removed", error=str(error))
         finally:
+            self._trips.leave()
             await self.connection_pool.disconnect()
 
     async def _leave(self) -> None:
