@@ -154,7 +154,7 @@ async def main() -> None:
     skipped = {system.name: missing for system in systems if (missing := system.missing())}
     if not arguments.work:
         made_of = {system.name: system.version for system in systems if system.name not in skipped}
-        report.write(DOCS, figures, made_of, skipped)
+        report.write(DOCS, figures, arguments.runs, made_of, skipped)
         await grow()
     for name, missing in skipped.items():
         print(f"{name} was left out: install {missing}")

@@ -35,15 +35,16 @@ def said(value: float) -> str:
     return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
 
 
-def write(folder: Path, figures: list[Figure], made_of: dict[str, str], skipped: dict[str, str]) -> None:
+def write(folder: Path, figures: list[Figure], runs: int, made_of: dict[str, str], skipped: dict[str, str]) -> None:
     """`figures.md` in this folder: the machine, the versions, and the table."""
+    times = "one run" if runs == 1 else f"medians of {runs} runs"
     lines = [
         "# Figures",
         "",
-        "Written by `make bench`; docs/performance.md says what they mean. Medians of the same run, everything on one",
-        "machine and on loopback: ratios hold, absolute numbers are that machine's.",
+        "Written by `make bench`; docs/performance.md says what they mean. Everything on one machine and on loopback:",
+        "ratios hold, absolute numbers are that machine's.",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d} · {machine.description()}",
+        f"{datetime.now(UTC):%Y-%m-%d} · {machine.description()} · {times}",
         "",
         *(f"- {name}: {version}" for name, version in made_of.items()),
         *(f"- {name}: not measured, it is not installed ({missing})" for name, missing in skipped.items()),
