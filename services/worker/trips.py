@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
@@ -25,8 +24,6 @@ MOST: Final = 1_024
 
 Command = tuple[Any, ...]
 Script = Callable[..., Awaitable[Any]]
-
-logger = structlog.get_logger()
 
 
 class Call:
