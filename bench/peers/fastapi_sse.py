@@ -32,10 +32,10 @@ def create_app() -> "FastAPI":
                 if message["type"] == "message":
                     yield {"data": message["data"]}
 
-    @app.get("/stream/{channel}")
     async def stream(channel: str) -> EventSourceResponse:
         return EventSourceResponse(follow(channel))
 
+    app.add_api_route("/stream/{channel}", stream)
     return app
 
 
