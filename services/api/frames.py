@@ -7,6 +7,8 @@ a frame that is not stored must not move the browser's cursor.
 
 import random
 from collections.abc import Callable
+from itertools import chain, count
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +21,7 @@ class Format(msgspec.Struct, frozen=True):
 
     media_type: str
     frame: Callable[[int, bytes], bytes]  # of the entry with this seq and this line
+    frames: Callable[[int, list[bytes]], bytes]  # of a page, which begins with this seq
     notice: Callable[[str, Any], bytes]
     hello: Callable[[], bytes]
     farewell: Callable[[], bytes]  # where the process ends before the stream does
@@ -29,13 +32,27 @@ class Format(msgspec.Struct, frozen=True):
 _CHUNK: Final = b'{"event":"chunk",'
 _DATA: Final = b',"data":'
 _LONG: Final = len(_DATA)
+_FRAME: Final = b"id: %d\ndata: %b\n\n"
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
 def _sse_frame(seq: int, line: bytes) -> bytes:
     if line.startswith(_CHUNK):  # nearly all are: their data is cut out, which costs half of what decoding does
-        return b"id: %d\ndata: %b\n\n" % (seq, line[line.find(_DATA) + _LONG : -1])
+        return _FRAME % (seq, line[line.find(_DATA) + _LONG : -1])
     entry = entries.decode(line)
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, entry.event.encode(), bytes(entry.data))
+
+
+def _sse_frames(first: int, lines: list[bytes]) -> bytes:
+    place = lines[0].find(_DATA) + _LONG
+    head = lines[0][:place].translate(_DIGITS)
+    heads = b"".join(map(itemgetter(slice(place)), lines)).translate(_DIGITS)
+    if not head.startswith(_CHUNK) or heads != head * len(lines):
+        return b"".join([_sse_frame(seq, line) for seq, line in enumerate(lines, first)])
+    # Chunks whose numbers are as long as each other's, so that all their data begins at the same place. Nearly every
+    # page is like that, and cut without a step of Python's for each entry.
+    data = map(itemgetter(slice(place, -1)), lines)
+    return _FRAME * len(lines) % tuple(chain.from_iterable(zip(count(first), data, strict=False)))
 
 
 def _sse_notice(event: str, data: Any) -> bytes:
@@ -51,6 +68,7 @@ def _retry() -> bytes:
 SSE: Final = Format(
     media_type="text/event-stream",
     frame=_sse_frame,
+    frames=_sse_frames,
     notice=_sse_notice,
     hello=lambda: _retry() + b": open\n\n",
     farewell=lambda: _retry() + b"\n",
@@ -61,6 +79,7 @@ SSE: Final = Format(
 NDJSON: Final = Format(
     media_type="application/x-ndjson",
     frame=lambda _, line: line + b"\n",
+    frames=lambda _, lines: b"\n".join([*lines, b""]),
     notice=lambda event, data: msgspec.json.encode({"event": event, "data": data}) + b"\n",
     hello=lambda: b"\n",
     farewell=lambda: b"",

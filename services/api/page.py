@@ -37,3 +37,8 @@ class Pages:
         elif size < BYTES // 2:
             self._size = min(MOST, self._size * 2)
         return list(lines)
+
+    async def newest(self) -> list[bytes]:
+        """The last entries, as many as make a first page."""
+        lines: Any = await self._redis.lrange(self._log, -FIRST, -1)
+        return list(lines)

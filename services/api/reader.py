@@ -76,8 +76,7 @@ class Reader:
             return b""
         if not lines:
             return await self._lost()
-        frame = tail.format.frame
-        piece = b"".join([frame(seq, line) for seq, line in enumerate(lines, self.cursor)])
+        piece = tail.format.frames(self.cursor, lines)
         self.cursor += len(lines)
         return piece
 

@@ -130,9 +130,12 @@ class Tail:
     async def _catch_up(self) -> None:
         if not self._placed:
             # Earlier entries the readers fetch themselves; the last one tells whether there will be more.
-            length = await self.redis.llen(keys.chunks(self.task_id))
-            self.first = self.next = max(0, length - 1)
+            newest = await self._pages.newest()
+            self.first = self.next = entries.decode(newest[0]).seq if newest else 0
+            for line in newest:
+                self._take(entries.decode(line), line)
             self._placed = True
+            self._wake()
         while not (self.ended or self.broken):
             # With the entry before, if one was taken: in its place nothing else may stand.
             newest = self._newest

@@ -92,8 +92,7 @@ class Worker:
                 raise
             logger.warning("task not claimed", task_id=task_id, error=str(error))
             return
-        # The lease owns the task from here on; or another has it, and the message has nothing left to say.
-        acknowledging = asyncio.create_task(acknowledge(context, task_id))
+        acknowledging = asyncio.create_task(self._acknowledge(task_id, claim, context))
         try:
             if claim is not None:
                 await self._perform(claim)
@@ -102,6 +101,18 @@ class Worker:
             await acknowledging
         finally:
             acknowledging.cancel()  # has an effect only where this is cancelled: then the message comes again
+
+    async def _acknowledge(self, task_id: str, claim: claiming.Claim | None, context: Context) -> None:
+        """Take the message off the queue: the lease owns the task from here on, or another has it.
+
+        Then let recovery look when the lease is over, no longer when the queue should have been faster.
+        """
+        try:
+            await context.ack()
+            if claim is not None:
+                await self.access.trips.go([("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, task_id)])
+        except RedisError as error:  # the message comes again, and is dropped at the claim
+            logger.warning("message not acknowledged", task_id=task_id, error=str(error))
 
     async def _perform(self, claim: claiming.Claim) -> None:
         run = Run(self.access, claim, self.plugins.get(claim.function))
@@ -148,14 +159,6 @@ class Worker:
     async def _wait(self, seconds: float) -> None:
         if self._performing:
             await asyncio.wait(self._performing, timeout=seconds)
-
-
-async def acknowledge(context: Context, task_id: str) -> None:
-    """Take the message off the queue."""
-    try:
-        await context.ack()
-    except RedisError as error:  # it comes again, and is dropped at the claim
-        logger.warning("message not acknowledged", task_id=task_id, error=str(error))
 
 
 async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
@@ -219,7 +222,10 @@ async def leave(state: TaskiqState) -> None:
 @broker.task(task_name=keys.RUN)
 async def run(task_id: str, context: Annotated[Context, TaskiqDepends()]) -> None:
     """The one Taskiq task: run the task of this id."""
-    # Taskiq resolves contexts from a dictionary that concurrent tasks share: a mix-up would acknowledge another's.
-    assert context.message.args == [task_id]
-    worker: Worker = broker.state.worker
-    await worker.run(task_id, context)
+    try:
+        # Taskiq resolves contexts from a dictionary that concurrent tasks share: a mix-up would acknowledge another's.
+        assert context.message.args == [task_id]
+        worker: Worker = broker.state.worker
+        await worker.run(task_id, context)
+    finally:
+        broker.slots.give_back()

@@ -27,6 +27,7 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
 from services.worker.patience import PAUSE_S, passes
+from services.worker.slots import Slots, granted
 from services.worker.trips import Trips
 
 # How long a blocking read waits, in ms: the pause between two looks at what dead workers left.
@@ -78,7 +79,7 @@ class Queue(RedisStreamBroker):
             consumer_group_name=keys.QUEUE_GROUP,
             consumer_id="0",  # a group declared late still sees what was queued before it
             xread_block=BLOCK_MS,
-            xread_count=1,
+            xread_count=None,  # as many as there are slots
             idle_timeout=ABANDONED_MS,
             retry=PATIENT,
             retry_on_error=[ReadOnlyError, RuntimeError],  # as in app.py
@@ -89,6 +90,7 @@ class Queue(RedisStreamBroker):
         self.connection_pool.connection_kwargs["protocol"] = 2
         self.add_middlewares(AcknowledgedByHand())
         self.leaving = False
+        self.slots: Final = Slots(granted())
         self._trips = Trips(Redis(connection_pool=self.connection_pool))
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"
@@ -111,6 +113,7 @@ class Queue(RedisStreamBroker):
                         logger.error("message dropped: it is not from the api", message=message_id.decode())
                         await self._ack_generator(message_id, self.queue_name)()
                         continue
+                    self.slots.take()
                     yield AckableMessage(data=fields[b"data"], ack=self._ack_generator(message_id, self.queue_name))
 
     async def _mend(self, error: RedisError) -> None:
@@ -158,7 +161,7 @@ class Queue(RedisStreamBroker):
     async def _read(self, redis: Redis) -> list[Message]:
         streams: dict[KeyT, StreamIdT] = {self.queue_name: ">"}
         reply: Any = await redis.xreadgroup(
-            self.consumer_group_name, self.consumer_name, streams, count=self.count, block=self.block
+            self.consumer_group_name, self.consumer_name, streams, count=self.slots.free, block=self.block
         )
         return [message for _, messages in reply or () for message in messages]
 
@@ -171,7 +174,7 @@ class Queue(RedisStreamBroker):
             self.consumer_name,
             self.idle_timeout,
             start_id=self._takeover_from,
-            count=1,
+            count=self.slots.free,
         )
         if not messages:
             self._takeover_due = time.monotonic() + BLOCK_MS / 1000

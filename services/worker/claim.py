@@ -2,13 +2,13 @@
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
 
-from plugins import keys
-from services.worker.trips import Script
+from plugins import entries, keys
+from services.worker.trips import Command, Script
 
 SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
 
@@ -17,7 +17,8 @@ class Claim(msgspec.Struct, frozen=True):
     """A task that is ours to run. `token` proves it at every renewal; `input` is JSON.
 
     `attempts` is how many there may be. `lease_until` is the first lease's end, in milliseconds by the server's clock;
-    `asked_at` is when it was asked for, in seconds by our own monotonic one.
+    `asked_at` is when it was asked for, in seconds by our own monotonic one. `length` and `last` are of its log, as it
+    was right after the claim.
     """
 
     task_id: str
@@ -28,13 +29,37 @@ class Claim(msgspec.Struct, frozen=True):
     input: bytes
     lease_until: int
     asked_at: float
+    length: int
+    last: entries.Entry | None
 
 
 async def claim(script: Script, task_id: str, worker: str, lease_s: float) -> Claim | None:
     """Take the task, or None where another has it, it has ended, or it has no attempt left."""
     token, asked_at = uuid4().hex, time.monotonic()
-    answer = await script(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
+    taking = script.command(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
+    answer, *log = await script.trips.go([taking, *look(task_id)])
     if not answer:
         return None
     attempt, attempts, function, task_input, lease_until = answer
-    return Claim(task_id, token, int(attempt), int(attempts), function.decode(), task_input, int(lease_until), asked_at)
+    return Claim(
+        task_id,
+        token,
+        int(attempt),
+        int(attempts),
+        function.decode(),
+        task_input,
+        int(lease_until),
+        asked_at,
+        *seen(log),
+    )
+
+
+def look(task_id: str) -> list[Command]:
+    """What to ask of a log: `seen` reads the answers."""
+    return [("LLEN", keys.chunks(task_id)), ("LINDEX", keys.chunks(task_id), -1)]
+
+
+def seen(answers: list[Any]) -> tuple[int, entries.Entry | None]:
+    """The length of a log, and its last entry."""
+    length, line = answers
+    return int(length), entries.decode(line) if line else None

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -36,7 +36,7 @@ class Run:
         self._function: asyncio.Task[End] | None = None
         self._stopped = False
         self._stopped_with: End | None = None
-        self._left = asyncio.Event()
+        self._left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def stop(self, end: End | None) -> None:
         """Cancel the function. `end` is what to write for it; None where the log has its end, or is not ours.
@@ -52,7 +52,8 @@ class Run:
 
     def leave(self) -> None:
         """Wait for the function no longer: its end is written, whatever it still does."""
-        self._left.set()
+        if not self._left.done():
+            self._left.set_result(None)
 
     async def perform(self, lease: Lease) -> None:
         """Run the function and write its end, or hand the task back for another attempt.
@@ -138,10 +139,9 @@ class Run:
         assert self._function is not None
         limit = self._plugin.policy.timeout if self._plugin else 0
         overdue = asyncio.get_running_loop().call_later(limit + GRACE_S, self.leave)
-        left = asyncio.create_task(self._left.wait())
-        await asyncio.wait([self._function, left], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [self._function, self._left]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         overdue.cancel()
-        left.cancel()
         if not self._function.done():
             logger.error("function left behind: it does not stop", task_id=self.claim.task_id)
         if self._stopped:  # whatever it makes of that: a function may swallow the cancel, and seem to be done

@@ -1,38 +1,59 @@
 """Round trips to Redis that all tasks of this worker share.
 
-What one task asks for while two trips are under way waits, and goes with what others ask for as the next trip. A
-hundred busy tasks cost hardly more trips than one; and everybody's call goes in its turn, where a pool of connections
-would serve who is quickest.
+What one task asks for while a trip is under way waits, and goes with what others ask for as the next trip. A hundred
+busy tasks cost hardly more trips than one; and everybody's call goes in its turn, where a pool of connections would
+serve who is quickest. What makes a full trip need not wait: one is packed or unpacked here while Redis works at the
+other. A half-empty one would only cost as much as a full one, and leave less for the next.
 
 What is asked for must be what may be asked twice: a trip whose answer was lost is made again.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
-# One is packed or unpacked here while Redis works at the other.
 AT_ONCE: Final = 2
+
+# Rounds of the loop that a trip waits for, as long as each brings more: tasks that were told something in the same
+# round ask for the next thing in the same round.
+ROUNDS: Final = 4
 
 # Arguments of all commands of a trip, about: a thousand entries keep Redis for some milliseconds.
 MOST: Final = 1_024
 
 Command = tuple[Any, ...]
-Script = Callable[..., Awaitable[Any]]
+
+
+class Script:
+    """A script to call, like what `redis.register_script` makes; it shares the trips."""
+
+    def __init__(self, trips: "Trips", sha: str) -> None:
+        self.trips: Final = trips
+        self._sha = sha
+
+    def command(self, keys: Sequence[Any], args: Sequence[Any]) -> Command:
+        """The call of it, to be made together with others."""
+        return ("EVALSHA", self._sha, len(keys), *keys, *args)
+
+    async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Its answer. Raises what `Trips.go` does."""
+        (answer,) = await self.trips.go([self.command(keys, args)])
+        return answer
 
 
 class Call:
     """Commands of one task, which go together, and where their answers come."""
 
-    __slots__ = ("answers", "commands")
+    __slots__ = ("answers", "commands", "size")
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands: Final = commands
+        self.size: Final = sum(map(len, commands))
         self.answers: Final[asyncio.Future[list[Any]]] = asyncio.get_running_loop().create_future()
 
     @property
@@ -48,18 +69,13 @@ class Trips:
         self._redis = redis
         self._texts: list[str] = []
         self._waiting: deque[Call] = deque()
+        self._size = 0  # of what waits
         self._under_way: set[asyncio.Task[None]] = set()
 
     def script(self, text: str) -> Script:
-        """A script to call with `keys` and `args`, like what `redis.register_script` makes; it shares the trips."""
+        """Know a script."""
         self._texts.append(text)
-        sha = self._redis.register_script(text).sha
-
-        async def call(keys: Sequence[Any], args: Sequence[Any]) -> Any:
-            (answer,) = await self.go([("EVALSHA", sha, len(keys), *keys, *args)])
-            return answer
-
-        return call
+        return Script(self, self._redis.register_script(text).sha)
 
     async def go(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to these commands, which go in this order, without others' between them.
@@ -70,6 +86,7 @@ class Trips:
         """
         call = Call(commands)
         self._waiting.append(call)
+        self._size += call.size
         self._depart()
         answers = await call.answers
         for answer in answers:
@@ -90,7 +107,8 @@ class Trips:
             trip.cancel()
 
     def _depart(self) -> None:
-        if self._waiting and len(self._under_way) < AT_ONCE:
+        under_way = len(self._under_way)
+        if self._waiting and (not under_way or (under_way < AT_ONCE and self._size >= MOST)):
             trip = asyncio.create_task(self._trip())
             self._under_way.add(trip)
             trip.add_done_callback(self._arrived)
@@ -100,6 +118,7 @@ class Trips:
         self._depart()
 
     async def _trip(self) -> None:
+        await self._gather()
         calls = self._load()
         try:
             await self._make(calls)
@@ -112,15 +131,24 @@ class Trips:
             for call in calls:
                 call.answers.cancel()  # without effect, unless the trip itself was cancelled
 
+    async def _gather(self) -> None:
+        seen = 0
+        for _ in range(ROUNDS):
+            if len(self._waiting) == seen:
+                return
+            seen = len(self._waiting)
+            await asyncio.sleep(0)
+
     def _load(self) -> list[Call]:
         """Who has waited longest, as many as make a trip; not who waits no longer."""
         calls: list[Call] = []
         size = 0
         while self._waiting and size < MOST:
             call = self._waiting.popleft()
+            self._size -= call.size
             if not call.done:
                 calls.append(call)
-                size += sum(map(len, call.commands))
+                size += call.size
         return calls
 
     async def _make(self, calls: list[Call]) -> None:

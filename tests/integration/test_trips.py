@@ -9,7 +9,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.worker.trips import AT_ONCE, MOST, Trips
+from services.worker.trips import AT_ONCE, MOST, ROUNDS, Trips
 from tests.integration.workers.watching import until
 from tests.processes import DEADLINE_S
 from tests.proxy import Proxy
@@ -49,10 +49,12 @@ async def held_up(proxy: Proxy, trips: Trips) -> list[asyncio.Task[Any]]:
     """As many trips as there may be, on their way, and not yet there."""
     proxy.freeze()
     under_way = []
-    for number in range(AT_ONCE):
-        under_way.append(asyncio.create_task(go(trips, ("INCRBY", "under way", number))))
-        await asyncio.sleep(0)  # so that each goes alone
-        await asyncio.sleep(0)
+    for _ in range(AT_ONCE):
+        # Each makes a full trip, so that the next need not wait for it.
+        under_way.append(asyncio.create_task(go(trips, ("RPUSH", "under way", *range(MOST)))))
+        for _ in range(ROUNDS + 2):
+            await asyncio.sleep(0)  # so that each goes alone
+    assert trips.under_way == AT_ONCE
     return under_way
 
 

@@ -1,0 +1,57 @@
+"""How many messages a worker reads: as many as it has room for, and no more."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests.integration.calls import events, follow, start
+from tests.integration.workers.watching import QUICK, drained
+from tests.processes import DEADLINE_S, worker_process
+
+pytestmark = pytest.mark.anyio
+
+
+async def reads(own: Redis) -> int:
+    """How often workers have asked this server for messages."""
+    stats: Any = await own.info("commandstats")
+    return int(stats.get("cmdstat_xreadgroup", {}).get("calls", 0))
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_a_worker_leaves_what_it_cannot_run(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, slots: int
+) -> None:
+    """Ten tasks wait for a worker with room for some: the others stay on the queue, for whoever comes next."""
+    ids = [await start(own_client, "count", to=2, every=3_600) for _ in range(10)]
+    with worker_process(own_url, "--max-async-tasks", str(slots), **QUICK):
+        for task_id in ids[:slots]:
+            await events(own_client, task_id, most=1)
+        before = await reads(own)
+        (group,) = await own.xinfo_groups(keys.QUEUE)
+        assert (group["pending"], await own.xlen(keys.QUEUE)) == (0, 10 - slots)
+        with worker_process(own_url, **QUICK):
+            for task_id in ids[slots:]:
+                await events(own_client, task_id, most=1)
+            assert await reads(own) > before
+            for task_id in ids:
+                assert (await own_client.delete(f"/tasks/{task_id}")).status_code == 202
+                await follow(own_client, task_id)
+            await drained(own)
+
+
+async def test_a_worker_with_room_reads_them_together(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
+    """A long queue costs a worker a few reads, not one for each; and slots that were used are used again."""
+    ids = await asyncio.gather(*(start(own_client, "count", to=1) for _ in range(300)))
+    before = await reads(own)
+    with worker_process(own_url, "--max-async-tasks", "50", **QUICK):
+        async with asyncio.timeout(DEADLINE_S):
+            while await own.zcard(keys.OPEN):
+                pass
+        for task_id in ids:
+            assert (await follow(own_client, task_id))[1] == "done"
+        assert await reads(own) - before < 150
+        await drained(own)
