@@ -105,12 +105,16 @@ class Worker:
     async def _acknowledge(self, task_id: str, claim: claiming.Claim | None, context: Context) -> None:
         """Take the message off the queue: the lease owns the task from here on, or another has it.
 
-        Then let recovery look when the lease is over, no longer when the queue should have been faster.
+        And let recovery look when the lease is over, no longer when the queue should have been faster. That goes with
+        the first chunk, if there is one meanwhile: who sees a chunk can rely on it.
         """
+        looks = []
+        if claim is not None:
+            looks.append(self.access.trips.ride([("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, task_id)]))
         try:
             await context.ack()
-            if claim is not None:
-                await self.access.trips.go([("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, task_id)])
+            for look in looks:
+                await self.access.trips.answers(look)
         except RedisError as error:  # the message comes again, and is dropped at the claim
             logger.warning("message not acknowledged", task_id=task_id, error=str(error))
 

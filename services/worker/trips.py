@@ -84,9 +84,17 @@ class Trips:
             redis.exceptions.RedisError: the first that Redis refused; or Redis did not answer for as long as the
                 client's retries last.
         """
+        return await self.answers(self.ride(commands))
+
+    def ride(self, commands: Sequence[Command]) -> Call:
+        """Let these commands go with the next trip, before all that is asked for later; `answers` goes for them."""
         call = Call(commands)
         self._waiting.append(call)
         self._size += call.size
+        return call
+
+    async def answers(self, call: Call) -> list[Any]:
+        """The answers to a call, which makes a trip of its own if there has been none. Raises what `go` does."""
         self._depart()
         answers = await call.answers
         for answer in answers:

@@ -252,9 +252,11 @@ async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
         async with client_of(api) as client:
             task_id = await start(client, "silent", note=str(tmp_path / "note"))
             await events(client, task_id, most=1)
-            poll = asyncio.create_task(client.get(f"/tasks/{task_id}/chunks?after=0&wait=60"))
             channel = keys.channel(task_id)
             async with asyncio.timeout(DEADLINE_S), Redis.from_url(server.url) as redis:
+                while (await redis.pubsub_numsub(channel))[0][1]:
+                    pass  # until the reader before is gone
+                poll = asyncio.create_task(client.get(f"/tasks/{task_id}/chunks?after=0&wait=60"))
                 while (await redis.pubsub_numsub(channel))[0][1] == 0:
                     pass  # until it waits
             server.kill()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -131,3 +132,20 @@ async def log_so_far(client: httpx.AsyncClient, task_id: str) -> list[tuple[str,
     """A task's log, as a page."""
     page = (await client.get(f"/tasks/{task_id}/chunks?limit=1000&wait=1")).json()
     return [(entry["event"], entry["attempt"], entry["data"]) for entry in page["entries"]]
+
+
+async def test_who_sees_a_chunk_can_rely_on_the_lease(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
+    """From the first chunk on recovery looks when the lease is over, not when the queue is late."""
+    with worker_process(own_url, **QUICK):
+        for _ in range(50):
+            task_id = await start(own_client, "count", to=2, every=3_600)
+            written: Any = 0
+            while not written:
+                async with own.pipeline(transaction=True) as at_once:
+                    at_once.llen(keys.chunks(task_id))
+                    at_once.zscore(keys.OPEN, task_id)
+                    at_once.hget(keys.metadata(task_id), "lease_until")
+                    written, due, lease_until = await at_once.execute()
+            assert due <= int(lease_until) // 1000 + 1
+            assert (await own_client.delete(f"/tasks/{task_id}")).status_code == 202
+            await ended(own, task_id)
