@@ -1,4 +1,4 @@
-"""`@function` marks an async generator as a plug-in. It attaches the policy and changes nothing else."""
+"""`@function` marks a function as a plug-in. It attaches the policy and changes nothing else."""
 
 import math
 import re
@@ -41,7 +41,11 @@ def function(
     max_chunks: int = 100_000,
     max_bytes: int = 67_108_864,
 ) -> Callable[[F], F]:
-    """Declare an async generator function a plug-in.
+    """Declare a function a plug-in: async or not, with `yield` or without.
+
+    What it yields are its chunks; one without `yield` has one chunk, what it returns. One that is not async runs in a
+    thread of its own, waits at each `yield` until the log has the chunk, and is cancelled there: in a thread, nothing
+    else can be stopped.
 
     Args:
         name: what clients call it; the function's own name unless given. Letters, digits, `_`, `.`, `-`; up to 64.

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -15,6 +15,7 @@ import structlog
 from plugins.context import Context
 from plugins.declaration import Declaration
 from plugins.function import Policy, policy
+from services.worker.chunks import Chunks, chunks_of
 
 logger = structlog.get_logger()
 
@@ -24,12 +25,12 @@ class RefusedFunctionError(Exception):
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """A function that can be run: itself, its policy, the struct its input is converted to, what is announced of it.
+    """A function that can be run: its chunks, its policy, the struct its input becomes, what is announced of it.
 
     `context` is the name of the parameter that gets the `Context`, if there is one.
     """
 
-    call: Callable[..., AsyncIterator[Any]]
+    call: Chunks
     policy: Policy
     input: type[msgspec.Struct]
     context: str | None
@@ -94,7 +95,7 @@ def marked(module: ModuleType) -> list[Callable[..., Any]]:
     """The functions that carry a policy and are this module's own, not imported from another."""
     return [
         candidate
-        for candidate in vars(module).values()
+        for candidate in {id(value): value for value in vars(module).values()}.values()  # once each, whatever its names
         if policy(candidate) is not None and candidate.__module__ == module.__name__
     ]
 
@@ -103,12 +104,13 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
     """What is known of a marked function: its signature is the input's schema, its docstring the description.
 
     Raises:
-        RefusedFunctionError: it is not an async generator, or its signature cannot be an input's schema.
+        RefusedFunctionError: it is no function, or its signature cannot be an input's schema.
     """
     attached = policy(candidate)
     assert attached is not None
-    if not inspect.isasyncgenfunction(candidate):
-        raise refused(candidate, "it must be an async generator: `async def` with at least one `yield`")
+    call = chunks_of(candidate)
+    if call is None:
+        raise refused(candidate, "it must be a function: `def` or `async def`, with or without `yield`")
     try:
         parameters = inspect.signature(candidate, eval_str=True).parameters.values()
         contexts = [parameter.name for parameter in parameters if parameter.annotation is Context]
@@ -124,7 +126,7 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
     if attached.resumable and not contexts:
         raise refused(candidate, "to be resumable it needs a parameter of type `plugins.Context`: where to go on from")
     return Plugin(
-        call=candidate,
+        call=call,
         policy=attached,
         input=structure,
         context=contexts[0] if contexts else None,

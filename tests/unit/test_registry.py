@@ -69,7 +69,7 @@ def marked(definition: str, body: str = "yield 1") -> str:
     return f"@function()\n{definition}:\n    {body}\n"
 
 
-NO_GENERATOR: Final = "`f` .*must be an async generator"
+NO_FUNCTION: Final = "`f` .*must be a function"
 
 # Sources, the line (they begin at the third) and the reason that the log must name.
 BROKEN: Final = {
@@ -97,10 +97,7 @@ BROKEN: Final = {
         "`f` .*only one parameter can be the Context, not a and b",
     ),
     "no name": (marked("async def f()").replace("()", "(name='a b')", 1), 3, "'a b'"),
-    "plain": (marked("def f(x: int)", "return x"), 3, NO_GENERATOR),
-    "coroutine": (marked("async def f(x: int)", "return x"), 3, NO_GENERATOR),
-    "generator": (marked("def f(x: int)"), 3, NO_GENERATOR),
-    "a class": (marked("class f", "pass"), 3, NO_GENERATOR),
+    "a class": (marked("class f", "pass"), 3, NO_FUNCTION),
     "no type": (marked("async def f(x: int, y)"), 3, "`f` .*`y` has no type"),
     "args": (marked("async def f(*args: int)"), 3, r"`f` .*`\*args: int` cannot be given by name"),
     "kwargs": (marked("async def f(**all: int)"), 3, r"`f` .*`\*\*all: int` cannot be given by name"),
@@ -394,11 +391,12 @@ def test_no_folder_no_functions(tmp_path: Path) -> None:
 
 def test_one_refused_function_does_not_take_its_file_along(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
     """The others of the same file load; an alias is no second function; a folder that is not there is named."""
-    refused = "\n\n@function()\ndef not_async(x: int):\n    yield x\n"
-    place = folder(m=GOOD.format(name="good") + refused + "\n\nalias = good\n")
+    refused = "\n\n@function()\ndef not_typed(x):\n    yield x\n"
+    plain = "\n\n@function()\ndef plain(x: int):\n    yield x\n\n\nother = plain\n"
+    place = folder(m=GOOD.format(name="good") + refused + "\n\nalias = good\n" + plain)
 
-    assert set(load([place, place / "nowhere"])) == {"good"}
+    assert set(load([place, place / "nowhere"])) == {"good", "plain"}
     logged = "".join(capsys.readouterr())
-    assert "`not_async` is refused" in logged
+    assert "`not_typed` is refused" in logged
     assert "two functions" not in logged
     assert re.search(r"no such folder of functions.*nowhere", logged)
