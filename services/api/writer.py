@@ -25,7 +25,18 @@ NEVER: Final = float("inf")
 class Writer:
     """Writes the body of one response. `start` begins, `stop` ends it wherever it is."""
 
-    __slots__ = ("_connection", "_hub", "_loop", "_reader", "_send", "_send_timeout_s", "_since", "_task", "_timer")
+    __slots__ = (
+        "_connection",
+        "_hub",
+        "_loop",
+        "_reader",
+        "_send",
+        "_send_timeout_s",
+        "_since",
+        "_stopped",
+        "_task",
+        "_timer",
+    )
 
     def __init__(self, hub: Hub, reader: Reader, send: Send, connection: Connection, send_timeout_s: float) -> None:
         self._hub = hub
@@ -35,6 +46,7 @@ class Writer:
         self._send_timeout_s = send_timeout_s
         self._loop = asyncio.get_running_loop()
         self._since = NEVER  # when the send began that is under way
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -48,6 +60,7 @@ class Writer:
 
     def stop(self) -> None:
         """The client has all, or is gone. Synchronous: no cancel interrupts it."""
+        self._stopped = True
         self._reader.tail.leave(self)
         if self._task is not None:
             self._task.cancel()
@@ -56,10 +69,10 @@ class Writer:
         rest = begin(self._write(first))
         if rest is not None:
             self._task = asyncio.ensure_future(rest)
-            self._task.add_done_callback(self._caught_up)
             self._watch()
 
-    def _caught_up(self, _: asyncio.Task[None]) -> None:
+    def _caught_up(self) -> None:
+        """Nothing is under way: noted in the very step in which it begins to wait, so that no wake comes between."""
         self._task = None
         if self._timer is not None:
             self._timer.cancel()
@@ -81,7 +94,8 @@ class Writer:
         try:
             if first:
                 await self._put(first)
-            while not (reader.ended or self._hub.draining):
+            # A cancel may have been swallowed: in Python 3.11 `asyncio.wait_for`, with which redis-py reads, may do so.
+            while not (reader.ended or self._hub.draining or self._stopped):
                 piece = reader.take()
                 if piece is None and not reader.behind:
                     reader.tail.wait(self)
@@ -91,13 +105,16 @@ class Writer:
                     piece = await reader.page()
                 if piece or not reader.ended:
                     await self._put(piece or reader.tail.format.heartbeat)
-            await self._finish()
+            if not self._stopped:
+                await self._finish()
         except OSError:
             pass  # the client is gone, and other servers than uvicorn say so here: the request is about to hear of it
         # A fault of ours. Its client must not wait for what does not come.
         except Exception:
             logger.exception("stream failed", task_id=reader.tail.task_id)
             self._connection.abort()
+        finally:
+            self._caught_up()
 
     async def _finish(self) -> None:
         if not self._reader.ended:
