@@ -54,6 +54,11 @@ logger = structlog.get_logger()
 Message = tuple[bytes, dict[bytes, bytes]]
 
 
+def is_id(argument: object) -> bool:
+    """Whether this may be the id of a task."""
+    return isinstance(argument, str) and keys.TASK_ID.fullmatch(argument) is not None
+
+
 class AcknowledgedByHand(TaskiqMiddleware):
     """Whatever the sender or the command line say: the task itself acknowledges its message."""
 
@@ -61,9 +66,9 @@ class AcknowledgedByHand(TaskiqMiddleware):
         """Called with every message before Taskiq decides when to acknowledge it."""
         # Nor does anybody else say when to time out or to try again: that is the function's policy.
         message.labels = {"ack_type": "manual"}
-        if message.kwargs or len(message.args) != 1 or not isinstance(message.args[0], str):
-            # Taskiq would fail before the task could acknowledge it, and it would come again for ever. What nobody has
-            # submitted is dropped at the claim.
+        if message.kwargs or len(message.args) != 1 or not is_id(message.args[0]):
+            # Taskiq would fail before the task could acknowledge it, or Redis' client before the claim could drop it,
+            # and it would come again for ever. What nobody has submitted is dropped at the claim.
             logger.error("message dropped: it is not from the api", message=message.task_id)
             message.args, message.kwargs = [NOBODY], {}
         return message

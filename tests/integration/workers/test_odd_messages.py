@@ -49,6 +49,7 @@ def said(**changed: Any) -> TaskiqMessage:
         pytest.param(raw(said()), id="a task that there is not"),
         pytest.param(raw(said(task_name="no_such_task")), id="unknown name"),
         pytest.param(raw(said(args=["../../etc/passwd"])), id="an id of another form"),
+        pytest.param({"data": json.dumps(said(args=["\ud800"]).model_dump())}, id="an id that has no bytes"),
         pytest.param(raw(said(args=[])), id="no id"),
         pytest.param(raw(said(args=[UNKNOWN, UNKNOWN])), id="two ids"),
         pytest.param(raw(said(args=[], kwargs={"task_id": UNKNOWN})), id="id by name"),
