@@ -20,7 +20,7 @@ from services.worker import claim as claiming
 from services.worker.access import Access
 from services.worker.broker import PATIENT, Queue
 from services.worker.lease import Keeper
-from services.worker.patience import passes, patiently
+from services.worker.patience import patiently
 from services.worker.produce import failed
 from services.worker.run import Run
 from services.worker.settings import Settings
@@ -85,13 +85,7 @@ class Worker:
         await performing
 
     async def _run(self, task_id: str, context: Context) -> None:
-        try:
-            claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s)
-        except RedisError as error:  # its message stays pending, and comes again
-            if not passes(error):
-                raise
-            logger.warning("task not claimed", task_id=task_id, error=str(error))
-            return
+        claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s)
         acknowledging = asyncio.create_task(self._acknowledge(task_id, claim, context))
         try:
             if claim is not None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import msgspec
 
 from plugins import entries, keys
+from services.worker.patience import patiently
 from services.worker.trips import Command, Script
 
 SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
@@ -34,10 +35,22 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 async def claim(script: Script, task_id: str, worker: str, lease_s: float) -> Claim | None:
-    """Take the task, or None where another has it, it has ended, or it has no attempt left."""
-    token, asked_at = uuid4().hex, time.monotonic()
+    """Take the task, or None where another has it, it has ended, or it has no attempt left.
+
+    While Redis is full, say, it asks again by the same token: the slot is kept, so that no more messages are read than
+    there is room for.
+
+    Raises:
+        redis.exceptions.RedisError: a refusal that does not pass.
+    """
+    token = uuid4().hex
     taking = script.command(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
-    answer, *log = await script.trips.go([taking, *look(task_id)])
+
+    async def take() -> tuple[float, list[Any]]:
+        asked_at = time.monotonic()
+        return asked_at, await script.trips.go([taking, *look(task_id)])
+
+    asked_at, (answer, *log) = await patiently("claim", take, task_id=task_id)
     if not answer:
         return None
     attempt, attempts, function, task_input, lease_until = answer

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests import redis_servers
-from tests.integration.workers.watching import QUICK
+from tests.integration.workers.watching import QUICK, Full
 from tests.processes import DEADLINE_S, Api, api_process, worker_process
 
 
@@ -59,3 +59,10 @@ def folder(tmp_path: Path) -> Path:
 def gate(tmp_path: Path) -> Path:
     """A file that some functions wait for."""
     return tmp_path / "gate"
+
+
+@pytest.fixture
+async def full(own: Redis) -> AsyncIterator[Full]:
+    """A switch that is off after the test."""
+    yield Full(own)
+    await own.config_set("maxmemory", 0)

@@ -1,7 +1,7 @@
 """Cancel while Redis is full and refuses everything that needs room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -10,7 +10,18 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests.integration.calls import events, follow, start
-from tests.integration.workers.watching import QUICK, ended, freeze, left, log_of, open_gate, renewed, thaw, written
+from tests.integration.workers.watching import (
+    QUICK,
+    Full,
+    ended,
+    freeze,
+    left,
+    log_of,
+    open_gate,
+    renewed,
+    thaw,
+    written,
+)
 from tests.processes import Process, worker_process
 
 pytestmark = pytest.mark.anyio
@@ -21,28 +32,6 @@ def one_worker(own_url: str) -> Iterator[Process]:
     """A worker of the test's own."""
     with worker_process(own_url, **QUICK) as worker:
         yield worker
-
-
-@pytest.fixture
-async def full(own: Redis) -> AsyncIterator["Full"]:
-    """A switch that is off after the test."""
-    yield Full(own)
-    await own.config_set("maxmemory", 0)
-
-
-class Full:
-    """Fills the Redis, and makes room again."""
-
-    def __init__(self, own: Redis) -> None:
-        self._own = own
-
-    async def on(self) -> None:
-        """From now on everything that needs room is refused."""
-        await self._own.config_set("maxmemory", 1)
-
-    async def off(self) -> None:
-        """There is room."""
-        await self._own.config_set("maxmemory", 0)
 
 
 @pytest.mark.parametrize("every", [0.02, 3600])

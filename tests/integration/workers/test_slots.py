@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests.integration.calls import events, follow, start
-from tests.integration.workers.watching import QUICK, drained
+from tests.integration.workers.watching import QUICK, Full, drained, freeze, thaw
 from tests.processes import DEADLINE_S, worker_process
 
 pytestmark = pytest.mark.anyio
@@ -54,4 +54,25 @@ async def test_a_worker_with_room_reads_them_together(own_url: str, own_client: 
         for task_id in ids:
             assert (await follow(own_client, task_id))[1] == "done"
         assert await reads(own) - before < 150
+        await drained(own)
+
+
+async def test_a_full_redis_does_not_make_a_worker_hoard(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, full: Full
+) -> None:
+    """While claims are refused, a worker holds as many messages as it has slots; when there is room, all tasks run at
+    once: none waits until its message is taken for abandoned.
+    """
+    with worker_process(own_url, "--max-async-tasks", "2", **QUICK) as worker:
+        freeze(worker)
+        ids = [await start(own_client, "count", to=1) for _ in range(10)]
+        await full.on()
+        thaw(worker)
+        await asyncio.to_thread(worker.wait_for, "(?s)(claim refused.*){4}")
+        (group,) = await own.xinfo_groups(keys.QUEUE)
+        assert (group["pending"], await own.xlen(keys.QUEUE)) == (2, 10)
+        await full.off()
+        async with asyncio.timeout(10):  # seconds; a message is abandoned after 30
+            for task_id in ids:
+                assert (await follow(own_client, task_id))[1] == "done"
         await drained(own)

@@ -36,6 +36,21 @@ async def until(holds: Callable[[], Awaitable[bool]], deadline_s: float = DEADLI
             await asyncio.sleep(0.01)
 
 
+class Full:
+    """Fills the Redis, and makes room again."""
+
+    def __init__(self, own: Redis) -> None:
+        self._own = own
+
+    async def on(self) -> None:
+        """From now on everything that needs room is refused."""
+        await self._own.config_set("maxmemory", 1)
+
+    async def off(self) -> None:
+        """There is room."""
+        await self._own.config_set("maxmemory", 0)
+
+
 async def lines_of(redis: Redis, task_id: str) -> list[bytes]:
     """A log, byte for byte."""
     lines: Any = await redis.lrange(keys.chunks(task_id), 0, -1)
