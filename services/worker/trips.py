@@ -23,7 +23,8 @@ AT_ONCE: Final = 2
 # round ask for the next thing in the same round.
 ROUNDS: Final = 4
 
-# Arguments of all commands of a trip, about: a thousand entries keep Redis for some milliseconds.
+# How large a trip is, about: arguments of all commands, and KiB. A thousand entries keep Redis for some milliseconds;
+# and what a slow network does not carry within the client's time-out, it never would.
 MOST: Final = 1_024
 
 Command = tuple[Any, ...]
@@ -53,7 +54,7 @@ class Call:
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands: Final = commands
-        self.size: Final = sum(map(len, commands))
+        self.size: Final = sum(map(size_of, commands))
         self.answers: Final[asyncio.Future[list[Any]]] = asyncio.get_running_loop().create_future()
 
     @property
@@ -191,6 +192,11 @@ class Trips:
                     pipeline.execute_command(*command)
             answers = iter(await pipeline.execute(raise_on_error=False))
         return {call: list(islice(answers, len(call.commands))) for call in calls}
+
+
+def size_of(command: Command) -> int:
+    """Arguments and KiB. Only bytes count: the rest is names and numbers."""
+    return len(command) + sum([len(part) for part in command if isinstance(part, bytes)]) // 1_024
 
 
 def refused(calls: list[Call], answers: dict[Call, list[Any]], why: type[RedisError]) -> list[Call]:

@@ -94,6 +94,22 @@ async def test_a_large_trip_is_several(far: Redis) -> None:
     assert sorted(int(length) for (length,) in answers) == [MOST * times for times in range(1, 11)]
 
 
+async def test_large_chunks_travel_alone(proxy: Proxy, far: Redis) -> None:
+    """A trip is bounded in bytes, too: what a slow network cannot carry in one piece would never get through. Each of
+    these makes a trip of its own, so a connection that is lost is one call's matter.
+    """
+    trips = Trips(far)
+    under_way = await held_up(proxy, trips)
+    proxy.drop_replies(1, after=b"large:3")
+    chunk = bytes(262_144)
+    appends = [asyncio.create_task(go(trips, ("RPUSH", f"large:{number}", *[chunk] * 4))) for number in range(6)]
+    await asyncio.sleep(0)
+    proxy.thaw()
+    await asyncio.gather(*under_way)
+    outcomes = await asyncio.gather(*appends, return_exceptions=True)
+    assert [isinstance(outcome, RedisConnectionError) for outcome in outcomes] == [number == 3 for number in range(6)]
+
+
 async def test_a_refusal_is_for_whom_it_concerns(far: Redis) -> None:
     """What Redis refuses one task is no matter of the others'."""
     trips = Trips(far)
