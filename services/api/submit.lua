@@ -1,4 +1,4 @@
--- The note of a new task: its metadata, unless it is there.
+-- The note of a new task: its metadata, unless it is there. What Redis lost of it is made whole.
 --
 -- KEYS[1]  the task's metadata (hash)
 -- ARGV[1]  lifetime of the metadata from now, in seconds
@@ -7,7 +7,9 @@
 -- Answers {1, status} where it was created, {0, status} where it was there. Running it again changes nothing.
 
 local task = KEYS[1]
-if redis.call('EXISTS', task) == 1 then return {0, redis.call('HGET', task, 'status')} end
-redis.call('HSET', task, unpack(ARGV, 2))
-redis.call('EXPIRE', task, ARGV[1])
-return {1, redis.call('HGET', task, 'status')}
+local created = redis.call('HEXISTS', task, 'function') == 0
+if created then
+  for i = 2, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
+  redis.call('EXPIRE', task, ARGV[1])
+end
+return {created and 1 or 0, redis.call('HGET', task, 'status')}

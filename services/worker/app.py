@@ -100,11 +100,13 @@ class Worker:
         """Take the message off the queue: the lease owns the task from here on, or another has it.
 
         And let recovery look when the lease is over, no longer when the queue should have been faster. That goes with
-        the first chunk, if there is one meanwhile: who sees a chunk can rely on it.
+        the first chunk, if there is one meanwhile: who sees a chunk can rely on it, unless a full trip overtakes one
+        that has to be repeated. Only earlier than now: it may arrive after the task was handed back.
         """
         looks = []
         if claim is not None:
-            looks.append(self.access.trips.ride([("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, task_id)]))
+            due = claim.lease_until // 1000 + 1
+            looks.append(self.access.trips.ride([("ZADD", keys.OPEN, "XX", "LT", due, task_id)]))
         try:
             await context.ack()
             for look in looks:

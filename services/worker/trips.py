@@ -88,7 +88,7 @@ class Trips:
         return await self.answers(self.ride(commands))
 
     def ride(self, commands: Sequence[Command]) -> Call:
-        """Let these commands go with the next trip, before all that is asked for later; `answers` goes for them."""
+        """Let these commands go with the next trip that somebody asks for; `answers` asks for one."""
         call = Call(commands)
         self._waiting.append(call)
         self._size += call.size

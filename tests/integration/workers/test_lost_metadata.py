@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -123,3 +124,27 @@ async def test_a_function_that_is_silent_for_longer_than_its_task_is_kept(
         await until(later)
         open_gate(gate)
         assert await follow(own_client, task_id) == ([0, 1, 2, "after"], "done", {"chunks": 4})
+
+
+@pytest.mark.parametrize("left_over", [{"uncounted": 0}, {"status": "failed", "end": "{}", "ended_at": 1}], ids=str)
+async def test_a_request_is_repeated_for_metadata_that_is_lost_in_part(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, left_over: dict[str, str | int]
+) -> None:
+    """A worker notes something of a task whose metadata is gone. The client that asks for the task once more, with its
+    key, gets one that is there: that is, has a status, and runs unless it has ended.
+    """
+    headers = {"Idempotency-Key": uuid4().hex}
+    with worker_process(own_url, **QUICK):
+        task_id = await start(own_client, "count", headers=headers, to=2)
+        await follow(own_client, task_id)
+        await ended(own, task_id)
+        await own.delete(keys.metadata(task_id), keys.chunks(task_id))
+        await own.hset(keys.metadata(task_id), mapping=left_over)  # type: ignore[arg-type]  # redis-py's own union
+        assert await start(own_client, "count", headers=headers, to=2) == task_id
+
+        status = await own_client.get(f"/tasks/{task_id}")
+        assert status.status_code == 200, status.text
+        assert status.json()["function"] == "count"
+        if "status" not in left_over:
+            assert (await follow(own_client, task_id))[0] == [1, 2]
+        await drained(own)
