@@ -53,8 +53,7 @@ class LookUp:
                 wanted = [self._wanted.pop(task_id) for task_id in ids]
                 try:
                     came = await ask(self._redis, ids)
-                # Whatever it is, those who wait must hear of it; what to make of it is theirs.
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:  # noqa: BLE001  # those who wait must hear of it, and know what to make of it
                     # Those who asked meanwhile, too: nobody queues behind others for a Redis that is silent.
                     wanted += self._wanted.values()
                     self._wanted.clear()

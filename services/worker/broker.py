@@ -40,7 +40,7 @@ ABANDONED_MS: Final = 30_000
 # An outage of Redis is waited out: 120 tries, up to 1 s apart.
 PATIENT: Final = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 120)
 
-# Messages to look at when leaving: one is being read, and those are pending whose claim failed.
+# Messages to look at when leaving: those that were read and not claimed yet, hardly more than there are slots.
 PENDING: Final = 1_000
 
 # Seconds for leaving the group at shutdown.

@@ -131,8 +131,7 @@ class Trips:
         calls = self._load()
         try:
             await self._make(calls)
-        # Whatever it is, those who wait must hear of it; what to make of it is theirs.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # those who wait must hear of it, and know what to make of it
             for call in calls:
                 if not call.done:
                     call.answers.set_exception(error)
