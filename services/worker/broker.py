@@ -3,10 +3,10 @@
 What differs from `RedisStreamBroker` as it comes (taskiq-redis 1.2.4):
 
 - an acknowledged message is deleted too, so that an idle queue is empty (upstream it grows for ever);
-- one message is read at a time, so that a worker never holds what another could run;
+- as many messages are read as there are free slots, so that a worker never holds what another could run;
 - messages that a dead worker had read but not claimed are taken over on a quiet system too (upstream only after
   another message has arrived), and never while their task runs: the claim has acknowledged it by then;
-- the claim acknowledges, nothing else does: a message whose claim failed stays pending and comes again;
+- the claim acknowledges, nothing else does: a message whose claim fails stays pending and comes again;
 - a group that vanished with Redis' data is declared again, from the start of the stream;
 - a consumer that leaves hands back at once what it had read and not run, and is deleted.
 """

@@ -216,3 +216,22 @@ async def test_two_signals_are_as_good_as_one(
     assert await log_of(own, task_id) == await ended(own, task_id)
     assert await own.zscore(keys.OPEN, task_id) is None
     assert data(await events(own_client, task_id)) == [1]
+
+
+async def test_a_thread_that_does_not_let_go(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path
+) -> None:
+    """A function blocks its thread when the worker is told to stop: its readers are told, and the process ends."""
+    with worker_process(own_url, **HASTY) as worker:
+        task_id = await start(own_client, "blocks_its_thread", gate=str(tmp_path / "never"))
+        await until(lambda: running(own, task_id))
+        worker.signal(signal.SIGTERM)
+        _, end, why = await follow(own_client, task_id)
+        assert (end, why["code"]) == ("failed", "interrupted")
+        assert await asyncio.to_thread(worker.wait) == 0
+        await drained(own)
+
+
+async def running(own: Redis, task_id: str) -> bool:
+    """Whether a worker has claimed it."""
+    return await own.hget(keys.metadata(task_id), "status") == b"running"
