@@ -86,7 +86,8 @@ class Worker:
 
     async def _run(self, task_id: str, context: Context) -> None:
         claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s)
-        acknowledging = asyncio.create_task(self._acknowledge(task_id, claim, context))
+        # The lease owns the task from here on; or another has it, and the message has nothing left to say.
+        acknowledging = asyncio.create_task(acknowledge(context, task_id))
         try:
             if claim is not None:
                 await self._perform(claim)
@@ -95,24 +96,6 @@ class Worker:
             await acknowledging
         finally:
             acknowledging.cancel()  # has an effect only where this is cancelled: then the message comes again
-
-    async def _acknowledge(self, task_id: str, claim: claiming.Claim | None, context: Context) -> None:
-        """Take the message off the queue: the lease owns the task from here on, or another has it.
-
-        And let recovery look when the lease is over, no longer when the queue should have been faster. That goes with
-        the first chunk, if there is one meanwhile: who sees a chunk can rely on it, unless a full trip overtakes one
-        that has to be repeated. Only earlier than now: it may arrive after the task was handed back.
-        """
-        looks = []
-        if claim is not None:
-            due = claim.lease_until // 1000 + 1
-            looks.append(self.access.trips.ride([("ZADD", keys.OPEN, "XX", "LT", due, task_id)]))
-        try:
-            await context.ack()
-            for look in looks:
-                await self.access.trips.answers(look)
-        except RedisError as error:  # the message comes again, and is dropped at the claim
-            logger.warning("message not acknowledged", task_id=task_id, error=str(error))
 
     async def _perform(self, claim: claiming.Claim) -> None:
         run = Run(self.access, claim, self.plugins.get(claim.function))
@@ -159,6 +142,14 @@ class Worker:
     async def _wait(self, seconds: float) -> None:
         if self._performing:
             await asyncio.wait(self._performing, timeout=seconds)
+
+
+async def acknowledge(context: Context, task_id: str) -> None:
+    """Take the message off the queue."""
+    try:
+        await context.ack()
+    except RedisError as error:  # it comes again, and is dropped at the claim
+        logger.warning("message not acknowledged", task_id=task_id, error=str(error))
 
 
 async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:

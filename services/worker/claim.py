@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import msgspec
 
-from plugins import entries, keys
+from plugins import keys
 from services.worker.patience import patiently
-from services.worker.trips import Command, Script
+from services.worker.trips import Script
 
 SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
 
@@ -18,8 +18,7 @@ class Claim(msgspec.Struct, frozen=True):
     """A task that is ours to run. `token` proves it at every renewal; `input` is JSON.
 
     `attempts` is how many there may be. `lease_until` is the first lease's end, in milliseconds by the server's clock;
-    `asked_at` is when it was asked for, in seconds by our own monotonic one. `length` and `last` are of its log, as it
-    was right after the claim.
+    `asked_at` is when it was asked for, in seconds by our own monotonic one.
     """
 
     task_id: str
@@ -30,8 +29,6 @@ class Claim(msgspec.Struct, frozen=True):
     input: bytes
     lease_until: int
     asked_at: float
-    length: int
-    last: entries.Entry | None
 
 
 async def claim(script: Script, task_id: str, worker: str, lease_s: float) -> Claim | None:
@@ -44,35 +41,13 @@ async def claim(script: Script, task_id: str, worker: str, lease_s: float) -> Cl
         redis.exceptions.RedisError: a refusal that does not pass.
     """
     token = uuid4().hex
-    taking = script.command(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
 
-    async def take() -> tuple[float, list[Any]]:
+    async def take() -> tuple[float, Any]:
         asked_at = time.monotonic()
-        return asked_at, await script.trips.go([taking, *look(task_id)])
+        return asked_at, await script(keys=[keys.metadata(task_id)], args=[token, worker, int(lease_s * 1000)])
 
-    asked_at, (answer, *log) = await patiently("claim", take, task_id=task_id)
+    asked_at, answer = await patiently("claim", take, task_id=task_id)
     if not answer:
         return None
     attempt, attempts, function, task_input, lease_until = answer
-    return Claim(
-        task_id,
-        token,
-        int(attempt),
-        int(attempts),
-        function.decode(),
-        task_input,
-        int(lease_until),
-        asked_at,
-        *seen(log),
-    )
-
-
-def look(task_id: str) -> list[Command]:
-    """What to ask of a log: `seen` reads the answers."""
-    return [("LLEN", keys.chunks(task_id)), ("LINDEX", keys.chunks(task_id), -1)]
-
-
-def seen(answers: list[Any]) -> tuple[int, entries.Entry | None]:
-    """The length of a log, and its last entry."""
-    length, line = answers
-    return int(length), entries.decode(line) if line else None
+    return Claim(task_id, token, int(attempt), int(attempts), function.decode(), task_input, int(lease_until), asked_at)

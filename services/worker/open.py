@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from plugins import append, entries, keys
 from services.worker.access import Access
-from services.worker.claim import Claim, look, seen
+from services.worker.claim import Claim
 from services.worker.close import close
 from services.worker.log import RefusedError
+from services.worker.trips import Trips
 
 # Entries per read of a log that is to be continued.
 PAGE: Final = 256
@@ -33,8 +34,8 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         RefusedError: a newer attempt has written.
         redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
     """
-    length, last = claim.length, claim.last
     while True:
+        length, last = await _state(access.trips, claim)
         if last is not None and last.ends:
             await close(access, claim.task_id, last.event, last.data)
             return None
@@ -48,10 +49,17 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         if answer > 0:
             break
         # What is left of the attempt before has written meanwhile: the mark goes to the next place.
-        length, last = seen(await access.trips.go(look(claim.task_id)))
     kept, size = await _kept(access.redis, claim.task_id, length) if keeps else ([], 0)
     await access.note(claim.task_id, uncounted=answer - len(kept))
     return Opened(answer, kept, size)
+
+
+async def _state(trips: Trips, claim: Claim) -> tuple[int, entries.Entry | None]:
+    log = keys.chunks(claim.task_id)
+    # From now on recovery looks when the lease is over, no longer when the queue should have been faster.
+    look = ("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, claim.task_id)
+    _, length, line = await trips.go([look, ("LLEN", log), ("LINDEX", log, -1)])
+    return int(length), entries.decode(line) if line else None
 
 
 async def _kept(redis: Redis, task_id: str, length: int) -> tuple[list[Any], int]:

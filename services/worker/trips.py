@@ -10,7 +10,7 @@ What is asked for must be what may be asked twice: a trip whose answer was lost 
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -30,21 +30,7 @@ MOST: Final = 1_024
 Command = tuple[Any, ...]
 
 
-class Script:
-    """A script to call, like what `redis.register_script` makes; it shares the trips."""
-
-    def __init__(self, trips: "Trips", sha: str) -> None:
-        self.trips: Final = trips
-        self._sha = sha
-
-    def command(self, keys: Sequence[Any], args: Sequence[Any]) -> Command:
-        """The call of it, to be made together with others."""
-        return ("EVALSHA", self._sha, len(keys), *keys, *args)
-
-    async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        """Its answer. Raises what `Trips.go` does."""
-        (answer,) = await self.trips.go([self.command(keys, args)])
-        return answer
+Script = Callable[..., Awaitable[Any]]
 
 
 class Call:
@@ -74,9 +60,15 @@ class Trips:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def script(self, text: str) -> Script:
-        """Know a script."""
+        """A script to call with `keys` and `args`, like what `redis.register_script` makes; it shares the trips."""
         self._texts.append(text)
-        return Script(self, self._redis.register_script(text).sha)
+        sha = self._redis.register_script(text).sha
+
+        async def call(keys: Sequence[Any], args: Sequence[Any]) -> Any:
+            (answer,) = await self.go([("EVALSHA", sha, len(keys), *keys, *args)])
+            return answer
+
+        return call
 
     async def go(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to these commands, which go in this order, without others' between them.
@@ -85,17 +77,9 @@ class Trips:
             redis.exceptions.RedisError: the first that Redis refused; or Redis did not answer for as long as the
                 client's retries last.
         """
-        return await self.answers(self.ride(commands))
-
-    def ride(self, commands: Sequence[Command]) -> Call:
-        """Let these commands go with the next trip that somebody asks for; `answers` asks for one."""
         call = Call(commands)
         self._waiting.append(call)
         self._size += call.size
-        return call
-
-    async def answers(self, call: Call) -> list[Any]:
-        """The answers to a call, which makes a trip of its own if there has been none. Raises what `go` does."""
         self._depart()
         answers = await call.answers
         for answer in answers:

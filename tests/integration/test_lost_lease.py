@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries, keys, release
+from services.worker import claim as claiming
 from services.worker import registry
 from services.worker.access import Access
 from services.worker.claim import Claim, claim
@@ -32,7 +33,7 @@ class Held:
     def __init__(self, redis: Redis, task_id: str) -> None:
         self.redis = redis
         self.task_id = task_id
-        self.claim_script = Access(redis).claim
+        self.claim_script = redis.register_script(claiming.SCRIPT)
         self.keeper = Keeper(redis, LEASE_S, NEVER_S)
 
     async def claim(self, worker: str) -> Claim | None:
