@@ -1,4 +1,4 @@
-"""The write rule's text and its refusals. Both services register it themselves: `redis.register_script(append.SCRIPT)`.
+"""The write rule's text and its refusals. Both services call it themselves, by its text or its hash.
 
 It answers the new length or a refusal; `append.lua` says when.
 """

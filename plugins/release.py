@@ -1,4 +1,4 @@
-"""The text of `release.lua`. Both services register it themselves: `redis.register_script(release.SCRIPT)`."""
+"""The text of `release.lua`. Both services call it themselves."""
 
 from pathlib import Path
 from typing import Any, Final

@@ -20,7 +20,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ReadOnlyError
 from taskiq_redis import RedisStreamBroker
 
-from plugins import append, keys
+from plugins import keys
 from services.api import cancel, catalog, chunks, health, listing, logs, origin, problems, status, stream, submit
 from services.api.hub import Hub
 from services.api.lookup import LookUp
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         state=State({"settings": settings or Settings()}),
-        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "queue", "append", "hub")},
+        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "queue", "hub")},
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
@@ -95,12 +95,11 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     )
     redis = app.state.redis = Redis.from_pool(pool)
     app.state.look_up = LookUp(redis)
-    app.state.append = redis.register_script(append.END_SCRIPT)  # nothing here writes anything but ends
     queue = app.state.queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
     queue.connection_pool = pool
     hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s, settings.probe_s)
-    recovery = Recovery(redis, queue, app.state.append, settings.scan_s, settings.lease_s)
+    recovery = Recovery(redis, queue, settings.scan_s, settings.lease_s)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),

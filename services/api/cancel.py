@@ -5,7 +5,6 @@ from typing import Final
 
 from litestar import Response, delete
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from plugins import entries, keys
 from services.api.close import close, end
@@ -19,11 +18,11 @@ PATIENCE_S: Final = 5
 
 
 @delete("/tasks/{task_id:str}", summary="Cancel a task", status_code=202, tags=["tasks"])
-async def cancel(task_id: str, redis: Redis, look_up: LookUp, append: AsyncScript) -> Response[Status]:
+async def cancel(task_id: str, redis: Redis, look_up: LookUp) -> Response[Status]:
     """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            task, ours = await cancelled(redis, look_up, append, task_id)
+            task, ours = await cancelled(redis, look_up, task_id)
     except TimeoutError:
         raise problem(
             503,
@@ -35,7 +34,7 @@ async def cancel(task_id: str, redis: Redis, look_up: LookUp, append: AsyncScrip
     return Response(status_of(task), status_code=202 if ours else 200)
 
 
-async def cancelled(redis: Redis, look_up: LookUp, append: AsyncScript, task_id: str) -> tuple[Task, bool]:
+async def cancelled(redis: Redis, look_up: LookUp, task_id: str) -> tuple[Task, bool]:
     """The task once it has an end, and whether that is ours.
 
     The end goes to whatever place is the last when it arrives. A running function may take that place first; then it is
@@ -49,7 +48,7 @@ async def cancelled(redis: Redis, look_up: LookUp, append: AsyncScript, task_id:
                 await close(redis, task_id, task.end.event, task.end.data)
                 await redis.publish(keys.CANCEL, task_id)
             return task, False
-        if await end(redis, append, task, "cancelled", {"by": OWNER}):
+        if await end(redis, task, "cancelled", {"by": OWNER}):
             await redis.publish(keys.CANCEL, task_id)
             return await look_up(task_id), True
         # It writes faster than we ask. Its worker stops it, without a word in the log: then the place is ours.

@@ -4,20 +4,20 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import OutOfMemoryError
 from redis.typing import EncodableT, FieldT
 
-from plugins import append as rule
-from plugins import entries, keys
+from plugins import append, entries, keys
+from services.api import script
 from services.api.task import Task
 
 
-async def end(redis: Redis, append: AsyncScript, task: Task, event: str, data: Any) -> bool:
+async def end(redis: Redis, task: Task, event: str, data: Any) -> bool:
     """Append an end behind what the task's log was seen to hold, and note it. False where the log has changed since."""
     attempt = max(task.attempt, task.last.attempt if task.last else 0)
     line = entries.encode(event, attempt, task.length, entries.now_ms(), data)
-    if await append(**rule.arguments(task.task_id, task.length, attempt, line)) < 0:
+    arguments = append.arguments(task.task_id, task.length, attempt, line)
+    if await script.run(redis, append.END_SCRIPT, **arguments) < 0:
         return False
     await close(redis, task.task_id, event, data)
     return True

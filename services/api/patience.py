@@ -6,7 +6,6 @@ from typing import Final
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
-    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -15,7 +14,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# Away, full, a replica since a failover, a cluster that moves; or scripts were flushed while one was being loaded.
+# Away, full, a replica since a failover, a cluster that moves.
 KINDS: Final = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -24,7 +23,6 @@ KINDS: Final = (
     MasterDownError,
     ClusterDownError,
     TryAgainError,
-    NoScriptError,
 )
 
 # What redis-py has no class for: too few replicas, a disk that is full, a script that runs long. In an error of a

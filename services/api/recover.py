@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import OutOfMemoryError, RedisError
 from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
 from plugins import entries, keys, release
+from services.api import script
 from services.api.close import close, end
 from services.api.submit import enqueue
 from services.api.task import Task, read
@@ -39,13 +39,9 @@ logger = structlog.get_logger()
 class Recovery:
     """Looks after the tasks that nobody else looks after."""
 
-    def __init__(
-        self, redis: Redis, queue: RedisStreamBroker, append: AsyncScript, every_s: float, lease_s: float
-    ) -> None:
+    def __init__(self, redis: Redis, queue: RedisStreamBroker, every_s: float, lease_s: float) -> None:
         self._redis = redis
         self._queue = queue
-        self._append = append
-        self._release = redis.register_script(release.SCRIPT)
         self._every_s = every_s
         self._lease_s = lease_s
         self._in_touch_since = time.monotonic()
@@ -114,7 +110,7 @@ class Recovery:
         """Its worker has not renewed the lease."""
         if task.attempt >= task.attempts:
             await self._fail(task, "worker_lost", "the worker that ran the task is gone")
-        elif await self._release(**release.arguments(task.task_id, None, 0)):
+        elif await script.run(self._redis, release.SCRIPT, **release.arguments(task.task_id, None, 0)):
             logger.warning("task taken from a lost worker", task_id=task.task_id, attempt=task.attempt)
             await self._queue_again(task, now, now + keys.UNCLAIMED_S)
 
@@ -129,7 +125,7 @@ class Recovery:
 
     async def _fail(self, task: Task, code: str, message: str) -> None:
         # If the log has grown since, its writer lives after all: the next look will tell.
-        if await end(self._redis, self._append, task, "failed", {"code": code, "message": message}):
+        if await end(self._redis, task, "failed", {"code": code, "message": message}):
             logger.warning("task ended by recovery", task_id=task.task_id, code=code)
 
     async def _look_again(self, task: Task, now: int, at: int) -> None:

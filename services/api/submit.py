@@ -10,7 +10,6 @@ import msgspec
 from litestar import Response, post
 from litestar.params import HeaderParameter
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 from redis.typing import EncodableT
 from taskiq.exceptions import SendTaskError
@@ -75,7 +74,6 @@ async def submit(
     data: NewTask,
     redis: Redis,
     queue: RedisStreamBroker,
-    append: AsyncScript,
     idempotency_key: Annotated[
         str | None,
         HeaderParameter(
@@ -97,7 +95,7 @@ async def submit(
             # Only what the server refused is known not to be queued; and only our own task is ours to end. Otherwise
             # the task stays: recovery queues it again, and the client's next try finds it.
             if created and isinstance(error.__cause__, ResponseError):
-                await refuse(redis, append, task_id, idempotency_key)
+                await refuse(redis, task_id, idempotency_key)
             raise unavailable(error.__cause__ or error) from error
     return accepted(task_id, data.function, status)
 
@@ -183,11 +181,11 @@ async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
     await kicker.kiq(task_id)
 
 
-async def refuse(redis: Redis, append: AsyncScript, task_id: str, idempotency_key: str | None) -> None:
+async def refuse(redis: Redis, task_id: str, idempotency_key: str | None) -> None:
     """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again."""
     task = await read(redis, task_id)
     data = {"code": "not_started", "message": "the queue did not take the task"}
-    if task and await end(redis, append, task, "failed", data) and idempotency_key is not None:
+    if task and await end(redis, task, "failed", data) and idempotency_key is not None:
         await redis.delete(keys.idempotency(OWNER, idempotency_key))
 
 

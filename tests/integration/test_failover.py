@@ -120,3 +120,16 @@ async def test_a_failover_that_loses_entries(tmp_path: Path) -> None:
         told = next(number for number, event in enumerate(seen) if event.event != "message")
         assert data(seen[:told]) == list(range(1, told + 1))
         await assert_all_is_well(through, tmp_path)
+
+
+async def test_a_cancel_just_after_a_failover_to_a_server_without_our_scripts(tmp_path: Path) -> None:
+    """It is taken: which of two servers has a script is no matter of a client's."""
+    async with pair() as servers, system(servers.proxy.url) as through:
+        await assert_a_cancel_is_heard(through.client, tmp_path / "before")
+        task_id = await start(through.client, "silent", note=str(tmp_path / "cancelled"))
+        await servers.swap()
+        for client in servers.clients:
+            await client.script_flush()
+        answer = await through.client.delete(f"/tasks/{task_id}")
+        assert answer.status_code == 202, answer.text
+        await assert_all_is_well(through, tmp_path)

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
-from plugins import append, keys
+from plugins import keys
 from tests.integration.workers.watching import QUICK, left, note
 from tests.processes import worker_process
 
@@ -52,7 +52,7 @@ async def unwatched(unwatched_url: str) -> AsyncIterator[Redis]:
 async def recovery(unwatched: Redis, unwatched_url: str, folder: Path) -> AsyncIterator[Recovery]:
     """Recovery, in this process, with that queue."""
     queue = Unhurried(unwatched_url, folder)
-    yield Recovery(unwatched, queue, unwatched.register_script(append.END_SCRIPT), every_s=1, lease_s=0)
+    yield Recovery(unwatched, queue, every_s=1, lease_s=0)
     await queue.connection_pool.disconnect()
 
 
