@@ -1,5 +1,6 @@
 """Reading a log in pages that are bounded in bytes, though Redis counts elements."""
 
+import asyncio
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -12,7 +13,7 @@ FIRST: Final = 16
 # Bounds of the pages after it. The least is two: a tail reads one entry that it knows, and one that it does not. The
 # more in one, the less the round trip costs each: up to here that can be measured.
 LEAST: Final = 2
-MOST: Final = 4_096
+MOST: Final = 2_048
 BYTES: Final = 524_288
 
 
@@ -23,6 +24,8 @@ class Pages:
         self._redis = redis
         self._log = keys.chunks(task_id)
         self._size = FIRST
+        self._ahead: asyncio.Task[list[bytes]] | None = None
+        self._place = 0  # where the page that was asked for ahead begins
 
     async def read(self, start: int, stop: int) -> list[bytes]:
         """Entries from `start` on, not beyond `stop` (exclusive), as many as make a page; none where there are none.
@@ -34,9 +37,30 @@ class Pages:
         size = sum(map(len, lines))
         if size > BYTES:
             self._size = max(LEAST, self._size // 2)
-        elif size < BYTES // 2:
-            self._size = min(MOST, self._size * 2)
+        elif size < BYTES // 4:
+            self._size = min(MOST, self._size * 4)
         return list(lines)
+
+    async def read_on(self, start: int, stop: int) -> list[bytes]:
+        """The same, for who reads page after page: when one is answered, Redis already works at the next.
+
+        Who stops before `stop` calls `drop`.
+        """
+        if self._place != start:
+            self.drop()
+        ahead, self._ahead = self._ahead, None
+        lines = await (ahead or self.read(start, stop))
+        self._place = start + len(lines)
+        if lines and self._place < stop:
+            self._ahead = asyncio.ensure_future(self.read(self._place, stop))
+            await asyncio.sleep(0)  # it is asked for before the caller is busy with this one
+        return lines
+
+    def drop(self) -> None:
+        """What was asked for ahead is not wanted."""
+        if self._ahead is not None and not self._ahead.cancel() and not self._ahead.cancelled():
+            self._ahead.exception()  # nobody is interested, and asyncio would say so
+        self._ahead = None
 
     async def newest(self) -> list[bytes]:
         """The last entries, as many as make a first page."""

@@ -69,7 +69,7 @@ class Reader:
         tail = self.tail
         self._pages = self._pages or Pages(tail.redis, tail.task_id)
         try:
-            lines = await self._pages.read(self.cursor, tail.first)
+            lines = await self._pages.read_on(self.cursor, tail.first)
         except RedisError as error:
             logger.warning("page not read", task_id=tail.task_id, error=str(error))
             await asyncio.sleep(PAUSE_S)
@@ -79,6 +79,11 @@ class Reader:
         piece = tail.format.frames(self.cursor, lines)
         self.cursor += len(lines)
         return piece
+
+    def rest(self) -> None:
+        """It reads no page for now."""
+        if self._pages is not None:
+            self._pages.drop()
 
     async def _lost(self) -> bytes:
         # The list is shorter than it was. A tail that still follows it finds out, and tells all its readers.
