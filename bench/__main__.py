@@ -11,7 +11,7 @@ from bench import append, fanout, growth, hop, memory, replay, report, tasks
 from bench.ceiling import Ceiling
 from bench.peers import System
 from bench.peers.channels import Channels
-from bench.peers.durable import DurableStreams
+from bench.peers.durable import DurableStreams, DurableStreamsOneByOne
 from bench.peers.fastapi_sse import FastAPISSE
 from bench.peers.nchan import Nchan
 from bench.peers.original import Original
@@ -61,8 +61,9 @@ async def appending() -> Figures:
 
 async def bursts() -> Figures:
     """To a hundred readers, a thousand, ten thousand."""
-    figures = await with_each([Ceiling, *ALL], lambda system: fanout.burst(system, 100, 2_000))
-    figures += await with_each([Ceiling, *ALL], lambda system: fanout.burst(system, 1_000, 2_000))
+    systems: Sequence[type[System]] = (Ceiling, *ALL, DurableStreamsOneByOne)
+    figures = await with_each(systems, lambda system: fanout.burst(system, 100, 2_000))
+    figures += await with_each(systems, lambda system: fanout.burst(system, 1_000, 2_000))
     return figures + await with_each([Ceiling, Tailrace, Nchan], lambda system: fanout.burst(system, 10_000, 200))
 
 

@@ -31,10 +31,11 @@ GROUP: Final = 256
 class Appended(Stream):
     """A stream of JSON values."""
 
-    def __init__(self, url: str, work: Work) -> None:
+    def __init__(self, url: str, work: Work, group: int) -> None:
         self.url = f"{url}?offset=-1&live=sse"
         self._publish = url
         self._work = work
+        self._group = group
 
     async def publish(self) -> None:
         """Groups of values, or one at a time where they come at a pace."""
@@ -42,7 +43,7 @@ class Appended(Stream):
         async with Poster(self._publish, "application/json") as poster:
             async for chunk in chunks_of(self._work):
                 group.append(chunk)
-                if self._work.rate or len(group) == GROUP:
+                if self._work.rate or len(group) == self._group:
                     await poster.post(json.dumps(group).encode())
                     group = []
             if group:
@@ -53,6 +54,7 @@ class DurableStreams(System):
     """Node.js."""
 
     name: ClassVar = "durable-streams"
+    group: ClassVar = GROUP
 
     def missing(self) -> str | None:
         """A package of npm's."""
@@ -79,4 +81,11 @@ class DurableStreams(System):
         url = f"{self.url}/v1/stream/{uuid4().hex}"
         async with Poster(url, "application/json") as poster:
             await poster.post(b"", "PUT")
-        return Appended(url, work)
+        return Appended(url, work, self.group)
+
+
+class DurableStreamsOneByOne(DurableStreams):
+    """The same, by a publisher that does not group: a request for each chunk."""
+
+    name: ClassVar = "durable-streams, one by one"
+    group: ClassVar = 1

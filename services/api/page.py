@@ -42,27 +42,23 @@ class Pages:
         return list(lines)
 
     async def read_on(self, start: int, stop: int) -> list[bytes]:
-        """The same, for who reads page after page: when one is answered, Redis already works at the next.
-
-        Who stops before `stop` calls `drop`.
-        """
-        if self._place != start:
-            self.drop()
+        """The same, for who reads page after page: when one is answered, Redis already works at the next."""
         ahead, self._ahead = self._ahead, None
-        lines = await (ahead or self.read(start, stop))
+        lines = await (ahead if ahead and self._place == start else self.read(start, stop))
         self._place = start + len(lines)
         if lines and self._place < stop:
             self._ahead = asyncio.ensure_future(self.read(self._place, stop))
+            self._ahead.add_done_callback(_unheard)
             await asyncio.sleep(0)  # it is asked for before the caller is busy with this one
         return lines
-
-    def drop(self) -> None:
-        """What was asked for ahead is not wanted."""
-        if self._ahead is not None and not self._ahead.cancel() and not self._ahead.cancelled():
-            self._ahead.exception()  # nobody is interested, and asyncio would say so
-        self._ahead = None
 
     async def newest(self) -> list[bytes]:
         """The last entries, as many as make a first page."""
         lines: Any = await self._redis.lrange(self._log, -FIRST, -1)
         return list(lines)
+
+
+def _unheard(ahead: asyncio.Task[list[bytes]]) -> None:
+    # Whoever wanted it may be gone. Then asyncio would report its error as one that nobody has seen.
+    if not ahead.cancelled():
+        ahead.exception()

@@ -80,11 +80,6 @@ class Reader:
         self.cursor += len(lines)
         return piece
 
-    def rest(self) -> None:
-        """It reads no page for now."""
-        if self._pages is not None:
-            self._pages.drop()
-
     async def _lost(self) -> bytes:
         # The list is shorter than it was. A tail that still follows it finds out, and tells all its readers.
         if self.tail.ended:

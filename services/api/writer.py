@@ -73,7 +73,6 @@ class Writer:
 
     def _caught_up(self) -> None:
         """Nothing is under way: noted in the very step in which it begins to wait, so that no wake comes between."""
-        self._reader.rest()
         self._task = None
         if self._timer is not None:
             self._timer.cancel()
