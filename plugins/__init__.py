@@ -5,6 +5,7 @@ connection and wraps no client.
 """
 
 from plugins.context import Context
+from plugins.event import Event, Progress
 from plugins.function import function
 
-__all__ = ["Context", "function"]
+__all__ = ["Context", "Event", "Progress", "function"]

@@ -25,7 +25,7 @@ local count = #ARGV - 4
 local function last_entry()
   local line = redis.call('LINDEX', log, -1)
   if not line then return nil, 0 end
-  local event, of = string.match(line, '^{"event":"(%a+)","attempt":(%d+),')
+  local event, of = string.match(line, '^{"event":"([%w_.-]+)","attempt":(%d+),')
   return event, tonumber(of) or math.huge
 end
 

@@ -1,17 +1,65 @@
 """What a function can be told about its own run."""
 
-from typing import Any
+import asyncio
+import threading
+from typing import Any, Protocol
 
 import msgspec
+
+
+class Logger(Protocol):
+    """Writes to the worker's log. Fields are what one wants to search for: `logger.info("page read", page=3)`."""
+
+    def debug(self, event: str, **fields: Any) -> Any:
+        """For whoever looks closely."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """What happened."""
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """What should not happen often."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """What somebody must look at."""
+
+    def exception(self, event: str, **fields: Any) -> Any:
+        """The same, with the exception that is being handled."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """Given to the parameter that is annotated with it; no part of the input.
 
-    `attempt` is 1 at first. `yielded` is what earlier attempts have yielded and readers keep, as JSON values in order:
-    empty unless the function is `resumable` and was tried before.
+    `attempt` is 1 at first. `yielded` is what earlier attempts have yielded and readers keep, in order: JSON values,
+    and an `Event` for each that had a name. It is empty unless the function is `resumable` and was tried before.
+    `logger` names the task in every line.
     """
 
     task_id: str
     attempt: int
     yielded: list[Any]
+    logger: Logger
+    stopping: threading.Event = msgspec.field(default_factory=threading.Event)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled or its worker is shutting down: a thread between two steps asks.
+
+        A function that is not async, and yields nothing for long, is stopped by nothing else.
+        """
+        return self.stopping.is_set()
+
+    async def sleep_or_cancelled(self, seconds: float) -> bool:
+        """Sleep; True, and at once, where the task was cancelled or its worker is shutting down.
+
+        Then the function has a few seconds to end as it likes, where any other await raises `CancelledError`.
+        """
+        if self.cancelled:
+            return True
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self.cancelled or task is None:
+                raise  # its time is up, or it is cancelled by something of its own
+            task.uncancel()
+        return self.cancelled

@@ -3,6 +3,7 @@
 | event       | data                             | ends the task |
 |-------------|----------------------------------|---------------|
 | `chunk`     | what the function yielded        | no            |
+| another     | the data of an `Event`           | no            |
 | `attempt`   | `{"attempt": 2, "keeps": false}` | no            |
 | `done`      | `{"chunks": n}`                  | yes           |
 | `failed`    | `{"code": …, "message": …}`      | yes           |

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any, Final
 
 from plugins import append, entries
+from plugins.event import named
 from plugins.function import Policy
 from services.worker.lease import Lease
 from services.worker.patience import patiently
@@ -59,15 +60,16 @@ class Log:
         self.chunks = 0  # that readers end up with
         self.size = 0  # bytes of their entries
 
-    async def chunk(self, data: Any) -> None:
+    async def chunk(self, chunk: Any) -> None:
         """Put one chunk into the buffer; wait while that is full.
 
         Raises:
-            entries.NotJSONError: JSON cannot say `data`.
+            entries.NotJSONError: JSON cannot say it.
             LimitError: its entry is longer than `MAX_ENTRY_BYTES`, or one more than the policy allows.
             ClosedError: the log was closed, or `flush` has ended.
         """
-        line = entries.encode("chunk", self._attempt, self._next, entries.now_ms(), data)
+        event, data = named(chunk)
+        line = entries.encode(event, self._attempt, self._next, entries.now_ms(), data)
         self._refuse_beyond_limits(line)
         while len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
             self._refuse_if_closed()

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from plugins import append, entries, keys
+from plugins import Event, append, entries, keys
 from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
@@ -69,9 +69,10 @@ async def _kept(redis: Redis, task_id: str, length: int) -> tuple[list[Any], int
         lines: Any = await redis.lrange(keys.chunks(task_id), start, min(start + PAGE, length) - 1)
         for line in lines:
             entry = entries.decode(line)
-            if entry.event == "chunk":
-                kept.append(msgspec.json.decode(entry.data))
+            data = msgspec.json.decode(entry.data)
+            if entry.event != "attempt":
+                kept.append(data if entry.event == "chunk" else Event(entry.event, data))
                 size += len(line)
-            elif not msgspec.json.decode(entry.data)["keeps"]:
+            elif not data["keeps"]:
                 kept, size = [], 0
     return kept, size

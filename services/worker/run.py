@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -13,7 +14,7 @@ from services.worker.claim import Claim
 from services.worker.close import close
 from services.worker.lease import Lease
 from services.worker.log import Log, RefusedError
-from services.worker.open import open_log
+from services.worker.open import Opened, open_log
 from services.worker.patience import patiently
 from services.worker.produce import End, failed, produce
 from services.worker.registry import Plugin
@@ -35,6 +36,7 @@ class Run:
         self._plugin = plugin
         self._function: asyncio.Task[End] | None = None
         self._stopped = False
+        self._stopping = threading.Event()  # the same, for the function, which may be in a thread
         self._stopped_with: End | None = None
         self._left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -46,6 +48,7 @@ class Run:
         if self._stopped or (self._function is not None and self._function.done()):
             return
         self._stopped, self._stopped_with = True, end
+        self._stopping.set()
         asyncio.get_running_loop().call_later(GRACE_S, self.leave)
         if self._function is not None:
             self._function.cancel()
@@ -72,10 +75,19 @@ class Run:
                 return
             log = Log(self._access.append, lease, policy, opened.length)
             log.chunks, log.size = len(opened.kept), opened.size
-            context = Context(task_id=self.claim.task_id, attempt=self.claim.attempt, yielded=opened.kept)
-            await self._write(log, context)
+            await self._write(log, self._context(opened))
         except RefusedError as refused:
             await self._give_up(refused.refusal)
+
+    def _context(self, opened: Opened) -> Context:
+        claim = self.claim
+        return Context(
+            task_id=claim.task_id,
+            attempt=claim.attempt,
+            yielded=opened.kept,
+            logger=logger.bind(task_id=claim.task_id, function=claim.function, attempt=claim.attempt),
+            stopping=self._stopping,
+        )
 
     async def _write(self, log: Log, context: Context) -> None:
         writer = asyncio.create_task(log.flush())

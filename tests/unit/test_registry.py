@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+import structlog
 
 from plugins import Context
 from services.worker.registry import Plugin, load
@@ -29,7 +30,7 @@ async def {name}(x: int) -> AsyncIterator[int]:
 
 Files = Callable[..., Path]
 
-CONTEXT: Final = Context(task_id="0" * 32, attempt=1, yielded=[])
+CONTEXT: Final = Context(task_id="0" * 32, attempt=1, yielded=[], logger=structlog.get_logger())
 
 
 @pytest.fixture(autouse=True)
