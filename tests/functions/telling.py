@@ -4,6 +4,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
+
 from plugins import Context, Event, Progress, function
 
 
@@ -31,8 +33,8 @@ async def sleeps_until_told(folder: str, ctx: Context) -> AsyncIterator[str]:
     """Sleep, and end in its own way when told to."""
     yield "asleep"
     ctx.logger.info("about to sleep", folder=folder)
-    Path(folder, f"woken {await ctx.sleep_or_cancelled(3600)}").touch()
-    Path(folder, f"woken again {await ctx.sleep_or_cancelled(3600)}").touch()
+    await anyio.Path(folder, f"woken {await ctx.sleep_or_cancelled(3600)}").touch()
+    await anyio.Path(folder, f"woken again {await ctx.sleep_or_cancelled(3600)}").touch()
 
 
 @function(timeout=0.2)

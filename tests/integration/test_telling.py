@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 
@@ -76,5 +77,5 @@ async def test_a_thread_that_looks_up(client: httpx.AsyncClient, tmp_path: Path)
 async def left(path: Path) -> None:
     """Wait until a function has left this file."""
     async with asyncio.timeout(DEADLINE_S):
-        while not path.exists():  # noqa: ASYNC110  # what others do has no event here
+        while not await anyio.Path(path).exists():  # noqa: ASYNC110  # what others do has no event here
             await asyncio.sleep(0.01)
