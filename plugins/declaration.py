@@ -5,6 +5,19 @@ from typing import Any
 import msgspec
 
 
+class Broken(msgspec.Struct, frozen=True):
+    """A source of functions that a worker could not load, or a function that it refused: one field of the hash
+    `functions:broken`, as JSON.
+
+    `source` is a file, or an entry point and its package; `at` is when the worker last said so, in milliseconds since
+    the epoch.
+    """
+
+    source: str
+    error: str
+    at: int
+
+
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """One field of the hash `functions`, as JSON.
 

@@ -90,6 +90,21 @@ def function(
     return attach
 
 
+def default_policy(name: str) -> Policy:
+    """How a function is run that nobody has marked, under this name.
+
+    Raises:
+        ValueError: clients could not call it that.
+    """
+
+    @function(name=name)
+    def unmarked() -> None: ...
+
+    attached = policy(unmarked)
+    assert attached is not None
+    return attached
+
+
 def policy(candidate: object) -> Policy | None:
     """The policy that `@function` attached, or None for anything else."""
     attached = getattr(candidate, "__tailrace__", None)

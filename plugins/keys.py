@@ -34,6 +34,12 @@ CANCEL: Final = "tasks:cancel"
 # Hash: function name -> declaration (`plugins.declaration`). Workers announce, the api reads.
 FUNCTIONS: Final = "functions"
 
+# Hash: source -> what is wrong with it (`plugins.declaration.Broken`). Workers say so again and again, the api reads.
+BROKEN: Final = "functions:broken"
+
+# What no worker has said for this long is mended, or its worker is gone.
+BROKEN_TTL_S: Final = 60
+
 # Stream with one consumer group: ids that wait for a worker. The api adds; the worker acknowledges and deletes.
 QUEUE: Final = "tailrace:queue"
 QUEUE_GROUP: Final = "workers"

@@ -8,17 +8,18 @@ from litestar.params import PathParameter
 from litestar.plugins.problem_details import ProblemDetailsException
 from redis.asyncio import Redis
 
-from plugins import keys
-from plugins.declaration import Declaration
+from plugins import entries, keys
+from plugins.declaration import Broken, Declaration
 from services.api.problems import problem
 
 _decoder = msgspec.json.Decoder(Declaration)
 
 
 class Functions(msgspec.Struct, frozen=True):
-    """All functions, by name."""
+    """All functions, by name; and what some worker could not load, by source."""
 
     functions: list[Declaration]
+    broken: list[Broken]
 
 
 def unknown(name: str, known: list[str]) -> ProblemDetailsException:
@@ -47,11 +48,19 @@ async def names(redis: Redis) -> list[str]:
     return sorted(name.decode() for name in announced)
 
 
+async def broken(redis: Redis) -> list[Broken]:
+    """What workers have said of late that they could not load."""
+    said: Any = await redis.hgetall(keys.BROKEN)
+    since = entries.now_ms() - keys.BROKEN_TTL_S * 1_000
+    each = [msgspec.json.decode(said[source], type=Broken) for source in sorted(said)]
+    return [broken for broken in each if broken.at > since]
+
+
 @get("/functions", summary="What can be run", tags=["functions"])
 async def list_functions(redis: Redis) -> Functions:
-    """Every announced function with the JSON Schema of its input."""
+    """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
     announced: Any = await redis.hgetall(keys.FUNCTIONS)
-    return Functions([_decoder.decode(announced[name]) for name in sorted(announced)])
+    return Functions([_decoder.decode(announced[name]) for name in sorted(announced)], await broken(redis))
 
 
 @get("/functions/{name:str}", summary="One function", tags=["functions"])

@@ -15,11 +15,13 @@ from redis.exceptions import ReadOnlyError, RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
 from plugins import keys
-from services.worker import announce, cancel, eviction, logs, registry
+from plugins.declaration import Declaration
+from services.worker import announce, broken, cancel, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.access import Access
 from services.worker.broker import PATIENT, Queue
 from services.worker.lease import Keeper
+from services.worker.lifespan import Lifespan
 from services.worker.patience import patiently
 from services.worker.produce import failed
 from services.worker.run import Run
@@ -45,7 +47,8 @@ class Worker:
 
     def __init__(self) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.plugins = registry.load(settings.function_folders)
+        self.registry = registry.load(settings.function_folders, settings.import_s)
+        self.plugins = self.registry.plugins
         self.running: dict[str, Run] = {}
         self.draining = False
         self._interrupted = False
@@ -65,15 +68,35 @@ class Worker:
         self.redis = Redis.from_pool(pool)
         self.access = Access(self.redis)
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
-        self.declarations = [plugin.declaration for plugin in self.plugins.values()]
         self._chores = [
             asyncio.create_task(supervised(name, chore))
             for name, chore in {
                 "leases": self.keeper.run,
-                "announcing": lambda: announce.keep_announcing(self.redis, self.declarations, settings.renew_s),
+                "announcing": self._keep_announcing,
+                "reporting": lambda: broken.keep_reporting(self.redis, self.registry.broken, settings.renew_s),
                 "cancels": lambda: cancel.listen(self.redis, self.running),
             }.items()
         ]
+
+    async def arrive(self) -> None:
+        """Make what functions need, and say what can be run, and what cannot: before the first task is read."""
+        await asyncio.gather(*(self._enter(lifespan) for lifespan in self.registry.lifespans))
+        await patiently("announcement", lambda: announce.announce(self.redis, self._declarations()))
+        await patiently("report", lambda: broken.report(self.redis, self.registry.broken))
+
+    async def _enter(self, lifespan: Lifespan) -> None:
+        try:
+            await lifespan.enter(settings.import_s)
+        # It is its author's code: nothing is known of what it may raise, sys.exit() included.
+        except (Exception, SystemExit) as error:
+            logger.exception("lifespan failed", module=lifespan.name)
+            self.registry.drop(lifespan, registry.in_words(error))
+
+    def _declarations(self) -> list[Declaration]:
+        return [plugin.declaration for plugin in self.plugins.values()]
+
+    async def _keep_announcing(self) -> None:
+        await announce.keep_announcing(self.redis, self._declarations(), settings.renew_s)
 
     async def run(self, task_id: str, context: Context) -> None:
         """Claim a task, acknowledge its message, and run it to its end."""
@@ -124,8 +147,15 @@ class Worker:
         await self._interrupt()
         for chore in self._chores:
             chore.cancel()
+        await asyncio.gather(*(self._exit(lifespan) for lifespan in self.registry.lifespans))
         self.access.trips.leave()
         await self.redis.aclose()
+
+    async def _exit(self, lifespan: Lifespan) -> None:
+        try:
+            await lifespan.leave()
+        except (Exception, SystemExit):
+            logger.exception("lifespan not left", module=lifespan.name)
 
     async def _interrupt(self) -> None:
         """Stop what still runs: its function cleans up, its task is handed back or ends, in a bounded time."""
@@ -198,8 +228,7 @@ async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
     worker = state.worker = Worker()
     drain_on_signal(worker)
-    # Before the first task is read: what is listed can be run, and what can be run is listed.
-    await patiently("announcement", lambda: announce.announce(worker.redis, worker.declarations))
+    await worker.arrive()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)
 

@@ -1,21 +1,22 @@
-"""The functions of this worker: every marked function in every file of the folders it was given."""
+"""The functions of this worker: what its sources bring, made ready to be run, or refused with the reason."""
 
 import hashlib
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 import structlog
 
 from plugins.context import Context
 from plugins.declaration import Declaration
-from plugins.function import Policy, policy
+from plugins.function import Policy
 from services.worker.chunks import Chunks, chunks_of
+from services.worker.lifespan import Lifespan, lifespan_of
+from services.worker.sources import ImportTookTooLongError, Source, sources, within
 
 logger = structlog.get_logger()
 
@@ -27,13 +28,15 @@ class RefusedFunctionError(Exception):
 class Plugin(msgspec.Struct, frozen=True):
     """A function that can be run: its chunks, its policy, the struct its input becomes, what is announced of it.
 
-    `context` is the name of the parameter that gets the `Context`, if there is one.
+    `context` is the name of the parameter that gets the `Context`, if there is one; `made` are the parameters that get
+    what a lifespan has made.
     """
 
     call: Chunks
     policy: Policy
     input: type[msgspec.Struct]
     context: str | None
+    made: dict[str, Lifespan]
     declaration: Declaration
 
     def arguments(self, task_input: bytes, context: Context) -> dict[str, Any]:
@@ -46,68 +49,91 @@ class Plugin(msgspec.Struct, frozen=True):
         # integer though msgspec does not: 3.0.
         converted = msgspec.convert(msgspec.json.decode(task_input), self.input, strict=False)
         arguments = {field: getattr(converted, field) for field in self.input.__struct_fields__}
+        arguments |= {parameter: lifespan.value for parameter, lifespan in self.made.items()}
         if self.context is not None:
             arguments[self.context] = context
         return arguments
 
 
-def load(folders: Iterable[Path]) -> dict[str, Plugin]:
-    """Import every file of the folders and collect its functions by name. What fails is logged, and the others load."""
-    plugins: dict[str, Plugin] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            logger.error("no such folder of functions", folder=str(folder))
-        for file in sorted(folder.glob("[!_]*.py")):
-            for plugin in plugins_of(file):
-                if plugins.setdefault(plugin.policy.name, plugin).call is not plugin.call:
-                    logger.error("two functions of one name; the first stays", name=plugin.policy.name, file=str(file))
-    return plugins
+class Registry:
+    """What was loaded: functions by name, and by source what is wrong with those that were not."""
 
+    def __init__(self) -> None:
+        self.plugins: Final[dict[str, Plugin]] = {}
+        self.broken: Final[dict[str, str]] = {}
+        self._origins: dict[str, str] = {}
+        self._lifespans: dict[str, Lifespan | None] = {}
 
-def plugins_of(file: Path) -> Iterator[Plugin]:
-    """The functions of one file. One that is refused does not take the others along."""
-    try:
-        candidates = marked(module_of(file))
-    # An import runs its author's code: nothing is known of what it may raise, sys.exit() included.
-    except (Exception, SystemExit):
-        logger.exception("functions not loaded", file=str(file))
-        return
-    for candidate in candidates:
+    @property
+    def lifespans(self) -> list[Lifespan]:
+        """What the functions need, each once."""
+        return list({id(each): each for plugin in self.plugins.values() for each in plugin.made.values()}.values())
+
+    def load(self, source: Source, import_s: float) -> None:
+        """Import a source and take its functions. What fails is logged and noted."""
         try:
-            yield plugin_of(candidate)
-        except RefusedFunctionError:
-            logger.exception("function not loaded", file=str(file))
+            with within(import_s):
+                found = source.load()
+        # It runs its author's code: nothing is known of what it may raise, sys.exit() included.
+        except (Exception, SystemExit, ImportTookTooLongError) as error:
+            logger.exception("functions not loaded", source=source.name)
+            self.broken[source.name] = in_words(error)
+            return
+        for candidate, attached in found:
+            try:
+                self._take(source, plugin_of(candidate, attached, self._lifespan_of(candidate)))
+            except RefusedFunctionError as error:
+                logger.exception("function not loaded", source=source.name)
+                self.broken.setdefault(source.name, str(error))
+
+    def drop(self, lifespan: Lifespan, reason: str) -> None:
+        """Do without the functions that need this."""
+        for name, plugin in list(self.plugins.items()):
+            if lifespan in plugin.made.values():
+                del self.plugins[name]
+                self.broken.setdefault(self._origins[name], reason)
+
+    def _take(self, source: Source, plugin: Plugin) -> None:
+        name = plugin.policy.name
+        if name in self._origins:
+            raise RefusedFunctionError(
+                f"two functions are called {name!r}: that of {self._origins[name]} stays, that of {source.name} not"
+            )
+        self._origins[name] = source.name
+        self.plugins[name] = plugin
+
+    def _lifespan_of(self, candidate: Callable[..., Any]) -> Lifespan | None:
+        module = getattr(candidate, "__module__", "")
+        if module not in self._lifespans:
+            try:
+                self._lifespans[module] = lifespan_of(sys.modules.get(module))
+            # Annotations are the author's code, too: whatever evaluating them raises is a reason.
+            except Exception as error:
+                raise refused(candidate, str(error)) from error
+        return self._lifespans[module]
 
 
-def module_of(file: Path) -> ModuleType:
-    """Import one file, under a name that nothing else has, whatever its folder is called."""
-    name = f"tailrace_functions.{file.parent.name}.{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and type hints look their module up
-    spec.loader.exec_module(module)
-    return module
+def load(folders: Iterable[Path], import_s: float = 30) -> Registry:
+    """All functions of these folders and of installed packages. An import may take `import_s` seconds."""
+    registry = Registry()
+    for source in sources(folders):
+        registry.load(source, import_s)
+    return registry
 
 
-def marked(module: ModuleType) -> list[Callable[..., Any]]:
-    """The functions that carry a policy and are this module's own, not imported from another."""
-    return [
-        candidate
-        for candidate in {id(value): value for value in vars(module).values()}.values()  # once each, whatever its names
-        if policy(candidate) is not None and candidate.__module__ == module.__name__
-    ]
+def in_words(error: BaseException) -> str:
+    """An exception, and the line it comes from."""
+    line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{line} ({frames[-1].filename}:{frames[-1].lineno})" if frames else line
 
 
-def plugin_of(candidate: Callable[..., Any]) -> Plugin:
-    """What is known of a marked function: its signature is the input's schema, its docstring the description.
+def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespan | None) -> Plugin:
+    """What is known of a function: its signature is the input's schema, its docstring the description.
 
     Raises:
         RefusedFunctionError: it is no function, or its signature cannot be an input's schema.
     """
-    attached = policy(candidate)
-    assert attached is not None
     call = chunks_of(candidate)
     if call is None:
         raise refused(candidate, "it must be a function: `def` or `async def`, with or without `yield`")
@@ -116,7 +142,9 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
         contexts = [parameter.name for parameter in parameters if parameter.annotation is Context]
         if any(Context in get_args(parameter.annotation) for parameter in parameters):
             raise TypeError("a Context is always given, and is nothing else: annotate it `Context`")
-        structure = input_struct([each for each in parameters if each.name not in contexts], attached.name)
+        made = {each.name: lifespan for each in parameters if lifespan and each.annotation is lifespan.kind}
+        given = {*contexts, *made}
+        structure = input_struct([each for each in parameters if each.name not in given], attached.name)
         schema = msgspec.json.schema(structure)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
     except Exception as error:
@@ -130,12 +158,11 @@ def plugin_of(candidate: Callable[..., Any]) -> Plugin:
         policy=attached,
         input=structure,
         context=contexts[0] if contexts else None,
+        made=made,
         declaration=Declaration(
             name=attached.name,
             description=inspect.getdoc(candidate) or "",
-            version=hashlib.sha256(inspect.getsource(inspect.getmodule(candidate) or candidate).encode()).hexdigest()[
-                :12
-            ],
+            version=version_of(candidate),
             input=schema,
             timeout=attached.timeout,
             retries=attached.retries,
@@ -161,7 +188,24 @@ def input_struct(parameters: Iterable[inspect.Parameter], name: str) -> type[msg
     return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
 
 
+def version_of(candidate: Callable[..., Any]) -> str:
+    """A hash of the module's source: a function may use all of it.
+
+    Raises:
+        RefusedFunctionError: there is no source to be read.
+    """
+    try:
+        source = inspect.getsource(inspect.getmodule(candidate) or candidate)
+    except (OSError, TypeError) as error:
+        raise refused(candidate, f"its source cannot be read: {error}") from error
+    return hashlib.sha256(source.encode()).hexdigest()[:12]
+
+
 def refused(candidate: Callable[..., Any], reason: str) -> RefusedFunctionError:
     """The error that says where and why."""
-    file, (_, line) = inspect.getsourcefile(candidate), inspect.getsourcelines(candidate)
-    return RefusedFunctionError(f"{file}:{line}: `{candidate.__name__}` is refused: {reason}")
+    called = getattr(candidate, "__name__", repr(candidate))
+    try:
+        place = f"{inspect.getsourcefile(candidate)}:{inspect.getsourcelines(candidate)[1]}"
+    except (OSError, TypeError):  # an object, or nothing of Python's
+        place = f"{getattr(candidate, '__module__', None)}"
+    return RefusedFunctionError(f"{place}: `{called}` is refused: {reason}")

@@ -15,6 +15,8 @@ class Settings(BaseSettings):
     redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
     # Folders of functions, separated as in PATH.
     functions_path: str = Field(default="functions", validation_alias="FUNCTIONS_PATH")
+    # Seconds that the import of a module, and then its lifespan, may take.
+    import_s: float = Field(default=30, gt=0)
     # Seconds until a worker that stopped renewing is taken for dead.
     lease_s: float = Field(default=15, gt=0)
     # Seconds between renewals: three chances within a lease.

@@ -99,7 +99,11 @@ async def test_readiness_while_it_is_deaf(tmp_path: Path) -> None:
             assert proxy.freeze(HUB) == 1
             held = asyncio.create_task(hold(proxy))
             await until_ready(through.client, 503)
-            assert (await through.client.get("/health/ready")).json() == {"redis": "ok", "hub": "disconnected"}
+            assert (await through.client.get("/health/ready")).json() == {
+                "redis": "ok",
+                "hub": "disconnected",
+                "functions": "ok",
+            }
             held.cancel()
             await asyncio.wait([held])
             proxy.cut(HUB)

@@ -147,7 +147,11 @@ async def test_the_death_of_the_hubs_own_task(proxy: Proxy, redis_url: str, tmp_
             await reader.until(1)
             assert proxy.cut(subscribed) == 1
             await until_ready(client, 503)
-            assert (await client.get("/health/ready")).json() == {"redis": "ok", "hub": "disconnected"}
+            assert (await client.get("/health/ready")).json() == {
+                "redis": "ok",
+                "hub": "disconnected",
+                "functions": "ok",
+            }
             await asyncio.to_thread(gate.touch)
             await reader.until(1)
             await until_ready(client)

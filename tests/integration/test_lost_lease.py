@@ -46,7 +46,7 @@ class Held:
 
     async def perform(self, claimed: Claim) -> None:
         """Run it to the end, as the worker does."""
-        plugin = registry.load([ROOT / "functions"])["count"]
+        plugin = registry.load([ROOT / "functions"]).plugins["count"]
         run = Run(Access(self.redis), claimed, plugin)
         lease = self.keeper.hold(claimed, lambda: run.stop(None))
         async with asyncio.timeout(DEADLINE_S):

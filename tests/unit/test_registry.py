@@ -13,7 +13,8 @@ import pytest
 import structlog
 
 from plugins import Context
-from services.worker.registry import Plugin, load
+from services.worker import registry
+from services.worker.registry import Plugin
 from tests.processes import ROOT, Process
 
 HEAD: Final = """\
@@ -51,6 +52,11 @@ def folder(tmp_path: Path) -> Files:
         return place
 
     return make
+
+
+def load(folders: list[Path]) -> dict[str, Plugin]:
+    """The functions of these folders."""
+    return registry.load(folders).plugins
 
 
 def only(place: Path) -> Plugin:
@@ -146,18 +152,23 @@ def test_the_log_shows_the_line_and_not_the_values(folder: Files) -> None:
 
 
 def test_two_functions_of_one_name(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first stays, in the order of folders and files, and the log names what was left out, and where."""
+    """The first stays, in the order of folders and files, and an error names both."""
     one = folder("one", a=GOOD.format(name="twin"), b=GOOD.format(name="twin").replace("once", "twice"))
     two = folder("two", a=GOOD.format(name="twin").replace("once", "thrice") + GOOD.format(name="other"))
-    loaded = load([one, two])
+    found = registry.load([one, two])
+    loaded = found.plugins
 
     assert set(loaded) == {"twin", "other"}
+    assert set(found.broken) == {str(one / "b.py"), str(two / "a.py")}
+    for source, error in found.broken.items():
+        assert "'twin'" in error
+        assert str(one / "a.py") in error
+        assert source in error
     assert loaded["twin"].declaration.description == "Say it once."
     logged = "".join(capsys.readouterr())
     assert str(one / "b.py") in logged
     assert str(two / "a.py") in logged
     assert "twin" in logged
-    assert str(one / "a.py") not in logged
 
 
 def test_the_name_that_counts_is_the_one_that_is_called(folder: Files) -> None:
@@ -400,4 +411,61 @@ def test_one_refused_function_does_not_take_its_file_along(folder: Files, capsys
     logged = "".join(capsys.readouterr())
     assert "`not_typed` is refused" in logged
     assert "two functions" not in logged
-    assert re.search(r"no such folder of functions.*nowhere", logged)
+    assert re.search(r"there is no folder .*nowhere", logged)
+
+
+def test_an_import_that_does_not_come_back(folder: Files) -> None:
+    """It is broken off, whether it waits or works, and said so; the others load."""
+    place = folder(
+        waits="import time\ntime.sleep(3600)\n",
+        works="try:\n    while True: pass\nexcept Exception: pass\n",
+        good=GOOD.format(name="good"),
+    )
+    found = registry.load([place], import_s=0.2)
+    assert set(found.plugins) == {"good"}
+    assert set(found.broken) == {str(place / "waits.py"), str(place / "works.py")}
+    assert all("did not come back within 0.2 s (TAILRACE_IMPORT_S)" in error for error in found.broken.values())
+
+
+def test_what_is_wrong_is_said_with_its_line(folder: Files) -> None:
+    """The catalogue has the error and where it was raised, of an import as of a refusal."""
+    place = folder(raises="\n\n1 / 0\n", refused="@function()\nasync def odd(x): ...\n")
+    broken = registry.load([place]).broken
+    assert broken[str(place / "raises.py")] == f"ZeroDivisionError: division by zero ({place / 'raises.py'}:5)"
+    assert re.match(
+        rf"{place / 'refused.py'}:3: `odd` is refused: .*`x` has no type", broken[str(place / "refused.py")]
+    )
+
+
+LIFESPAN: Final = """
+from contextlib import asynccontextmanager
+
+class Model: ...
+
+{decorator}
+async def lifespan() -> {yields}:
+    yield Model()
+
+@function()
+async def uses(x: int, model: Model) -> AsyncIterator[int]:
+    yield x
+"""
+
+
+def test_what_a_lifespan_makes_is_no_input(folder: Files) -> None:
+    """The parameter of that type is given by the worker; clients neither see nor need it."""
+    place = folder(m=LIFESPAN.format(decorator="@asynccontextmanager", yields="AsyncIterator[Model]"))
+    found = registry.load([place])
+    assert list(found.plugins["uses"].made) == ["model"]
+    assert "model" not in str(found.plugins["uses"].declaration.input)
+    assert len(found.lifespans) == 1
+
+
+@pytest.mark.parametrize(
+    ("decorator", "yields"), [("", "None"), ("@asynccontextmanager", "AsyncIterator"), ("@asynccontextmanager", "int")]
+)
+def test_a_lifespan_that_cannot_be_used(folder: Files, decorator: str, yields: str) -> None:
+    """Its module's functions are refused, and told what would be right."""
+    found = registry.load([folder(m=LIFESPAN.format(decorator=decorator, yields=yields))])
+    assert found.plugins == {}
+    assert "`async def lifespan() -> AsyncIterator[Model]`" in "".join(found.broken.values())

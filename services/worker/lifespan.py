@@ -1,0 +1,81 @@
+"""What a module's functions need and is made once per process: a model, a pool.
+
+A module says how in an async context manager that it calls `lifespan` and that says what it yields:
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Model]: ...
+
+Functions of that module get it for the parameter of that type.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import ModuleType
+from typing import Any, Final, get_args
+
+# Seconds for leaving it, at shutdown.
+LEAVE_S: Final = 2
+
+
+class Lifespan:
+    """One module's. `kind` is the type of what it makes, `value` what it made, once `enter` has returned."""
+
+    def __init__(self, name: str, make: Callable[[], AbstractAsyncContextManager[Any]], kind: Any) -> None:
+        self.name: Final = name
+        self.kind: Final = kind
+        self.value: Any = None
+        self._make = make
+        self._entered: asyncio.Future[None] | None = None
+        self._over = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def enter(self, timeout_s: float) -> None:
+        """Make it. Raises whatever its author's code raises; TimeoutError where that takes too long."""
+        self._task = asyncio.create_task(self._live())
+        self._entered = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait({self._task, self._entered}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            self._task.cancel()
+            raise TimeoutError(f"its lifespan was not ready within {timeout_s:g} s (TAILRACE_IMPORT_S)") from None
+        if not self._entered.done():
+            await self._task  # raises
+            raise RuntimeError("its lifespan yielded nothing")
+
+    async def leave(self) -> None:
+        """Let it clean up, in a bounded time. Raises whatever its author's code raises, or TimeoutError."""
+        self._over.set()
+        if self._task is not None:
+            async with asyncio.timeout(LEAVE_S):
+                await self._task
+
+    async def _live(self) -> None:
+        # Entered and left in one task: what it holds may be bound to that (anyio's cancel scopes are).
+        async with self._make() as value:
+            self.value = value
+            assert self._entered is not None
+            self._entered.set_result(None)
+            await self._over.wait()
+
+
+def lifespan_of(module: ModuleType | None) -> Lifespan | None:
+    """The module's lifespan, or None where it has none.
+
+    Raises:
+        TypeError: it has one, which cannot be used: the message says what would be right.
+    """
+    make = getattr(module, "lifespan", None)
+    if make is None:
+        return None
+    signature = inspect.signature(make, eval_str=True)
+    kinds = get_args(signature.return_annotation)
+    if signature.parameters or not kinds or not inspect.isasyncgenfunction(inspect.unwrap(make)):
+        raise TypeError(
+            "`lifespan` must be an `@asynccontextmanager` without parameters that says what it yields: "
+            "`async def lifespan() -> AsyncIterator[Model]`"
+        )
+    assert module is not None
+    return Lifespan(module.__name__, make, kinds[0])

@@ -1,0 +1,112 @@
+"""Where functions come from: the files of a folder, and what installed packages bring.
+
+An import runs its author's code: it may raise anything, and it may not come back. What goes wrong is said of the one
+source, and the others load.
+"""
+
+import contextlib
+import importlib.util
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Final
+
+import msgspec
+
+from plugins.function import Policy, default_policy, policy
+
+# The group under which a package names its functions: `name = "package.module:function"`.
+GROUP: Final = "tailrace.functions"
+
+
+# A function and how it is run.
+Found = tuple[Callable[..., Any], Policy]
+
+
+class ImportTookTooLongError(BaseException):
+    """An import did not come back in time. No `Exception`, which its author may catch."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Something that brings functions. `name` says where to look; `load` imports it, and may raise anything."""
+
+    name: str
+    load: Callable[[], list[Found]]
+
+
+def sources(folders: Iterable[Path]) -> Iterator[Source]:
+    """All of them: the folders' files first, by name; then what packages bring."""
+    for folder in folders:
+        if not folder.is_dir():
+            yield Source(str(folder), partial(_no_folder, folder))
+        for file in sorted(folder.glob("[!_]*.py")):
+            yield Source(str(file), partial(_marked_in, file))
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+        yield Source(f"{point.name} = {point.value}{package}", partial(_brought, point))
+
+
+def _no_folder(folder: Path) -> list[Found]:
+    raise FileNotFoundError(f"there is no folder {folder}: FUNCTIONS_PATH names the folders of functions")
+
+
+def _marked_in(file: Path) -> list[Found]:
+    return [(candidate, attached) for candidate in marked(module_of(file)) if (attached := policy(candidate))]
+
+
+def _brought(point: EntryPoint) -> list[Found]:
+    # A plain function is called as its package says; what `@function` was told goes before.
+    function = point.load()
+    return [(function, policy(function) or default_policy(point.name))]
+
+
+def module_of(file: Path) -> ModuleType:
+    """Import one file, under a name that nothing else has, whatever its folder is called."""
+    name = f"tailrace_functions.{file.parent.name}.{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and type hints look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def marked(module: ModuleType) -> list[Callable[..., Any]]:
+    """The functions that carry a policy and are this module's own, not imported from another."""
+    return [
+        candidate
+        for candidate in {id(value): value for value in vars(module).values()}.values()  # once each, whatever its names
+        if policy(candidate) is not None and candidate.__module__ == module.__name__
+    ]
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Break off what is imported in it after so many seconds.
+
+    By a signal, which reaches a loop and a system call alike; only an extension that never returns to Python is not
+    reached. Signals are for the main thread: in another one there is no bound.
+
+    Raises:
+        ImportTookTooLongError: the time is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_: int, __: FrameType | None) -> None:
+        raise ImportTookTooLongError(f"its import did not come back within {seconds:g} s (TAILRACE_IMPORT_S)")
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
