@@ -116,7 +116,7 @@ def worker(own_url: str, functions: Path, package: Path) -> Iterator[Process]:
 async def test_one_bad_module_does_not_take_the_others_along(
     worker: Process, own_client: httpx.AsyncClient, functions: Path
 ) -> None:
-    """What loads runs. What does not is in the catalogue, with its error, and a detail of readiness, which stays 200."""
+    """What loads runs. What does not is in the catalogue with its error, and in the detail of readiness: still 200."""
     for number in range(10):
         assert (await follow(own_client, await start(own_client, f"good_{number}", x=1)))[0] == [1 + number]
     answer = (await own_client.get("/functions")).json()
