@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import FrameType
 from typing import Annotated, Final
 
@@ -15,8 +16,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
 from plugins import keys
-from plugins.declaration import Declaration
-from services.worker import announce, broken, cancel, eviction, logs, registry
+from services.worker import announce, cancel, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.access import Access
 from services.worker.broker import PATIENT, Queue
@@ -72,8 +72,6 @@ class Worker:
             asyncio.create_task(supervised(name, chore))
             for name, chore in {
                 "leases": self.keeper.run,
-                "announcing": self._keep_announcing,
-                "reporting": lambda: broken.keep_reporting(self.redis, self.registry.broken, settings.renew_s),
                 "cancels": lambda: cancel.listen(self.redis, self.running),
             }.items()
         ]
@@ -81,22 +79,17 @@ class Worker:
     async def arrive(self) -> None:
         """Make what functions need, and say what can be run, and what cannot: before the first task is read."""
         await asyncio.gather(*(self._enter(lifespan) for lifespan in self.registry.lifespans))
-        await patiently("announcement", lambda: announce.announce(self.redis, self._declarations()))
-        await patiently("report", lambda: broken.report(self.redis, self.registry.broken))
+        await patiently("announcement", lambda: announce.announce(self.redis, self.registry))
+        again = partial(announce.keep_announcing, self.redis, self.registry, settings.renew_s)
+        self._chores.append(asyncio.create_task(supervised("announcing", again)))
 
     async def _enter(self, lifespan: Lifespan) -> None:
         try:
             await lifespan.enter(settings.import_s)
-        # It is its author's code: nothing is known of what it may raise, sys.exit() included.
-        except (Exception, SystemExit) as error:
+        # It is its author's code: nothing is known of what it may raise.
+        except Exception as error:
             logger.exception("lifespan failed", module=lifespan.name)
             self.registry.drop(lifespan, registry.in_words(error))
-
-    def _declarations(self) -> list[Declaration]:
-        return [plugin.declaration for plugin in self.plugins.values()]
-
-    async def _keep_announcing(self) -> None:
-        await announce.keep_announcing(self.redis, self._declarations(), settings.renew_s)
 
     async def run(self, task_id: str, context: Context) -> None:
         """Claim a task, acknowledge its message, and run it to its end."""
@@ -154,7 +147,7 @@ class Worker:
     async def _exit(self, lifespan: Lifespan) -> None:
         try:
             await lifespan.leave()
-        except (Exception, SystemExit):
+        except Exception:
             logger.exception("lifespan not left", module=lifespan.name)
 
     async def _interrupt(self) -> None:

@@ -54,11 +54,14 @@ class Lifespan:
 
     async def _live(self) -> None:
         # Entered and left in one task: what it holds may be bound to that (anyio's cancel scopes are).
-        async with self._make() as value:
-            self.value = value
-            assert self._entered is not None
-            self._entered.set_result(None)
-            await self._over.wait()
+        try:
+            async with self._make() as value:
+                self.value = value
+                assert self._entered is not None
+                self._entered.set_result(None)
+                await self._over.wait()
+        except SystemExit as error:  # from a task it would end the worker
+            raise RuntimeError(f"sys.exit({error.code!r})") from error
 
 
 def lifespan_of(module: ModuleType | None) -> Lifespan | None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
+from plugins import keys
 from tests.integration.calls import follow, start
-from tests.integration.workers.watching import notes
+from tests.integration.workers.watching import QUICK, notes, until
 from tests.processes import Process, worker_process
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +72,23 @@ async def needs_nothing() -> str:
     return "runs"
 """
 
+QUITS = """
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from plugins import function
+
+class Pool: ...
+
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[Pool]:
+    sys.exit(3)
+    yield Pool()
+
+@function()
+async def quits(pool: Pool) -> None: ...
+"""
+
 PLAIN = """
 def shout(text: str) -> str:
     '''Say it louder.'''
@@ -79,7 +98,7 @@ def shout(text: str) -> str:
 
 @pytest.fixture
 def functions(tmp_path: Path) -> Path:
-    """Ten good files, a broken one, one that hangs, one with a lifespan, one whose lifespan fails."""
+    """Ten good files, a broken one, one that hangs, one with a lifespan, and two whose lifespans fail."""
     place = tmp_path / "functions"
     place.mkdir()
     for number in range(10):
@@ -88,6 +107,7 @@ def functions(tmp_path: Path) -> Path:
     (place / "hangs.py").write_text("import time\ntime.sleep(3600)\n")
     (place / "model.py").write_text(MODEL)
     (place / "fails.py").write_text(FAILS)
+    (place / "quits.py").write_text(QUITS)
     return place
 
 
@@ -108,7 +128,12 @@ def package(tmp_path: Path) -> Path:
 def worker(own_url: str, functions: Path, package: Path) -> Iterator[Process]:
     """A worker with all of that."""
     with worker_process(
-        own_url, FUNCTIONS_PATH=str(functions), PYTHONPATH=str(package), TAILRACE_IMPORT_S="1", TAILRACE_DRAIN_S="0"
+        own_url,
+        FUNCTIONS_PATH=str(functions),
+        PYTHONPATH=str(package),
+        **QUICK,
+        TAILRACE_IMPORT_S="1",
+        TAILRACE_DRAIN_S="0",
     ) as process:
         yield process
 
@@ -125,7 +150,8 @@ async def test_one_bad_module_does_not_take_the_others_along(
     assert "did not come back within 1 s" in broken[str(functions / "hangs.py")]
     assert broken[str(functions / "fails.py")].startswith("ConnectionError: no such database (")
     assert "AttributeError" in broken["gone = loud:whisper of loud 1.2"]
-    assert len(broken) == 4
+    assert "sys.exit(3)" in broken[str(functions / "quits.py")]
+    assert len(broken) == 5
 
     ready = await own_client.get("/health/ready")
     assert ready.status_code == 200
@@ -156,7 +182,15 @@ async def test_what_is_made_once_serves_every_task(
     assert notes(functions, "left.*") == [made.replace("made", "left")]
 
 
-async def test_a_lifespan_that_fails(worker: Process, own_client: httpx.AsyncClient) -> None:
-    """The functions that need it are not offered; those of the same file that do not, run."""
-    assert (await own_client.get("/functions/needs")).status_code == 404
+async def test_a_lifespan_that_fails(worker: Process, own_client: httpx.AsyncClient, own: Redis) -> None:
+    """The functions that need it are not offered, then or later; those of the same file that do not, run."""
+    await own.hdel(keys.FUNCTIONS, "needs_nothing", "quits")
+    await until(lambda: announced(own, "needs_nothing"))  # once more
+    for name in ("needs", "quits"):
+        assert (await own_client.get(f"/functions/{name}")).status_code == 404
     assert (await follow(own_client, await start(own_client, "needs_nothing")))[0] == ["runs"]
+
+
+async def announced(own: Redis, name: str) -> bool:
+    """Whether a worker has said that it has this function."""
+    return bool(await own.hexists(keys.FUNCTIONS, name))
