@@ -35,12 +35,11 @@ class Lifespan:
         """Make it. Raises whatever its author's code raises; TimeoutError where that takes too long."""
         self._task = asyncio.create_task(self._live())
         self._entered = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.wait({self._task, self._entered}, return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError:
+        either: set[asyncio.Future[None]] = {self._task, self._entered}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not (self._task.done() or self._entered.done()):
             self._task.cancel()
-            raise TimeoutError(f"its lifespan was not ready within {timeout_s:g} s (TAILRACE_IMPORT_S)") from None
+            raise TimeoutError(f"its lifespan was not ready within {timeout_s:g} s (TAILRACE_IMPORT_S)")
         if not self._entered.done():
             await self._task  # raises
             raise RuntimeError("its lifespan yielded nothing")
@@ -48,9 +47,14 @@ class Lifespan:
     async def leave(self) -> None:
         """Let it clean up, in a bounded time. Raises whatever its author's code raises, or TimeoutError."""
         self._over.set()
-        if self._task is not None:
-            async with asyncio.timeout(LEAVE_S):
-                await self._task
+        if self._task is None:
+            return
+        # Not by a cancel of who waits for it: that would wait for a clean-up that takes no cancel.
+        done, _ = await asyncio.wait({self._task}, timeout=LEAVE_S)
+        if not done:
+            self._task.cancel()
+            raise TimeoutError(f"its lifespan did not clean up within {LEAVE_S} s")
+        await self._task
 
     async def _live(self) -> None:
         # Entered and left in one task: what it holds may be bound to that (anyio's cancel scopes are).
