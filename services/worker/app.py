@@ -2,12 +2,9 @@
 
 import asyncio
 import os
-import signal
 import socket
-import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-from types import FrameType
 from typing import Annotated, Final
 
 import structlog
@@ -26,6 +23,7 @@ from services.worker.patience import patiently
 from services.worker.produce import failed
 from services.worker.run import Run
 from services.worker.settings import Settings
+from services.worker.signals import drain_on_signal
 
 # Seconds that functions have, after the grace, to clean up, and that their ends have to be written.
 CLEAN_UP_S: Final = 3
@@ -187,40 +185,11 @@ async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(1)
 
 
-def drain_on_signal(worker: Worker) -> None:
-    """Begin to drain when the process is told to stop.
-
-    Taskiq stops reading then, and waits for what runs, for ever unless it was told otherwise; its shutdown event comes
-    only after that. Its own handler is called after ours.
-    """
-    loop = asyncio.get_running_loop()
-    draining: set[asyncio.Task[None]] = set()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        last_resort = threading.Timer(settings.drain_s + CLEAN_UP_S + WRITE_S + PATIENCE_S, exit_hard)
-        last_resort.daemon = True
-        last_resort.start()
-        loop.call_soon_threadsafe(lambda: draining.add(loop.create_task(worker.drain())))
-        handler = previous[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-
-    for number in previous:
-        signal.signal(number, handle)
-
-
-def exit_hard() -> None:
-    """End the process, whatever holds it. Leases run out, and recovery takes over."""
-    logger.error("something does not let go; exiting all the same")
-    os._exit(0)
-
-
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
     worker = state.worker = Worker()
-    drain_on_signal(worker)
+    drain_on_signal(worker.drain, settings.drain_s + CLEAN_UP_S + WRITE_S + PATIENCE_S)
     await worker.arrive()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)
