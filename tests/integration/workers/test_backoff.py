@@ -33,7 +33,7 @@ async def test_attempts_keep_a_growing_distance(
     third = [("chunk", 3, 0), ("chunk", 3, 1), ("chunk", 3, 2)]
     end = ("done", 3, {"chunks": 3})
     if times == 3:
-        end = ("failed", 3, {"code": "error", "message": "ConnectionError: attempt 3"})  # type: ignore[dict-item]
+        end = ("failed", 3, {"code": "error", "message": "ConnectionError: attempt 3"})  # type: ignore[dict-item]  # another shape
     assert log == [
         ("chunk", 1, 0),
         ("attempt", 2, {"attempt": 2, "keeps": False}),

@@ -1,6 +1,7 @@
 """How many messages a worker reads: as many as it has room for, and no more."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -47,10 +48,14 @@ async def test_a_worker_with_room_reads_them_together(own_url: str, own_client: 
     """A long queue costs a worker a few reads, not one for each; and slots that were used are used again."""
     ids = await asyncio.gather(*(start(own_client, "count", to=1) for _ in range(300)))
     before = await reads(own)
-    with worker_process(own_url, "--max-async-tasks", "50", **QUICK):
-        async with asyncio.timeout(DEADLINE_S):
-            while await own.zcard(keys.OPEN):
-                pass
+    with worker_process(own_url, "--max-async-tasks", "50", **QUICK) as worker:
+        over = time.monotonic() + DEADLINE_S
+        while still := await own.zrange(keys.OPEN, 0, -1):
+            assert time.monotonic() < over, (
+                await states(own, still),
+                await own.xinfo_groups(keys.QUEUE),
+                worker.output,
+            )
         for task_id in ids:
             assert (await follow(own_client, task_id))[1] == "done"
         assert await reads(own) - before < 150
@@ -76,3 +81,8 @@ async def test_a_full_redis_does_not_make_a_worker_hoard(
             for task_id in ids:
                 assert (await follow(own_client, task_id))[1] == "done"
         await drained(own)
+
+
+async def states(own: Redis, ids: Any) -> list[Any]:
+    """What Redis knows of these tasks."""
+    return [await own.hgetall(keys.metadata(task_id.decode())) for task_id in ids]
