@@ -23,7 +23,7 @@ async def tells_again(ctx: Context) -> AsyncIterator[object]:
     """Fail at first; then yield what it is told it had yielded."""
     if ctx.attempt == 1:
         yield 1
-        yield Event("page", {"n": 1})
+        yield Event("page_1.read", {"n": 1})
         raise RuntimeError("as asked")
     yield [[each.name, each.data] if isinstance(each, Event) else each for each in ctx.yielded]
 

@@ -43,11 +43,11 @@ async def test_a_name_that_readers_would_misunderstand(client: httpx.AsyncClient
 
 
 async def test_what_was_told_before_a_failure(client: httpx.AsyncClient) -> None:
-    """A resumable function gets its events back, among its other chunks and in order."""
+    """A resumable function gets its events back, in order; and whatever the name, more is written behind it."""
     task_id = await start(client, "tells_again")
     seen = await events(client, task_id)
-    assert [event.event for event in seen] == ["message", "page", "attempt", "message", "done"]
-    assert data(seen)[1] == [1, ["page", {"n": 1}]]
+    assert [event.event for event in seen] == ["message", "page_1.read", "attempt", "message", "done"]
+    assert data(seen)[1] == [1, ["page_1.read", {"n": 1}]]
 
 
 async def test_a_function_that_ends_in_its_own_way(client: httpx.AsyncClient, tmp_path: Path) -> None:
