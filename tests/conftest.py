@@ -1,10 +1,12 @@
 """Which Redis the tests run against, said where nobody can miss it."""
 
+import inspect
 from collections.abc import Iterator
 
 import pytest
 
 from tests import redis_servers
+from tests.patience import given_up
 
 chosen_key = pytest.StashKey[str]()
 
@@ -35,6 +37,13 @@ versions: list[str] = []
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The last lines of the run."""
     terminalreporter.write_line(f"{said(config)}{''.join(f'; {version}' for version in versions)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """No test waits for ever."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = given_up(item.obj)
 
 
 @pytest.fixture(scope="session")
