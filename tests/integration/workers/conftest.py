@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests import redis_servers
-from tests.integration.workers.watching import QUICK, Full
+from tests.integration.workers.watching import QUICK, Full, until
 from tests.processes import DEADLINE_S, Api, api_process, worker_process
 
 
@@ -40,11 +40,17 @@ async def own_client(own_api: Api) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def own(own_url: str) -> AsyncIterator[Redis]:
-    """A bare client of that Redis; after the test, every key must have a lifetime."""
+    """A bare client of that Redis; after the test, every key must have a lifetime, and nothing be open for others."""
     async with Redis.from_url(own_url) as own:
         yield own
+        await until(lambda: nothing_open(own))
         immortal = {key.decode() async for key in own.scan_iter() if await own.ttl(key) == -1}
         assert immortal <= keys.PERMANENT
+
+
+async def nothing_open(own: Redis) -> bool:
+    """Whether every task has ended, to the last of its bookkeeping."""
+    return await own.zcard(keys.OPEN) == 0
 
 
 @pytest.fixture

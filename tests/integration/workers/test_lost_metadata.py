@@ -64,6 +64,18 @@ async def test_the_metadata_of_a_queued_task(own_url: str, own_client: httpx.Asy
     async with asyncio.timeout(15):
         assert await reader == []
     assert not await own.exists(keys.chunks(task_id), keys.metadata(task_id))
+    await look_now(own, task_id)
+
+
+async def look_now(own: Redis, task_id: str) -> None:
+    """Let recovery look at a task at once, and wait until it has no need to look again."""
+    await own.zadd(keys.OPEN, {task_id: 0}, xx=True)
+    await until(lambda: forgotten(own, task_id))
+
+
+async def forgotten(own: Redis, task_id: str) -> bool:
+    """Whether nobody has to look at this task any more."""
+    return await own.zscore(keys.OPEN, task_id) is None
 
 
 async def test_the_metadata_of_an_ended_task(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
@@ -148,3 +160,4 @@ async def test_a_request_is_repeated_for_metadata_that_is_lost_in_part(
         if "status" not in left_over:
             assert (await follow(own_client, task_id))[0] == [1, 2]
         await drained(own)
+        await look_now(own, task_id)
