@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import redis_servers
-from tests.patience import given_up
+from tests.patience import given_up, patience_s
 
 chosen_key = pytest.StashKey[str]()
 
@@ -41,9 +41,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """No test waits for ever."""
+    """What a test waits for, it does not wait for for ever."""
     if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-        item.obj = given_up(item.obj)
+        item.obj = given_up(item.obj, patience_s(item))
 
 
 @pytest.fixture(scope="session")
