@@ -1,5 +1,7 @@
 """A Redis and an API of these tests' own: no other process looks after their tasks."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests import redis_servers
-from tests.integration.workers.watching import QUICK, Full, until
+from tests.integration.workers.watching import QUICK, Full
 from tests.processes import DEADLINE_S, Api, api_process, worker_process
 
 
@@ -43,14 +45,17 @@ async def own(own_url: str) -> AsyncIterator[Redis]:
     """A bare client of that Redis; after the test, every key must have a lifetime, and nothing be open for others."""
     async with Redis.from_url(own_url) as own:
         yield own
-        await until(lambda: nothing_open(own))
+        await nothing_open(own)
         immortal = {key.decode() async for key in own.scan_iter() if await own.ttl(key) == -1}
         assert immortal <= keys.PERMANENT
 
 
-async def nothing_open(own: Redis) -> bool:
-    """Whether every task has ended, to the last of its bookkeeping."""
-    return await own.zcard(keys.OPEN) == 0
+async def nothing_open(own: Redis) -> None:
+    """Wait until every task has ended, to the last of its bookkeeping; or say which have not."""
+    over = time.monotonic() + DEADLINE_S
+    while still := await own.zrange(keys.OPEN, 0, -1, withscores=True):
+        assert time.monotonic() < over, f"the test has left these tasks open: {still}"
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
