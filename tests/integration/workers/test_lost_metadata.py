@@ -44,10 +44,7 @@ async def test_the_metadata_of_a_running_task(
         assert len(seen) == len(data(seen)) or seen[-1].event == "failed"
         assert data(seen) == list(range(1, len(data(seen)) + 1))
 
-        async def forgotten() -> bool:
-            return await own.zscore(keys.OPEN, task_id) is None
-
-        await until(forgotten)
+        await until(lambda: forgotten(own, task_id))
         assert (await follow(own_client, await start(own_client, "count", to=2)))[1] == "done"
 
 
