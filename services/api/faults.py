@@ -20,7 +20,7 @@ def faults(schema: dict[str, Any], value: Any) -> list[dict[str, str]]:
 
 @lru_cache(maxsize=1_024)
 def _validator(schema: bytes) -> jsonschema_rs.Validator:
-    return jsonschema_rs.validator_for(schema.decode())
+    return jsonschema_rs.validator_for(schema.decode(), validate_formats=True)
 
 
 def _faults_of(error: jsonschema_rs.ValidationError) -> Iterator[dict[str, str]]:

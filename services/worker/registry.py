@@ -16,7 +16,9 @@ from plugins.declaration import Declaration
 from plugins.function import Policy
 from services.worker.chunks import Chunks, chunks_of
 from services.worker.lifespan import Lifespan, lifespan_of
+from services.worker.signature import Input, input_of
 from services.worker.sources import ImportTookTooLongError, Source, sources, within
+from services.worker.texts import texts_of
 
 logger = structlog.get_logger()
 
@@ -26,7 +28,7 @@ class RefusedFunctionError(Exception):
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """A function that can be run: its chunks, its policy, the struct its input becomes, what is announced of it.
+    """A function that can be run: its chunks, its policy, its input, what is announced of it.
 
     `context` is the name of the parameter that gets the `Context`, if there is one; `made` are the parameters that get
     what a lifespan has made.
@@ -34,7 +36,7 @@ class Plugin(msgspec.Struct, frozen=True):
 
     call: Chunks
     policy: Policy
-    input: type[msgspec.Struct]
+    input: Input
     context: str | None
     made: dict[str, Lifespan]
     declaration: Declaration
@@ -45,10 +47,7 @@ class Plugin(msgspec.Struct, frozen=True):
         Raises:
             msgspec.ValidationError: the input is not what the signature asks for.
         """
-        # The api has checked the types against the schema. What is left to convert is what JSON Schema takes for an
-        # integer though msgspec does not: 3.0.
-        converted = msgspec.convert(msgspec.json.decode(task_input), self.input, strict=False)
-        arguments = {field: getattr(converted, field) for field in self.input.__struct_fields__}
+        arguments = self.input.read(task_input)
         arguments |= {parameter: lifespan.value for parameter, lifespan in self.made.items()}
         if self.context is not None:
             arguments[self.context] = context
@@ -144,8 +143,8 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
             raise TypeError("a Context is always given, and is nothing else: annotate it `Context`")
         made = {each.name: lifespan for each in parameters if lifespan and each.annotation is lifespan.kind}
         given = {*contexts, *made}
-        structure = input_struct([each for each in parameters if each.name not in given], attached.name)
-        schema = msgspec.json.schema(structure)
+        texts = texts_of(candidate)
+        taken = input_of([each for each in parameters if each.name not in given], attached.name, texts)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
     except Exception as error:
         raise refused(candidate, f"its parameters cannot be an input's schema: {error}") from error
@@ -156,36 +155,19 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
     return Plugin(
         call=call,
         policy=attached,
-        input=structure,
+        input=taken,
         context=contexts[0] if contexts else None,
         made=made,
         declaration=Declaration(
             name=attached.name,
-            description=inspect.getdoc(candidate) or "",
+            description=texts.function,
             version=version_of(candidate),
-            input=schema,
+            input=taken.schema,
             timeout=attached.timeout,
             retries=attached.retries,
             resumable=attached.resumable,
         ),
     )
-
-
-def input_struct(parameters: Iterable[inspect.Parameter], name: str) -> type[msgspec.Struct]:
-    """A struct with these parameters as fields.
-
-    Raises:
-        TypeError: a parameter has no type, or cannot be given by name.
-    """
-    fields: list[Any] = []
-    for parameter in parameters:
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise TypeError(f"`{parameter}` cannot be given by name")
-        if parameter.annotation is parameter.empty:
-            raise TypeError(f"`{parameter.name}` has no type")
-        field = (parameter.name, parameter.annotation)
-        fields.append(field if parameter.default is parameter.empty else (*field, parameter.default))
-    return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
 
 
 def version_of(candidate: Callable[..., Any]) -> str:

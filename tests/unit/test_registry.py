@@ -66,9 +66,8 @@ def only(place: Path) -> Plugin:
 
 
 def schema(plugin: Plugin) -> Any:
-    """The schema of the input object itself, without what it refers to."""
-    announced = plugin.declaration.input
-    return announced["$defs"][announced["$ref"].removeprefix("#/$defs/")]
+    """The schema of the input object, without the dialect that it names."""
+    return {word: value for word, value in plugin.declaration.input.items() if word != "$schema"}
 
 
 def marked(definition: str, body: str = "yield 1") -> str:
