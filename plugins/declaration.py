@@ -22,8 +22,9 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """One field of the hash `functions`, as JSON.
 
     `input` is the JSON Schema (2020-12) of the input object, `version` a hash of the source, `timeout` in seconds per
-    attempt, `retries` the attempts after the first, `resumable` whether those keep what was yielded. What is new here
-    has a default: the worker that announced may be older than who reads.
+    attempt, `retries` the attempts after the first, `resumable` whether those keep what was yielded; `concurrency`,
+    `concurrency_key` and `rate` are its limits, None where there is none. What is new here has a default: the worker
+    that announced may be older than who reads.
     """
 
     name: str
@@ -33,3 +34,6 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float
     retries: int = 0
     resumable: bool = False
+    concurrency: int | None = None
+    concurrency_key: str | None = None
+    rate: str | None = None

@@ -7,6 +7,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from plugins import gate
+
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 # Seconds. However often it was tried already, a task does not wait longer for its next attempt.
@@ -25,6 +27,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     resumable: bool
     max_chunks: int
     max_bytes: int
+    concurrency: int | None = None
+    concurrency_key: str | None = None
+    rate: str | None = None
 
     def pause(self, attempt: int) -> float:
         """Seconds between this attempt and the next one."""
@@ -40,6 +45,9 @@ def function(
     resumable: bool = False,
     max_chunks: int = 100_000,
     max_bytes: int = 67_108_864,
+    concurrency: int | None = None,
+    concurrency_key: str | None = None,
+    rate: str | None = None,
 ) -> Callable[[F], F]:
     """Declare a function a plug-in: async or not, with `yield` or without.
 
@@ -60,6 +68,11 @@ def function(
         max_chunks: chunks until the task ends as `failed: limit`.
         max_bytes: bytes of its log until the same. A single chunk may have 256 KiB. A resumable function holds as much
             in `Context.yielded`.
+        concurrency: attempts that run at once, over all workers; any number unless given. What that holds back stays
+            queued, in the order in which it was submitted.
+        concurrency_key: a parameter. The limits then hold for each value of it, instead of all tasks together.
+        rate: attempts that start within any period, such as `"10/s"`, `"30/m"`, `"100/h"`. An attempt starts when it is
+            given to the workers.
 
     Raises:
         ValueError: one of them is not of that form.
@@ -71,6 +84,12 @@ def function(
     for what, value, least in (("retries", retries, 0), ("max_chunks", max_chunks, 1), ("max_bytes", max_bytes, 1)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{what} must be a whole number, {least} or more, not {value!r}")
+    if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+        raise ValueError(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
+    if concurrency_key is not None and concurrency is None:
+        raise ValueError("concurrency_key needs concurrency: how many may run at once for each of its values")
+    if rate is not None and not (isinstance(rate, str) and gate.RATE.fullmatch(rate)):
+        raise ValueError(f'rate must be 1 to 10000 starts per s, m or h, such as "10/s", not {rate!r}')
 
     def attach(decorated: F) -> F:
         called = name or decorated.__name__
@@ -84,6 +103,9 @@ def function(
             resumable=resumable,
             max_chunks=max_chunks,
             max_bytes=max_bytes,
+            concurrency=concurrency,
+            concurrency_key=concurrency_key,
+            rate=rate,
         )
         return decorated
 

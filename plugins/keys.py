@@ -21,11 +21,12 @@ FUNCTIONS_TTL_S: Final = 604_800
 # A repeated POST with the same Idempotency-Key finds the first one's task for as long as that task is kept.
 IDEMPOTENCY_TTL_S: Final = 86_400
 
-# A task nobody has claimed by then is looked at again.
+# A task nobody has claimed by then is looked at again; and a gate before which somebody waits.
 UNCLAIMED_S: Final = 60
 
-# Sorted set: id of every task that has not ended, by the time (s) to look at it next. Written by the api (submit,
-# cancel, recovery) and the worker (claim, end), read by recovery. An index, never the truth.
+# Sorted set: id of every task that has not ended, and every gate before which somebody waits, by the time (s) to look
+# at it next. Written by the api (submit, cancel, recovery) and the worker (claim, end), read by recovery. An index,
+# never the truth.
 OPEN: Final = "tasks:open"
 
 # Channel: the id of every cancelled task. Published by the api, heard by every worker.
@@ -44,13 +45,17 @@ BROKEN_TTL_S: Final = 60
 QUEUE: Final = "tailrace:queue"
 QUEUE_GROUP: Final = "workers"
 
+# What the keys of gates begin with.
+GATE: Final = "gate:"
+
 # The one Taskiq task. Its only argument is the id of the task to run.
 RUN: Final = "run"
 
 # No lifetime: an index that loses its members as tasks end, and a queue that is empty when idle.
 PERMANENT: Final = frozenset({OPEN, QUEUE})
 
-# 128 random bits in hexadecimal, made by the api. Nothing else reaches Redis as part of a name.
+# 128 random bits in hexadecimal, made by the api. Besides, only a function's name and a digest reach Redis as part of a
+# name.
 TASK_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -71,14 +76,29 @@ def channel(task_id: str) -> str:
 def metadata(task_id: str) -> str:
     """Hash: what a task is and who runs it. The api creates, cancels and recovers; the worker claims, renews, closes.
 
-    `function`, `version`, `input` (JSON), `owner`, `created_at`, `attempts` (how many there may be), `queued_at`; then
-    `attempt`, `worker`, `claim` (the delivery that won), `started_at`, `lease_until` (nobody else may claim it before:
-    the lease of who runs it, or the back-off between attempts), `uncounted` (entries of the log that are no chunks of
-    this attempt's: its mark, and what it does not keep); `status` (`queued`, `running`, or the event of the end), `end`
-    (the end's data, JSON), `ended_at`. Times are milliseconds since the epoch.
+    `function`, `version`, `input` (JSON), `owner`, `created_at`, `attempts` (how many there may be), `queued_at`,
+    `gate` (its key, where the function has limits); then `attempt`, `worker`, `claim` (the delivery that won),
+    `started_at`, `lease_until` (nobody else may claim it before: the lease of who runs it, or the back-off between
+    attempts), `uncounted` (entries of the log that are no chunks of this attempt's: its mark, and what it does not
+    keep); `status` (`queued`, `running`, or the event of the end), `end` (the end's data, JSON), `ended_at`.
+    Times are milliseconds since the epoch.
     Kept `TASK_TTL_S`; renewed while the task runs.
     """
     return f"stream:{task_id}:metadata"
+
+
+def gate(function: str, digest: str) -> str:
+    """Sorted set: who is let in, who waits, and the latest starts, of a function with limits (`plugins.gate`).
+
+    The digest is that of the value that the limits count by. Written only by `gate.lua`, and the worker's word that it
+    has begun. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
+    """
+    return f"{GATE}{function}:{digest}"
+
+
+def function_of(gate: str) -> str:
+    """The function whose gate this key is: no name has a colon."""
+    return gate.removeprefix(GATE).partition(":")[0]
 
 
 def hub(name: str) -> str:

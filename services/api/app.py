@@ -22,6 +22,7 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
 from services.api import cancel, catalog, chunks, health, listing, logs, origin, problems, status, stream, submit
+from services.api.gate import Gates
 from services.api.hub import Hub
 from services.api.lookup import LookUp
 from services.api.recover import Recovery
@@ -52,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         state=State({"settings": settings or Settings()}),
-        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "queue", "hub")},
+        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "queue", "gates", "hub")},
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
@@ -99,7 +100,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
     queue.connection_pool = pool
     hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s, settings.probe_s)
-    recovery = Recovery(redis, queue, settings.scan_s, settings.lease_s)
+    gates = app.state.gates = Gates(redis, queue)
+    recovery = Recovery(redis, queue, gates, settings.scan_s, settings.lease_s)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
@@ -111,6 +113,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         restore()
         for chore in chores:
             chore.cancel()
+        gates.close()
         await redis.aclose()
 
 

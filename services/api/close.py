@@ -1,30 +1,42 @@
-"""Ending a task from here: the log says it first, then the metadata, then the index of open tasks."""
+"""Ending a task from here: the log says it first, then the metadata, then its gate, then the index of open tasks."""
 
 from typing import Any
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 from redis.typing import EncodableT, FieldT
+from taskiq.exceptions import SendTaskError
 
 from plugins import append, entries, keys
+from plugins.gate import Ticket
 from services.api import script
+from services.api.gate import Gates
 from services.api.task import Task
 
+logger = structlog.get_logger()
 
-async def end(redis: Redis, task: Task, event: str, data: Any) -> bool:
-    """Append an end behind what the task's log was seen to hold, and note it. False where the log has changed since."""
+
+async def end(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *, runs: bool = False) -> bool:
+    """Append an end behind what the task's log was seen to hold, and note it. False where the log has changed since.
+
+    `runs` as in `close`.
+    """
     attempt = max(task.attempt, task.last.attempt if task.last else 0)
     line = entries.encode(event, attempt, task.length, entries.now_ms(), data)
     arguments = append.arguments(task.task_id, task.length, attempt, line)
     if await script.run(redis, append.END_SCRIPT, **arguments) < 0:
         return False
-    await close(redis, task.task_id, event, data)
+    await close(redis, gates, task, event, data, runs=runs)
     return True
 
 
-async def close(redis: Redis, task_id: str, event: str, data: Any) -> None:
-    """Note how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which is the truth."""
+async def close(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *, runs: bool = False) -> None:
+    """Note how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which is the truth.
+
+    `runs` says that its function has yet to stop: then its worker lets another through the gate.
+    """
     end: dict[FieldT, EncodableT] = {
         "status": event,
         "end": msgspec.json.encode(data),
@@ -32,12 +44,26 @@ async def close(redis: Redis, task_id: str, event: str, data: Any) -> None:
     }
     try:
         async with redis.pipeline(transaction=True) as pipeline:
-            pipeline.hset(keys.metadata(task_id), mapping=end)
-            pipeline.expire(keys.metadata(task_id), keys.TASK_TTL_S)
+            pipeline.hset(keys.metadata(task.task_id), mapping=end)
+            pipeline.expire(keys.metadata(task.task_id), keys.TASK_TTL_S)
             await pipeline.execute()
     except OutOfMemoryError:
         # To take away is always possible: without its claim, the worker stops at the next renewal even if it hears
         # nothing else. The task stays in the index, and recovery notes the rest when there is room.
-        await redis.hdel(keys.metadata(task_id), "claim")
+        await redis.hdel(keys.metadata(task.task_id), "claim")
         return
-    await redis.zrem(keys.OPEN, task_id)
+    if runs:
+        await redis.zrem(keys.OPEN, task.task_id)
+    else:
+        await forget(redis, gates, task)
+
+
+async def forget(redis: Redis, gates: Gates, task: Task) -> None:
+    """Nobody has to look at a task any more that is noted to have ended: another may go through its gate."""
+    try:
+        if task.gate is not None:
+            await gates.ask(task.gate, go=[Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)])
+    except SendTaskError as error:  # it stays in the index, and recovery does this again
+        logger.warning("gate not left", task_id=task.task_id, error=str(error.__cause__ or error))
+    else:
+        await redis.zrem(keys.OPEN, task.task_id)

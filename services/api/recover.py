@@ -19,10 +19,12 @@ from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
 from plugins import entries, keys, release
+from plugins.gate import Ticket, look_at
 from services.api import script
-from services.api.close import close, end
-from services.api.submit import enqueue
-from services.api.task import Task, read
+from services.api.close import close, end, forget
+from services.api.gate import Gates
+from services.api.queue import enqueue
+from services.api.task import Task, read, read_all
 
 # Tasks per read of the index.
 BATCH: Final = 200
@@ -39,9 +41,10 @@ logger = structlog.get_logger()
 class Recovery:
     """Looks after the tasks that nobody else looks after."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker, every_s: float, lease_s: float) -> None:
+    def __init__(self, redis: Redis, queue: RedisStreamBroker, gates: Gates, every_s: float, lease_s: float) -> None:
         self._redis = redis
         self._queue = queue
+        self._gates = gates
         self._every_s = every_s
         self._lease_s = lease_s
         self._in_touch_since = time.monotonic()
@@ -63,8 +66,9 @@ class Recovery:
         for start in itertools.count(0, BATCH):
             due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=start, num=BATCH)
             for member in due:
+                look = self._look_at_gate if member.startswith(keys.GATE.encode()) else self._look_at
                 try:
-                    await self._look_at(member.decode(), seconds)
+                    await look(member.decode(), seconds)
                 except (OutOfMemoryError, SendTaskError) as error:
                     # A full Redis keeps this task where it is, not those behind it: ends need no room.
                     if not isinstance(error.__cause__ or error, OutOfMemoryError):
@@ -84,9 +88,9 @@ class Recovery:
             await self._redis.zrem(keys.OPEN, task_id)
         elif task.end:
             # It has ended, and whoever wrote the end died before the bookkeeping.
-            await close(self._redis, task_id, task.end.event, task.end.data)
+            await close(self._redis, self._gates, task, task.end.event, task.end.data)
         elif task.noted in entries.ENDS:
-            await self._redis.zrem(keys.OPEN, task_id)  # a log that is not kept any more
+            await forget(self._redis, self._gates, task)  # a log that is not kept any more
         elif task.lease_until > now * 1000:
             await self._look_again(task, now, -(-task.lease_until // 1000))
         elif task.noted == "queued":
@@ -99,9 +103,10 @@ class Recovery:
     async def _unclaimed(self, task: Task, now: int) -> None:
         """No worker has taken it: its back-off is over, or the queue is only long, or has lost it."""
         queued = max(task.queued_at, task.lease_until) // 1000
-        last_chance = queued + keys.TASK_TTL_S - MARGIN_S
+        last_chance = task.queued_at // 1000 + keys.TASK_TTL_S - MARGIN_S
         if now >= last_chance:
-            await self._fail(task, "not_started", "no worker has taken the task in a day")
+            held = "" if task.gate is None else ", or its function's limits have held it back"
+            await self._fail(task, "not_started", f"no worker has taken the task in a day{held}")
             return
         # A second message does no harm: the claim drops it.
         await self._queue_again(task, now, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
@@ -118,14 +123,38 @@ class Recovery:
         # In this order: a worker that claims it at once notes an earlier time, when its lease is over.
         await self._look_again(task, now, at)
         try:
-            await enqueue(self._queue, task.task_id)
+            if task.gate is None:
+                await enqueue(self._queue, task.task_id)
+            else:
+                await self._gates.come(task.gate, Ticket(task.task_id, task.attempt + 1), task.created_at)
         except SendTaskError:
             await self._look_again(task, now, now)
             raise
 
+    async def _look_at_gate(self, gate: str, now: int) -> None:
+        """Take out whoever is in and will not run any more, let in who may come; again as long as somebody waits.
+
+        Who let others in may have died before it put them on the queue: those that have not begun are looked at sooner.
+        """
+        inside = await self._gates.inside(gate)
+        over: list[Ticket] = []
+        for start in range(0, len(inside), BATCH):
+            some = inside[start : start + BATCH]
+            tasks = await read_all(self._redis, [ticket.task_id for ticket, _ in some])
+            over += [ticket for (ticket, _), task in zip(some, tasks, strict=True) if is_over(task, ticket, now)]
+        looks = {ticket.task_id: soon(since // 1000, now) for ticket, since in inside if since and ticket not in over}
+        if looks:
+            await self._redis.zadd(keys.OPEN, dict(looks), xx=True, lt=True)
+        answer = await self._gates.ask(gate, go=over)
+        if answer.waiting:
+            await self._redis.zadd(keys.OPEN, {gate: look_at(answer, now)})
+        else:
+            await self._redis.zrem(keys.OPEN, gate)
+            await self._gates.ask(gate)  # somebody may have come meanwhile: this puts the gate back
+
     async def _fail(self, task: Task, code: str, message: str) -> None:
         # If the log has grown since, its writer lives after all: the next look will tell.
-        if await end(self._redis, task, "failed", {"code": code, "message": message}):
+        if await end(self._redis, self._gates, task, "failed", {"code": code, "message": message}):
             logger.warning("task ended by recovery", task_id=task.task_id, code=code)
 
     async def _look_again(self, task: Task, now: int, at: int) -> None:
@@ -134,3 +163,17 @@ class Recovery:
             pipeline.zadd(keys.OPEN, {task.task_id: at}, xx=True)
             pipeline.expire(keys.chunks(task.task_id), keys.CHUNK_TTL_S + at - now)
             await pipeline.execute()
+
+
+def is_over(task: Task | None, ticket: Ticket, now: int) -> bool:
+    """Whether this attempt runs no more, or never will. `now` is in seconds, by the server's clock."""
+    if task is None:
+        return True
+    if task.status in entries.ENDS:
+        return task.lease_until <= now * 1000  # after a cancel its function may still clean up
+    return task.attempt > ticket.attempt or (task.attempt == ticket.attempt and task.noted == "queued")
+
+
+def soon(since: int, now: int) -> int:
+    """When (s) to look at a task that was let in then and has not begun: after ever longer times, as at any other."""
+    return since + max(keys.UNCLAIMED_S, 2 * (now - since))

@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from litestar import Response, post
@@ -13,15 +13,17 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.typing import EncodableT
 from taskiq.exceptions import SendTaskError
-from taskiq.kicker import AsyncKicker
 from taskiq_redis import RedisStreamBroker
 
 from plugins import entries, keys
 from plugins.declaration import Declaration
+from plugins.gate import Ticket
 from services.api.catalog import declaration_of
 from services.api.close import end
 from services.api.faults import faults
+from services.api.gate import Gates, gate_of
 from services.api.problems import malformed, problem, unavailable
+from services.api.queue import enqueue
 from services.api.task import OWNER, read
 
 # A body longer than this is no input but a file. In bytes.
@@ -51,15 +53,24 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A checked request. `input` is JSON, and the same for equal inputs."""
+    """A checked request. `input` is JSON, and the same for equal inputs; `gate` is what it has to pass, if anything."""
 
     declaration: Declaration
     input: bytes
+    gate: str | None
 
     @property
     def fingerprint(self) -> str:
         """Equal for equal requests."""
         return hashlib.sha256(self.declaration.name.encode() + b"\0" + self.input).hexdigest()
+
+
+class Noted(NamedTuple):
+    """What became of a task's note: whether this one created it, its status, and how many attempts have begun."""
+
+    created: bool
+    status: str
+    begun: int
 
 
 @post(
@@ -74,6 +85,7 @@ async def submit(
     data: NewTask,
     redis: Redis,
     queue: RedisStreamBroker,
+    gates: Gates,
     idempotency_key: Annotated[
         str | None,
         HeaderParameter(
@@ -86,18 +98,22 @@ async def submit(
     task_id = secrets.token_hex(16)
     if idempotency_key is not None:
         task_id = await reserve(redis, idempotency_key, task_id, submission)
-    created, status = await note(redis, task_id, submission)
-    if status == "queued":
+    now = entries.now_ms()
+    noted = await note(redis, task_id, submission, now)
+    if noted.status == "queued":
         # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
         try:
-            await enqueue(queue, task_id)
+            if submission.gate is None:
+                await enqueue(queue, task_id)
+            elif not noted.begun:  # later attempts are recovery's
+                await gates.come(submission.gate, Ticket(task_id, 1), now)
         except SendTaskError as error:
             # Only what the server refused is known not to be queued; and only our own task is ours to end. Otherwise
             # the task stays: recovery queues it again, and the client's next try finds it.
-            if created and isinstance(error.__cause__, ResponseError):
-                await refuse(redis, task_id, idempotency_key)
+            if noted.created and isinstance(error.__cause__, ResponseError):
+                await refuse(redis, gates, task_id, idempotency_key)
             raise unavailable(error.__cause__ or error) from error
-    return accepted(task_id, data.function, status)
+    return accepted(task_id, data.function, noted.status)
 
 
 async def check(redis: Redis, request: NewTask) -> Submission:
@@ -115,7 +131,8 @@ async def check(redis: Redis, request: NewTask) -> Submission:
             f"The input does not fit what {declaration.name} takes; GET /functions/{declaration.name} has its schema.",
             errors=wrong,
         )
-    return Submission(declaration, msgspec.json.encode(request.input, order="deterministic"))
+    encoded = msgspec.json.encode(request.input, order="deterministic")
+    return Submission(declaration, encoded, gate_of(declaration, request.input))
 
 
 async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) -> str:
@@ -141,13 +158,12 @@ async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) 
     return str(first_id)
 
 
-async def note(redis: Redis, task_id: str, submission: Submission) -> tuple[bool, str]:
-    """Create the task's metadata unless it is there; answers whether it did, and the status that it has now.
+async def note(redis: Redis, task_id: str, submission: Submission, now: int) -> Noted:
+    """Create the task's metadata unless it is there; `now` is in milliseconds.
 
     In the same trip, let recovery look at the task in a while, and its owner find it; and let what is no longer kept
     leave the owner's list. To do that once more for a task that has ended does no harm: recovery looks, and forgets it.
     """
-    now = entries.now_ms()
     fields: dict[str, EncodableT] = {
         "status": "queued",
         "function": submission.declaration.name,
@@ -158,6 +174,8 @@ async def note(redis: Redis, task_id: str, submission: Submission) -> tuple[bool
         "queued_at": now,
         "attempts": submission.declaration.retries + 1,
     }
+    if submission.gate is not None:
+        fields["gate"] = submission.gate
     arguments = [part for field in fields.items() for part in field]
     owned = keys.by_owner(OWNER)
     async with redis.pipeline(transaction=False) as pipeline:
@@ -167,25 +185,15 @@ async def note(redis: Redis, task_id: str, submission: Submission) -> tuple[bool
         pipeline.zadd(owned, {task_id: now}, nx=True)
         pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
         pipeline.expire(owned, keys.TASK_TTL_S)
-        (created, status), *_ = await pipeline.execute()
-    return bool(created), str(status.decode())
+        (created, status, begun), *_ = await pipeline.execute()
+    return Noted(bool(created), str(status.decode()), int(begun))
 
 
-async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
-    """Put the id on the queue.
-
-    Raises:
-        taskiq.exceptions.SendTaskError: the queue did not take it.
-    """
-    kicker: AsyncKicker[Any, Any] = AsyncKicker(keys.RUN, queue, labels={})
-    await kicker.kiq(task_id)
-
-
-async def refuse(redis: Redis, task_id: str, idempotency_key: str | None) -> None:
+async def refuse(redis: Redis, gates: Gates, task_id: str, idempotency_key: str | None) -> None:
     """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again."""
     task = await read(redis, task_id)
     data = {"code": "not_started", "message": "the queue did not take the task"}
-    if task and await end(redis, task, "failed", data) and idempotency_key is not None:
+    if task and await end(redis, gates, task, "failed", data) and idempotency_key is not None:
         await redis.delete(keys.idempotency(OWNER, idempotency_key))
 
 

@@ -18,6 +18,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     function: str
     version: str
+    gate: str | None  # the key of its gate, if its function had limits
     noted: str  # the status as the metadata has it; the log's end, if there is one, knows better
     attempt: int
     attempts: int  # how many there may be
@@ -106,6 +107,7 @@ def task_of(task_id: str, answers: Answers) -> Task | None:
         owner=fields[b"owner"].decode(),
         function=fields[b"function"].decode(),
         version=fields[b"version"].decode(),
+        gate=fields[b"gate"].decode() if b"gate" in fields else None,
         noted=fields[b"status"].decode(),
         attempt=number(b"attempt") or 0,
         attempts=number(b"attempts") or 1,

@@ -1,12 +1,16 @@
 """How a worker's tasks get at Redis."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from redis.asyncio import Redis
 
 from plugins import append, keys, release
+from plugins.gate import Limits
 from services.worker import claim
+from services.worker.broker import message
+from services.worker.gate import Gates
 from services.worker.trips import Trips
 
 NOTE: Final = Path(__file__).with_name("note.lua").read_text()
@@ -15,12 +19,13 @@ NOTE: Final = Path(__file__).with_name("note.lua").read_text()
 class Access:
     """The scripts of a task's life, all through the same trips; and Redis itself, for the few who read much at once."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, limits: Mapping[str, Limits]) -> None:
         self.redis: Final = redis
         self.trips: Final = Trips(redis)
         self.claim: Final = self.trips.script(claim.SCRIPT)
         self.append: Final = self.trips.script(append.SCRIPT)
         self.release: Final = self.trips.script(release.SCRIPT)
+        self.gates: Final = Gates(self.trips, limits, message)
         self._note: Final = self.trips.script(NOTE)
 
     async def note(self, task_id: str, **fields: str | int | bytes) -> None:

@@ -13,10 +13,12 @@ from redis.exceptions import ReadOnlyError, RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
 from plugins import keys
+from plugins.declaration import Declaration
+from plugins.gate import limits_of
 from services.worker import announce, cancel, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.access import Access
-from services.worker.broker import PATIENT, Queue
+from services.worker.broker import ATTEMPT, PATIENT, Queue
 from services.worker.lease import Keeper
 from services.worker.lifespan import Lifespan
 from services.worker.patience import patiently
@@ -64,7 +66,7 @@ class Worker:
             client_name="tailrace-worker",
         )
         self.redis = Redis.from_pool(pool)
-        self.access = Access(self.redis)
+        self.access = Access(self.redis, {name: limits_of(each.policy) for name, each in self.plugins.items()})
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self._chores = [
             asyncio.create_task(supervised(name, chore))
@@ -99,7 +101,8 @@ class Worker:
         await performing
 
     async def _run(self, task_id: str, context: Context) -> None:
-        claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s)
+        admitted = context.message.labels[ATTEMPT]
+        claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s, admitted)
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
         acknowledging = asyncio.create_task(acknowledge(context, task_id))
         try:
@@ -139,6 +142,7 @@ class Worker:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*(self._exit(lifespan) for lifespan in self.registry.lifespans))
+        self.access.gates.close()
         self.access.trips.leave()
         await self.redis.aclose()
 

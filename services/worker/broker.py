@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
+from uuid import uuid4
 
 import structlog
 from redis.asyncio import Redis
@@ -26,9 +27,10 @@ from taskiq import AckableMessage, TaskiqMessage, TaskiqMiddleware
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
+from plugins.gate import Ticket
 from services.worker.patience import PAUSE_S, passes
 from services.worker.slots import Slots, granted
-from services.worker.trips import Trips
+from services.worker.trips import Command, Trips
 
 # How long a blocking read waits, in ms: the pause between two looks at what dead workers left.
 BLOCK_MS: Final = 2_000
@@ -46,6 +48,9 @@ PENDING: Final = 1_000
 # Seconds for leaving the group at shutdown.
 LEAVE_S: Final = 1
 
+# The label of a message that says which attempt of its task a gate has let in.
+ATTEMPT: Final = "attempt"
+
 # An id that no task has: ids are 32 characters.
 NOBODY: Final = ""
 
@@ -59,13 +64,31 @@ def is_id(argument: object) -> bool:
     return isinstance(argument, str) and keys.TASK_ID.fullmatch(argument) is not None
 
 
+def admitted(message: TaskiqMessage) -> int:
+    """The attempt that the task's gate has let in, as its message says; 0 where it says nothing of the kind."""
+    attempt = message.labels.get(ATTEMPT)
+    return attempt if isinstance(attempt, int) and 0 < attempt < 2**31 else 0
+
+
+def message(ticket: Ticket) -> Command:
+    """The command that puts a ticket on the queue, as the api does."""
+    said = TaskiqMessage(
+        task_id=uuid4().hex,
+        task_name=keys.RUN,
+        labels={ATTEMPT: ticket.attempt},
+        args=[ticket.task_id],
+        kwargs={},
+    )
+    return ("XADD", keys.QUEUE, "*", "data", said.model_dump_json().encode())
+
+
 class AcknowledgedByHand(TaskiqMiddleware):
     """Whatever the sender or the command line say: the task itself acknowledges its message."""
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Called with every message before Taskiq decides when to acknowledge it."""
         # Nor does anybody else say when to time out or to try again: that is the function's policy.
-        message.labels = {"ack_type": "manual"}
+        message.labels = {"ack_type": "manual", ATTEMPT: admitted(message)}
         if message.kwargs or len(message.args) != 1 or not is_id(message.args[0]):
             # Taskiq would fail before the task could acknowledge it, or Redis' client before the claim could drop it,
             # and it would come again for ever. What nobody has submitted is dropped at the claim.

@@ -1,4 +1,4 @@
-"""The bookkeeping after an end: the log says it first, then the metadata, then the index of open tasks."""
+"""The bookkeeping after an end: the log says it first, then the metadata, the gate, and the index of open tasks."""
 
 from typing import Any
 
@@ -6,9 +6,15 @@ import msgspec
 
 from plugins import entries, keys
 from services.worker.access import Access
+from services.worker.claim import Claim
 
 
-async def close(access: Access, task_id: str, event: str, data: Any) -> None:
-    """Note how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which is the truth."""
-    await access.note(task_id, status=event, end=msgspec.json.encode(data), ended_at=entries.now_ms())
-    await access.trips.go([("ZREM", keys.OPEN, task_id)])
+async def close(access: Access, claim: Claim, event: str, data: Any) -> None:
+    """Note how a task ended, and let another through its gate. Doing it twice changes nothing.
+
+    A crash before it leaves the log, which is the truth; one within it leaves the task in the index, so that recovery
+    does the rest.
+    """
+    await access.note(claim.task_id, status=event, end=msgspec.json.encode(data), ended_at=entries.now_ms())
+    await access.gates.leave(claim)
+    await access.trips.go([("ZREM", keys.OPEN, claim.task_id)])

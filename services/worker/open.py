@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from plugins import Event, append, entries, keys
+from plugins import Event, append, entries, gate, keys
 from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
@@ -37,7 +37,7 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
     while True:
         length, last = await _state(access.trips, claim)
         if last is not None and last.ends:
-            await close(access, claim.task_id, last.event, last.data)
+            await close(access, claim, last.event, last.data)
             return None
         if last is not None and last.attempt > claim.attempt:
             raise RefusedError(append.Refusal.FENCED)
@@ -58,7 +58,8 @@ async def _state(trips: Trips, claim: Claim) -> tuple[int, entries.Entry | None]
     log = keys.chunks(claim.task_id)
     # From now on recovery looks when the lease is over, no longer when the queue should have been faster.
     look = ("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, claim.task_id)
-    _, length, line = await trips.go([look, ("LLEN", log), ("LINDEX", log, -1)])
+    begun = [("ZADD", claim.gate, "XX", gate.BEGUN, str(claim.ticket))] if claim.gate else []
+    _, length, line, *_ = await trips.go([look, ("LLEN", log), ("LINDEX", log, -1), *begun])
     return int(length), entries.decode(line) if line else None
 
 

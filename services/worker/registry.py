@@ -152,6 +152,9 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
         raise refused(candidate, f"only one parameter can be the Context, not {' and '.join(contexts)}")
     if attached.resumable and not contexts:
         raise refused(candidate, "to be resumable it needs a parameter of type `plugins.Context`: where to go on from")
+    key = attached.concurrency_key
+    if key is not None and key not in structure.__struct_fields__:
+        raise refused(candidate, f"its concurrency_key must be one of its parameters, not {key!r}")
     return Plugin(
         call=call,
         policy=attached,
@@ -166,6 +169,9 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
             timeout=attached.timeout,
             retries=attached.retries,
             resumable=attached.resumable,
+            concurrency=attached.concurrency,
+            concurrency_key=key,
+            rate=attached.rate,
         ),
     )
 

@@ -98,6 +98,7 @@ class Run:
         try:
             end = await self._outcome()
             if end is None and not writer.done():
+                await self._leave_gate()
                 return
             again = end is not None and end.again and self.claim.attempt < self.claim.attempts
             if again:
@@ -130,6 +131,7 @@ class Run:
             pause = self._plugin.policy.pause(self.claim.attempt)
         given_back = release.arguments(self.claim.task_id, self.claim.token, pause)
         due = await self._patiently("release", lambda: self._access.release(**given_back))
+        await self._leave_gate()
         if due:
             await self._patiently("release", lambda: self._note_release(due, pause))
             logger.warning(
@@ -170,11 +172,14 @@ class Run:
     async def _give_up(self, refusal: append.Refusal) -> None:
         logger.warning("log refused", task_id=self.claim.task_id, attempt=self.claim.attempt, why=refusal.name)
         if refusal is not append.Refusal.TRUNCATED:
+            await self._leave_gate()
             return
         # What is left of the log, if anything, stays; the end says that it is not all.
         end = failed("log_lost", "Redis lost a part of this log: it expired, was evicted, or a failover lost it")
         if await self._patiently("end", lambda: self._append_end(end)) > 0:
             await self._close(end)
+        else:
+            await self._leave_gate()
 
     async def _append_end(self, end: End) -> int:
         length = await self._access.redis.llen(keys.chunks(self.claim.task_id))
@@ -182,7 +187,11 @@ class Run:
         return int(await self._access.append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)))
 
     async def _close(self, end: End) -> None:
-        await self._patiently("end", lambda: close(self._access, self.claim.task_id, end.event, end.data))
+        await self._patiently("end", lambda: close(self._access, self.claim, end.event, end.data))
+
+    async def _leave_gate(self) -> None:
+        """The attempt is over, and its function does nothing more."""
+        await self._patiently("leaving the gate", lambda: self._access.gates.leave(self.claim))
 
     async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(what, call, task_id=self.claim.task_id)

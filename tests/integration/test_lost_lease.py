@@ -47,7 +47,7 @@ class Held:
     async def perform(self, claimed: Claim) -> None:
         """Run it to the end, as the worker does."""
         plugin = registry.load([ROOT / "functions"]).plugins["count"]
-        run = Run(Access(self.redis), claimed, plugin)
+        run = Run(Access(self.redis, {}), claimed, plugin)
         lease = self.keeper.hold(claimed, lambda: run.stop(None))
         async with asyncio.timeout(DEADLINE_S):
             await run.perform(lease)
@@ -171,7 +171,7 @@ async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redi
     assert await held.release() > 0
     successor = await held.claim("successor")
     assert successor is not None
-    opened = await open_log(Access(redis), successor, keeps=False)
+    opened = await open_log(Access(redis, {}), successor, keeps=False)
     assert opened is not None
 
     await held.perform(late)

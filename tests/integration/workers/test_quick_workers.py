@@ -16,6 +16,7 @@ from tests.processes import worker_process
 with warnings.catch_warnings():
     # Litestar has another word for its own parameters by now.
     warnings.simplefilter("ignore", DeprecationWarning)
+    from services.api.gate import Gates
     from services.api.recover import Recovery
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def unwatched(unwatched_url: str) -> AsyncIterator[Redis]:
 async def recovery(unwatched: Redis, unwatched_url: str, folder: Path) -> AsyncIterator[Recovery]:
     """Recovery, in this process, with that queue."""
     queue = Unhurried(unwatched_url, folder)
-    yield Recovery(unwatched, queue, every_s=1, lease_s=0)
+    yield Recovery(unwatched, queue, Gates(unwatched, queue), every_s=1, lease_s=0)
     await queue.connection_pool.disconnect()
 
 

@@ -1,0 +1,31 @@
+"""Putting a task on the queue."""
+
+from typing import Any
+
+from taskiq.kicker import AsyncKicker
+from taskiq_redis import RedisStreamBroker
+
+from plugins import keys
+from plugins.gate import Ticket
+
+
+async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
+    """Put the id on the queue.
+
+    Raises:
+        taskiq.exceptions.SendTaskError: the queue did not take it.
+    """
+    await _kicker(queue).kiq(task_id)
+
+
+async def enqueue_ticket(queue: RedisStreamBroker, ticket: Ticket) -> None:
+    """Put the id of a task that its gate has let in on the queue, for this attempt alone.
+
+    Raises:
+        taskiq.exceptions.SendTaskError: the queue did not take it.
+    """
+    await _kicker(queue, attempt=ticket.attempt).kiq(ticket.task_id)
+
+
+def _kicker(queue: RedisStreamBroker, **labels: int) -> AsyncKicker[Any, Any]:
+    return AsyncKicker(keys.RUN, queue, labels=labels)

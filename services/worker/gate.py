@@ -1,0 +1,75 @@
+"""What a worker has to do with gates: it says that an attempt has begun and when it is over, and queues who comes next.
+
+The api lets tasks come to their gates (services/api/gate.py), and looks after those that somebody waits for.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from plugins import gate, keys
+from plugins.gate import Limits, Ticket
+from services.worker.claim import Claim
+from services.worker.trips import Command, Trips
+
+# Nobody is let in: the limits are not known here.
+SHUT: Final = Limits(concurrency=0)
+
+logger = structlog.get_logger()
+
+
+class Gates:
+    """The gates of the tasks that run here. `limits` are those of this worker's functions, by name."""
+
+    def __init__(self, trips: Trips, limits: Mapping[str, Limits], message: Callable[[Ticket], Command]) -> None:
+        self._limits = limits
+        self._message = message  # the command that puts a ticket on the queue
+        self._trips = trips
+        self._script = trips.script(gate.SCRIPT)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def leave(self, claim: Claim) -> None:
+        """This attempt is over: whom it makes room for goes on the queue. Without effect where there is no gate.
+
+        Doing it twice does no harm.
+
+        Raises:
+            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
+        """
+        if claim.gate:
+            await self._ask(claim.gate, [claim.ticket])
+
+    async def _ask(self, name: str, go: Iterable[Ticket] = ()) -> None:
+        limits = self._limits.get(keys.function_of(name))
+        answer = gate.answer_of(await self._script(**gate.arguments(name, limits or SHUT, go=go)))
+        after = [self._message(ticket) for ticket in answer.admitted]
+        if limits is None and answer.waiting:  # recovery knows the limits
+            after.append(("ZADD", keys.OPEN, "XX", "LT", 0, name))
+        if after:
+            await self._trips.go(after)
+        if answer.wait_ms is not None and name not in self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers[name] = loop.call_later(gate.pause_s(answer.wait_ms), self._ask_again, name)
+
+    def _ask_again(self, name: str) -> None:
+        del self._timers[name]
+        asking = asyncio.create_task(self._now(name))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+
+    async def _now(self, name: str) -> None:
+        try:
+            await self._ask(name)
+        except RedisError as error:  # recovery looks at this gate, too
+            logger.warning("gate not asked", gate=name, error=str(error))
+
+    def close(self) -> None:
+        """Ask no more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for asking in self._asking:
+            asking.cancel()

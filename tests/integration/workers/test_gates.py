@@ -1,0 +1,237 @@
+"""Limits per function: counted exactly over two workers, in order, and nobody waits for ever whoever dies."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import gate, keys
+from plugins.gate import Limits, Ticket
+from tests.integration.calls import start
+from tests.integration.workers.watching import QUICK, drained, ended, until
+from tests.processes import worker_process
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where functions note what they do."""
+    place = tmp_path / "place"
+    place.touch()
+    return place
+
+
+def said(place: Path) -> list[tuple[str, str, float]]:
+    """What functions have noted: `+` or `-`, the name, and when."""
+    lines = [line.split() for line in place.read_text().splitlines()]
+    return [(what, name, float(at)) for what, name, at in lines]
+
+
+def most_at_once(place: Path) -> int:
+    """How many ran at the same time."""
+    running = most = 0
+    for what, _, _ in said(place):
+        running += 1 if what == "+" else -1
+        most = max(most, running)
+    return most
+
+
+async def begun(place: Path, many: int) -> None:
+    """Wait until so many have begun."""
+
+    async def there() -> bool:
+        return sum(what == "+" for what, _, _ in said(place)) >= many
+
+    await until(there)
+
+
+async def gate_of(own: Redis, task_id: str) -> str:
+    """The gate of a task."""
+    name = await own.hget(keys.metadata(task_id), "gate")
+    assert isinstance(name, bytes)
+    return name.decode()
+
+
+async def test_never_more_at_once_than_the_limit(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """Thirty tasks, two workers, a concurrency of 3: three run at once, never four, and all are done."""
+    with worker_process(own_url, **QUICK), worker_process(own_url, **QUICK):
+        ids = [await start(own_client, "three_at_once", place=str(place), name=str(n), hold=0.1) for n in range(30)]
+        for task_id in ids:
+            assert (await ended(own, task_id))[-1][0] == "done"
+        await drained(own)
+    assert most_at_once(place) == 3
+    assert len(said(place)) == 60
+
+
+async def test_those_that_wait_start_in_order(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """With a concurrency of 1, tasks run in the order of their submission; one that is cancelled waits no more."""
+    ids = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0.02) for n in range(12)]
+    assert await own.xlen(keys.QUEUE) == 1
+    await own_client.delete(f"/tasks/{ids[5]}")
+    assert await own.zscore(await gate_of(own, ids[5]), f"{ids[5]}:1") is None
+    with worker_process(own_url, **QUICK), worker_process(own_url, **QUICK):
+        for task_id in ids:
+            await ended(own, task_id)
+    assert [name for what, name, _ in said(place) if what == "+"] == [str(n) for n in range(12) if n != 5]
+    assert most_at_once(place) == 1
+
+
+async def test_a_limit_for_each_value_of_an_input(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """Two values run side by side, each one at a time; the default is the same value as when it is given."""
+    with worker_process(own_url, **QUICK), worker_process(own_url, **QUICK):
+        given: list[dict[str, Any]] = [{"who": "a"}, {"who": "nobody"}, {}] * 4
+        ids = [
+            await start(own_client, "one_for_each", place=str(place), name=str(n), hold=0.2, **each)
+            for n, each in enumerate(given)
+        ]
+        for task_id in ids:
+            await ended(own, task_id)
+    running: set[str] = set()
+    seen = set()
+    for what, name, _ in said(place):
+        who = name.split("/")[0]
+        assert (who in running) == (what == "-")
+        running ^= {who}
+        seen.add(frozenset(running))
+    assert frozenset({"a", "nobody"}) in seen
+
+
+async def test_never_more_starts_than_the_rate(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """Of 17 tasks at 5 a second the first five start at once, and as the gate counts them no second has more."""
+    with worker_process(own_url, **QUICK), worker_process(own_url, **QUICK):
+        before = time.time()
+        ids = [await start(own_client, "five_a_second", place=str(place), name=str(n)) for n in range(17)]
+        for task_id in ids:
+            await ended(own, task_id)
+    at = sorted(at for what, _, at in said(place) if what == "+")
+    assert len(at) == 17
+    assert at[4] - before < 1
+    # A function begins some milliseconds after its gate has let it in.
+    assert all(sixth - first > 0.8 for first, sixth in zip(at, at[5:], strict=False))
+    assert at[-1] - before < 6
+
+
+async def test_a_worker_killed_while_it_holds_places(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """kill -9: what it ran is run again, what waits gets its turn, and there are never more than the limit."""
+    with worker_process(own_url, **QUICK) as one:
+        ids = [await start(own_client, "three_at_once", place=str(place), name=str(n), hold=30) for n in range(3)]
+        await begun(place, 3)
+        ids += [await start(own_client, "three_at_once", place=str(place), name=str(n), hold=0.1) for n in range(3, 9)]
+        one.kill()
+        with worker_process(own_url, **QUICK):
+            for task_id in ids:
+                assert (await ended(own, task_id))[-1][0] == "done"
+
+
+@pytest.mark.parametrize("died", ["noted", "let in", "ended", "left"])
+async def test_whoever_dies_on_the_way(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path, died: str
+) -> None:
+    """A process that died after the note, after a gate let its task in, after an end, or after it left the gate and
+    before it queued the next: recovery does the rest.
+    """
+    first, second = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0.01) for n in range(2)]
+    name = await gate_of(own, first)
+    await own.delete(keys.QUEUE)
+    if died == "noted":
+        await own.delete(name)
+    elif died == "ended":
+        await own.hset(keys.metadata(first), "status", "done")
+    elif died == "left":
+        await own.hset(keys.metadata(first), "status", "done")
+        script = own.register_script(gate.SCRIPT)
+        answer = gate.answer_of(await script(**gate.arguments(name, Limits(1), go=[Ticket(first, 1)])))
+        assert answer.admitted == [Ticket(second, 1)]
+    with worker_process(own_url, **QUICK):
+        await own.zadd(keys.OPEN, {first: 0})
+        if died == "noted":
+            await own.zadd(keys.OPEN, {second: 1})
+
+        async def over() -> bool:
+            return await own.zscore(keys.OPEN, first) is None and await own.zscore(keys.OPEN, second) is None
+
+        await until(over)
+    assert [n for what, n, _ in said(place) if what == "+"] == (["1"] if died in ("ended", "left") else ["0", "1"])
+
+
+async def test_a_place_that_nobody_gives_back(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """Metadata that Redis lost takes its place along only until recovery looks at the gate."""
+    first, second = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0.01) for n in range(2)]
+    await own.delete(keys.metadata(first))
+    await own.zadd(keys.OPEN, {await gate_of(own, second): 0})
+    with worker_process(own_url, **QUICK):
+        assert (await ended(own, second))[-1][0] == "done"
+
+
+async def test_nobody_asks_a_gate_that_is_full(own_client: httpx.AsyncClient, own: Redis, place: Path) -> None:
+    """While a task waits for another's end, no script runs."""
+    ids = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0) for n in range(2)]
+
+    async def evals() -> int:
+        return int((await own.info("commandstats")).get("cmdstat_eval", {"calls": 0})["calls"])
+
+    async def looks() -> int:
+        return int((await own.info("commandstats"))["cmdstat_zrange"]["calls"])
+
+    before, looked = await evals(), await looks()
+
+    async def looked_often() -> bool:
+        return await looks() >= looked + 10
+
+    await until(looked_often)
+    assert await evals() == before
+    for task_id in reversed(ids):
+        await own_client.delete(f"/tasks/{task_id}")
+
+
+async def test_the_script(own: Redis) -> None:
+    """Who asks twice hears the same, and changes nothing; a start counts for its period, and not longer."""
+    script = own.register_script(gate.SCRIPT)
+    name = keys.gate("test", "0" * 32)
+    a, b, c = (Ticket(letter * 32, 1) for letter in "abc")
+
+    async def ask(limits: Limits, **who: object) -> gate.Answer:
+        return gate.answer_of(await script(**gate.arguments(name, limits, **who)))  # type: ignore[arg-type]
+
+    one = Limits(1)
+    for _ in range(2):
+        assert await ask(one, comes=a, order=1) == (None, 0, [a])
+    for _ in range(2):
+        assert await ask(one, comes=c, order=3) == (None, 1, [])
+    for _ in range(2):
+        assert await ask(one, comes=b, order=2) == (None, 2, [])
+    assert await ask(one) == (None, 2, [])
+    for _ in range(2):
+        assert await ask(one, go=[a]) == (None, 1, [b])
+    await own.zadd(name, {str(b): gate.BEGUN}, xx=True)
+    assert await ask(one, go=[a]) == (None, 1, [])
+    assert await ask(Limits()) == (None, 0, [c])
+    await own.delete(name)
+
+    rated = Limits(None, 2, 200)
+    assert (await ask(rated, comes=a, order=1)).admitted == [a]
+    assert (await ask(rated, comes=b, order=2)).admitted == [b]
+    wait, waiting, admitted = await ask(rated, comes=c, order=3)
+    assert (waiting, admitted) == (1, [])
+    assert wait is not None
+    assert 0 < wait <= 201
+    await asyncio.sleep((wait + 1) / 1000)
+    assert (await ask(rated)).admitted == [c]
+    await own.delete(name)
