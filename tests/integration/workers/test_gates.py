@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from plugins import gate, keys
 from plugins.gate import Limits, Ticket
 from tests.integration.calls import start
-from tests.integration.workers.watching import QUICK, drained, ended, until
+from tests.integration.workers.watching import QUICK, drained, ended, message, until
 from tests.processes import worker_process
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +82,20 @@ async def test_those_that_wait_start_in_order(
         for task_id in ids:
             await ended(own, task_id)
     assert [name for what, name, _ in said(place) if what == "+"] == [str(n) for n in range(12) if n != 5]
+    assert most_at_once(place) == 1
+
+
+async def test_a_message_that_was_not_let_in(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """The id of a task that waits, queued all the same, or for another attempt, starts nothing past the gate."""
+    ids = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0.1) for n in range(4)]
+    for task_id in ids[1:]:
+        await own.xadd(keys.QUEUE, message(task_id))
+        await own.xadd(keys.QUEUE, message(task_id, attempt=2))
+    with worker_process(own_url, **QUICK), worker_process(own_url, **QUICK):
+        for task_id in ids:
+            assert (await ended(own, task_id))[-1][0] == "done"
     assert most_at_once(place) == 1
 
 

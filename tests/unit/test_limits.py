@@ -1,0 +1,57 @@
+"""Limits of functions: what can be declared, and which tasks they count together."""
+
+from typing import Any
+
+import pytest
+
+from plugins import function, gate
+from plugins.declaration import Declaration
+from plugins.function import policy
+from plugins.gate import Limits
+from services.api.gate import gate_of
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"concurrency": 0}, "concurrency must be a whole number, 1 or more, not 0"),
+        ({"concurrency": True}, "concurrency must be a whole number"),
+        ({"concurrency": 1.5}, "concurrency must be a whole number"),
+        ({"concurrency_key": "user"}, "concurrency_key needs concurrency"),
+        *[
+            ({"rate": rate}, r'rate must be 1 to 10000 starts per s, m or h, such as "10/s"')
+            for rate in ("", "10", "0/s", "-1/s", "10/d", "1.5/s", "10001/s", " 1/s", "1/s\n", 10)
+        ],
+    ],
+    ids=str,
+)
+def test_limits_that_make_no_sense(given: dict[str, Any], reason: str) -> None:
+    """They are refused where they are declared, by a message that says what would be right."""
+    with pytest.raises(ValueError, match=reason):
+        function(**given)
+
+
+def test_limits_as_the_gate_has_them() -> None:
+    """A rate is a number of starts and a period in milliseconds."""
+
+    @function(concurrency=3, rate="10000/h")
+    async def limited() -> int:
+        return 1
+
+    attached = policy(limited)
+    assert attached is not None
+    assert gate.limits_of(attached) == Limits(3, 10_000, 3_600_000)
+
+
+def test_which_tasks_a_limit_counts_together() -> None:
+    """Those with the same value: 3 is 3.0, a default is as good as given. Another function has gates of its own."""
+    schema = {"$ref": "#/$defs/f", "$defs": {"f": {"properties": {"key": {"default": 3}}}}}
+
+    def name(of: str = "f", **given: Any) -> str | None:
+        declared = Declaration(
+            name=of, description="", version="", input=schema, timeout=1, concurrency=1, concurrency_key="key"
+        )
+        return gate_of(declared, given)
+
+    assert name() == name(key=3) == name(key=3.0)
+    assert len({name(), name(key="3"), name(key=None), name(key=True), name(key=[3]), name(of="g")}) == 6
