@@ -153,7 +153,7 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
     if attached.resumable and not contexts:
         raise refused(candidate, "to be resumable it needs a parameter of type `plugins.Context`: where to go on from")
     key = attached.concurrency_key
-    if key is not None and key not in structure.__struct_fields__:
+    if key is not None and key not in taken.schema["properties"]:
         raise refused(candidate, f"its concurrency_key must be one of its parameters, not {key!r}")
     return Plugin(
         call=call,
