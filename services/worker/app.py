@@ -15,12 +15,12 @@ from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 from plugins import keys
 from plugins.declaration import Declaration
 from plugins.gate import limits_of
+from plugins.lifespan import Lifespan
 from services.worker import announce, cancel, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.access import Access
 from services.worker.broker import ATTEMPT, PATIENT, Queue
 from services.worker.lease import Keeper
-from services.worker.lifespan import Lifespan
 from services.worker.patience import patiently
 from services.worker.produce import failed
 from services.worker.run import Run

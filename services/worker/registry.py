@@ -11,11 +11,11 @@ from typing import Any, Final, get_args
 import msgspec
 import structlog
 
+from plugins.chunks import Chunks, chunks_of
 from plugins.context import Context
 from plugins.declaration import Declaration
 from plugins.function import Policy
-from services.worker.chunks import Chunks, chunks_of
-from services.worker.lifespan import Lifespan, lifespan_of
+from plugins.lifespan import Lifespan, lifespan_of
 from services.worker.signature import Input, input_of
 from services.worker.sources import ImportTookTooLongError, Source, sources, within
 from services.worker.texts import texts_of

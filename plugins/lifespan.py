@@ -26,7 +26,7 @@ class Lifespan:
         self.name: Final = name
         self.kind: Final = kind
         self.value: Any = None
-        self._make = make
+        self.make: Final = make
         self._entered: asyncio.Future[None] | None = None
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -59,7 +59,7 @@ class Lifespan:
     async def _live(self) -> None:
         # Entered and left in one task: what it holds may be bound to that (anyio's cancel scopes are).
         try:
-            async with self._make() as value:
+            async with self.make() as value:
                 self.value = value
                 assert self._entered is not None
                 self._entered.set_result(None)
