@@ -13,7 +13,6 @@ from redis.exceptions import ReadOnlyError, RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
 from plugins import keys
-from plugins.declaration import Declaration
 from plugins.gate import limits_of
 from plugins.lifespan import Lifespan
 from services.worker import announce, cancel, eviction, logs, registry

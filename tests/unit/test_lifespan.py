@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.worker import lifespan
-from services.worker.lifespan import Lifespan
+from plugins import lifespan
+from plugins.lifespan import Lifespan
 
 pytestmark = pytest.mark.anyio
 
