@@ -13,11 +13,12 @@ def _note(place: str, *said: object) -> None:
         file.write(" ".join(map(str, said)) + "\n")
 
 
-async def _noted(place: str, name: str, hold: float) -> None:
+async def _noted(place: str, name: str, hold: float, clean_up: float = 0) -> None:
     _note(place, "+", name, time.time())
     try:
         await asyncio.sleep(hold)
     finally:
+        await asyncio.sleep(clean_up)
         _note(place, "-", name, time.time())
 
 
@@ -29,9 +30,18 @@ async def three_at_once(place: str, name: str, hold: float, ctx: Context) -> Asy
 
 
 @function(concurrency=1)
-async def one_at_once(place: str, name: str, hold: float) -> AsyncIterator[str]:
-    """Note the begin, wait, note the end."""
-    await _noted(place, name, hold)
+async def one_at_once(place: str, name: str, hold: float, clean_up: float = 0) -> AsyncIterator[str]:
+    """Note the begin, wait, clean up for a while, note the end."""
+    await _noted(place, name, hold, clean_up)
+    yield name
+
+
+@function(concurrency=1, retries=1, backoff=2)
+async def one_at_once_again(place: str, name: str, fails: bool, ctx: Context) -> AsyncIterator[str]:
+    """Note the begin and the end; raise the first time, if asked to."""
+    await _noted(place, f"{name}/{ctx.attempt}", 0)
+    if fails and ctx.attempt == 1:
+        raise RuntimeError("as asked")
     yield name
 
 

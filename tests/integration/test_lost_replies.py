@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
-from plugins import keys, release
+from plugins import gate, keys, release
 from services.worker import claim, lease
 from tests.functions.odd import weather
 from tests.integration.calls import data, events, start
@@ -174,3 +174,29 @@ async def test_a_task_handed_back_without_hearing_so(through: System, proxy: Pro
     assert json.loads(seen[-1].data) == {"chunks": 1}
     assert begun(note) == 2
     assert proxy.lost == lost + 2
+
+
+@pytest.mark.parametrize(("who", "losses"), [("api", 1), ("worker", 2)])
+async def test_a_gate_that_let_somebody_in_and_did_not_say_so(
+    through: System, proxy: Proxy, own: Redis, tmp_path: Path, who: str, losses: int
+) -> None:
+    """A task that was let in by a request whose reply got lost runs all the same, once, and after the other."""
+    place = tmp_path / "place"
+    place.touch()
+
+    async def begin(name: str, hold: float) -> str:
+        return await start(through.client, "one_at_once", place=str(place), name=name, hold=hold)
+
+    await events(through.client, await begin("before", 0))  # now Redis has the script
+    lost = proxy.lost
+    if who == "api":
+        proxy.drop_replies(losses, after=gate.SCRIPT.encode()[:100])
+    ids = [await begin("one", 0.5), await begin("other", 0)]
+    if who == "worker":
+        proxy.drop_replies(losses, after=sha(gate.SCRIPT))
+    for task_id in ids:
+        assert [event.event for event in await events(through.client, task_id)] == ["message", "done"]
+    assert [line.split()[:2] for line in place.read_text().splitlines()] == [
+        [what, name] for name in ("before", "one", "other") for what in "+-"
+    ]
+    assert proxy.lost == lost + losses

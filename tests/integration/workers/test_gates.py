@@ -13,7 +13,7 @@ from plugins import gate, keys
 from plugins.gate import Limits, Ticket
 from tests.integration.calls import start
 from tests.integration.workers.watching import QUICK, drained, ended, message, until
-from tests.processes import worker_process
+from tests.processes import api_process, worker_process
 
 pytestmark = pytest.mark.anyio
 
@@ -147,9 +147,64 @@ async def test_a_worker_killed_while_it_holds_places(
         await begun(place, 3)
         ids += [await start(own_client, "three_at_once", place=str(place), name=str(n), hold=0.1) for n in range(3, 9)]
         one.kill()
+        await asyncio.to_thread(place.write_text, "")  # they are gone, and have not said so
         with worker_process(own_url, **QUICK):
             for task_id in ids:
                 assert (await ended(own, task_id))[-1][0] == "done"
+    assert most_at_once(place) <= 3
+    assert len(said(place)) == 18
+
+
+async def test_a_cancelled_function_has_its_place_until_it_has_cleaned_up(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """Its task is over at once, for its readers; the next one begins when the function has let go."""
+    given = {"place": str(place), "clean_up": 1.5}
+    with worker_process(own_url, **QUICK):
+        first = await start(own_client, "one_at_once", name="first", hold=3_600, **given)
+        await begun(place, 1)
+        second = await start(own_client, "one_at_once", name="second", hold=0, **given)
+        assert (await own_client.delete(f"/tasks/{first}")).status_code == 202
+        assert (await ended(own, first))[-1][0] == "cancelled"
+        assert len(said(place)) == 1
+        assert (await ended(own, second))[-1][0] == "done"
+    assert [(what, name) for what, name, _ in said(place)] == [
+        ("+", "first"),
+        ("-", "first"),
+        ("+", "second"),
+        ("-", "second"),
+    ]
+
+
+async def test_a_back_off_holds_no_place(own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path) -> None:
+    """While a task waits for its second attempt, others run; then it takes its turn again."""
+    with worker_process(own_url, **QUICK):
+        ids = [
+            await start(own_client, "one_at_once_again", place=str(place), name=str(n), fails=n == 0) for n in range(4)
+        ]
+        for task_id in ids:
+            assert (await ended(own, task_id))[-1][0] == "done"
+    assert [name for what, name, _ in said(place) if what == "+"] == ["0/1", "1/1", "2/1", "3/1", "0/2"]
+    assert most_at_once(place) == 1
+
+
+async def test_whoever_waits_for_the_rate_dies(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+) -> None:
+    """The API process that would let the next ones in is killed: another one does."""
+    with api_process(own_url) as dying:
+        async with httpx.AsyncClient(base_url=dying.url) as client:
+            ids = [await start(client, "five_a_second", place=str(place), name=str(n)) for n in range(8)]
+        dying.process.kill()
+    assert await own.xlen(keys.QUEUE) < 8
+
+    async def all_in() -> bool:
+        return await own.xlen(keys.QUEUE) == 8
+
+    await until(all_in)
+    with worker_process(own_url, **QUICK):
+        for task_id in ids:
+            assert (await ended(own, task_id))[-1][0] == "done"
 
 
 @pytest.mark.parametrize("died", ["noted", "let in", "ended", "left"])
