@@ -159,7 +159,7 @@ async def test_a_cancelled_function_has_its_place_until_it_has_cleaned_up(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
 ) -> None:
     """Its task is over at once, for its readers; the next one begins when the function has let go."""
-    given = {"place": str(place), "clean_up": 1.5}
+    given: dict[str, Any] = {"place": str(place), "clean_up": 1.5}
     with worker_process(own_url, **QUICK):
         first = await start(own_client, "one_at_once", name="first", hold=3_600, **given)
         await begun(place, 1)
