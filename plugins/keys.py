@@ -1,6 +1,7 @@
 """Every name in Redis and every lifetime, each once.
 
-A key without a lifetime is a bug; the two in `PERMANENT` are the exceptions, and they are empty when nothing runs.
+A key without a lifetime is a bug. Those in `PERMANENT` are the exceptions: they are empty when nothing runs and nothing
+is paused.
 The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key, so the
 same code runs on one Redis, behind Sentinel and on a Redis Cluster.
 """
@@ -41,6 +42,15 @@ BROKEN: Final = "functions:broken"
 # What no worker has said for this long is mended, or its worker is gone.
 BROKEN_TTL_S: Final = 60
 
+# Set: functions that must not be started. Written by the api (PUT and DELETE), read by the workers.
+PAUSED: Final = "functions:paused"
+
+# Set: functions of which something is held. Written by the workers, as each of those sets is. Kept like those.
+HELD: Final = "functions:held"
+
+# Channel: a function that was paused, resumed, or has something held. Published by both, heard by every worker.
+HELD_NEWS: Final = "functions:held"
+
 # Stream with one consumer group: ids that wait for a worker. The api adds; the worker acknowledges and deletes.
 QUEUE: Final = "tailrace:queue"
 QUEUE_GROUP: Final = "workers"
@@ -51,8 +61,9 @@ GATE: Final = "gate:"
 # The one Taskiq task. Its only argument is the id of the task to run.
 RUN: Final = "run"
 
-# No lifetime: an index that loses its members as tasks end, and a queue that is empty when idle.
-PERMANENT: Final = frozenset({OPEN, QUEUE})
+# No lifetime: an index that loses its members as tasks end, a queue that is empty when idle, and what an operator has
+# said.
+PERMANENT: Final = frozenset({OPEN, QUEUE, PAUSED})
 
 # 128 random bits in hexadecimal, made by the api. Besides, only a function's name and a digest reach Redis as part of a
 # name.
@@ -94,6 +105,13 @@ def gate(function: str, digest: str) -> str:
     has begun. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
     """
     return f"{GATE}{function}:{digest}"
+
+
+def held(function: str) -> str:
+    """Sorted set: tickets (`plugins.gate`) of a function that is paused, or that the worker who met them lacks, by the
+    time (ms) it did. Written by the workers: who has the function takes them. Kept `TASK_TTL_S` after the last.
+    """
+    return f"functions:held:{function}"
 
 
 def function_of(gate: str) -> str:

@@ -21,7 +21,21 @@ from redis.exceptions import ReadOnlyError
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
-from services.api import cancel, catalog, chunks, health, listing, logs, origin, problems, status, stream, submit
+from services.api import (
+    cancel,
+    catalog,
+    chunks,
+    health,
+    listing,
+    logs,
+    openapi,
+    origin,
+    pause,
+    problems,
+    status,
+    stream,
+    submit,
+)
 from services.api.gate import Gates
 from services.api.hub import Hub
 from services.api.lookup import LookUp
@@ -41,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     return Litestar(
         route_handlers=[
             submit.submit,
+            submit.submit_to,
             status.status,
             listing.list_tasks,
             stream.stream,
@@ -48,6 +63,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             cancel.cancel,
             catalog.list_functions,
             catalog.get_function,
+            pause.pause,
+            pause.resume,
             health.live,
             health.ready,
         ],
@@ -61,7 +78,11 @@ def create_app(settings: Settings | None = None) -> Litestar:
             version="0.1.0",
             description="Start a plug-in function over REST, follow its output over SSE, come back, miss nothing.",
             openapi_router=Router(
-                "/schema", route_handlers=[], include_in_schema=False, after_request=problems.instead_of_html
+                "/schema",
+                route_handlers=[],
+                include_in_schema=False,
+                before_request=openapi.current,
+                after_request=problems.instead_of_html,
             ),
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),

@@ -15,10 +15,19 @@ from services.api.problems import problem
 _decoder = msgspec.json.Decoder(Declaration)
 
 
+Name = Annotated[str, PathParameter(description="As in GET /functions.")]
+
+
+class Function(Declaration, frozen=True, kw_only=True):
+    """What is announced of a function, and whether it is paused."""
+
+    paused: bool = False
+
+
 class Functions(msgspec.Struct, frozen=True):
     """All functions, by name; and what some worker could not load, by source."""
 
-    functions: list[Declaration]
+    functions: list[Function]
     broken: list[Broken]
 
 
@@ -42,6 +51,12 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
     return _decoder.decode(announced)
 
 
+async def declarations(redis: Redis) -> list[Declaration]:
+    """What is announced of all functions, by name."""
+    announced: Any = await redis.hgetall(keys.FUNCTIONS)
+    return [_decoder.decode(announced[name]) for name in sorted(announced)]
+
+
 async def names(redis: Redis) -> list[str]:
     """The names of all announced functions, sorted."""
     announced: Any = await redis.hkeys(keys.FUNCTIONS)
@@ -60,12 +75,27 @@ async def broken(redis: Redis) -> list[Broken]:
 async def list_functions(redis: Redis) -> Functions:
     """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
     announced: Any = await redis.hgetall(keys.FUNCTIONS)
-    return Functions([_decoder.decode(announced[name]) for name in sorted(announced)], await broken(redis))
+    paused: Any = await redis.smembers(keys.PAUSED)
+    functions = [_function(announced[name], paused=name in paused) for name in sorted(announced)]
+    return Functions(functions, await broken(redis))
+
+
+def _function(announced: bytes, *, paused: bool) -> Function:
+    return msgspec.structs.replace(msgspec.json.decode(announced, type=Function), paused=paused)
+
+
+async def function_of(redis: Redis, name: str) -> Function:
+    """What is announced of a function, and whether it is paused.
+
+    Raises:
+        ProblemDetailsException: 404, with the names there are.
+    """
+    declaration = await declaration_of(redis, name)
+    paused = bool(await redis.sismember(keys.PAUSED, name))
+    return Function(**msgspec.structs.asdict(declaration), paused=paused)
 
 
 @get("/functions/{name:str}", summary="One function", tags=["functions"])
-async def get_function(
-    name: Annotated[str, PathParameter(description="As in GET /functions.")], redis: Redis
-) -> Declaration:
-    """What is announced of this function."""
-    return await declaration_of(redis, name)
+async def get_function(name: Name, redis: Redis) -> Function:
+    """What is announced of this function, and whether it is paused."""
+    return await function_of(redis, name)

@@ -91,7 +91,7 @@ class Gates:
         if answer.waiting:
             await self._redis.zadd(keys.OPEN, {name: gate.look_at(answer, int(time.time()))}, lt=True)
         for ticket in answer.admitted:
-            await enqueue_ticket(self._queue, ticket)
+            await enqueue_ticket(self._queue, ticket, keys.function_of(name))
         if answer.wait_ms is not None and name not in self._timers:
             loop = asyncio.get_running_loop()
             self._timers[name] = loop.call_later(gate.pause_s(answer.wait_ms), self._ask_again, name)

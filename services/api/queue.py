@@ -9,23 +9,23 @@ from plugins import keys
 from plugins.gate import Ticket
 
 
-async def enqueue(queue: RedisStreamBroker, task_id: str) -> None:
-    """Put the id on the queue.
+async def enqueue(queue: RedisStreamBroker, task_id: str, function: str) -> None:
+    """Put the id of a task of this function on the queue.
 
     Raises:
         taskiq.exceptions.SendTaskError: the queue did not take it.
     """
-    await _kicker(queue).kiq(task_id)
+    await _kicker(queue, function=function).kiq(task_id)
 
 
-async def enqueue_ticket(queue: RedisStreamBroker, ticket: Ticket) -> None:
+async def enqueue_ticket(queue: RedisStreamBroker, ticket: Ticket, function: str) -> None:
     """Put the id of a task that its gate has let in on the queue, for this attempt alone.
 
     Raises:
         taskiq.exceptions.SendTaskError: the queue did not take it.
     """
-    await _kicker(queue, attempt=ticket.attempt).kiq(ticket.task_id)
+    await _kicker(queue, attempt=ticket.attempt, function=function).kiq(ticket.task_id)
 
 
-def _kicker(queue: RedisStreamBroker, **labels: int) -> AsyncKicker[Any, Any]:
+def _kicker(queue: RedisStreamBroker, **labels: int | str) -> AsyncKicker[Any, Any]:
     return AsyncKicker(keys.RUN, queue, labels=labels)

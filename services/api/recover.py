@@ -105,8 +105,10 @@ class Recovery:
         queued = max(task.queued_at, task.lease_until) // 1000
         last_chance = task.queued_at // 1000 + keys.TASK_TTL_S - MARGIN_S
         if now >= last_chance:
-            held = "" if task.gate is None else ", or its function's limits have held it back"
-            await self._fail(task, "not_started", f"no worker has taken the task in a day{held}")
+            held = "its function was paused, or has limits that held it back"
+            await self._fail(
+                task, "not_started", f"no worker has taken the task in a day: none has the function, or {held}"
+            )
             return
         # A second message does no harm: the claim drops it.
         await self._queue_again(task, now, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
@@ -124,7 +126,7 @@ class Recovery:
         await self._look_again(task, now, at)
         try:
             if task.gate is None:
-                await enqueue(self._queue, task.task_id)
+                await enqueue(self._queue, task.task_id, task.function)
             else:
                 await self._gates.come(task.gate, Ticket(task.task_id, task.attempt + 1), task.created_at)
         except SendTaskError:

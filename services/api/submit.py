@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import entries, keys
 from plugins.declaration import Declaration
 from plugins.gate import Ticket
-from services.api.catalog import declaration_of
+from services.api.catalog import Name, declaration_of
 from services.api.close import end
 from services.api.faults import faults
 from services.api.gate import Gates, gate_of
@@ -65,6 +66,22 @@ class Submission(msgspec.Struct, frozen=True):
         return hashlib.sha256(self.declaration.name.encode() + b"\0" + self.input).hexdigest()
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key", description="The same request with the same key within 24 h: the same task."
+    ),
+]
+
+
+class Services(NamedTuple):
+    """What starting a task takes."""
+
+    redis: Redis
+    queue: RedisStreamBroker
+    gates: Gates
+
+
 class Noted(NamedTuple):
     """What became of a task's note: whether this one created it, its status, and how many attempts have begun."""
 
@@ -86,15 +103,43 @@ async def submit(
     redis: Redis,
     queue: RedisStreamBroker,
     gates: Gates,
-    idempotency_key: Annotated[
-        str | None,
-        HeaderParameter(
-            name="Idempotency-Key", description="The same request with the same key within 24 h: the same task."
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
-    submission = await check(redis, data)
+    return await start(Services(redis, queue, gates), data, idempotency_key, ["input"])
+
+
+@post(
+    "/functions/{name:str}/tasks",
+    summary="Start a task of one function",
+    status_code=202,
+    request_max_body_size=MAX_BODY,
+    exception_handlers={RecursionError: malformed, UnicodeDecodeError: malformed},
+    tags=["functions"],
+)
+async def submit_to(
+    name: Name,
+    data: dict[str, Any],
+    redis: Redis,
+    queue: RedisStreamBroker,
+    gates: Gates,
+    idempotency_key: IdempotencyKey = None,
+) -> Response[Submitted]:
+    """The same, with the function's input as the body."""
+    return await start(Services(redis, queue, gates), NewTask(name, data), idempotency_key, [])
+
+
+async def start(
+    services: Services, request: NewTask, idempotency_key: str | None, place: Sequence[str]
+) -> Response[Submitted]:
+    """Check, note and queue it. `place` is where the input stands in the body.
+
+    Raises:
+        ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema, or the key is
+            malformed; 422, the key was used for another request; 503, Redis did not take it.
+    """
+    redis, queue, gates = services
+    submission = await check(redis, request, place)
     task_id = secrets.token_hex(16)
     if idempotency_key is not None:
         task_id = await reserve(redis, idempotency_key, task_id, submission)
@@ -104,7 +149,7 @@ async def submit(
         # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
         try:
             if submission.gate is None:
-                await enqueue(queue, task_id)
+                await enqueue(queue, task_id, request.function)
             elif not noted.begun:  # later attempts are recovery's
                 await gates.come(submission.gate, Ticket(task_id, 1), now)
         except SendTaskError as error:
@@ -113,17 +158,17 @@ async def submit(
             if noted.created and isinstance(error.__cause__, ResponseError):
                 await refuse(redis, gates, task_id, idempotency_key)
             raise unavailable(error.__cause__ or error) from error
-    return accepted(task_id, data.function, noted.status)
+    return accepted(task_id, request.function, noted.status)
 
 
-async def check(redis: Redis, request: NewTask) -> Submission:
+async def check(redis: Redis, request: NewTask, place: Sequence[str]) -> Submission:
     """The request with what it refers to.
 
     Raises:
         ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
     """
     declaration = await declaration_of(redis, request.function)
-    if wrong := faults(declaration.input, request.input):
+    if wrong := faults(declaration.input, request.input, place):
         raise problem(
             400,
             "invalid-input",

@@ -13,12 +13,14 @@ from redis.exceptions import ReadOnlyError, RedisError
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqState
 
 from plugins import keys
-from plugins.gate import limits_of
+from plugins.gate import Ticket, limits_of
 from plugins.lifespan import Lifespan
-from services.worker import announce, cancel, eviction, logs, registry
+from services.worker import announce, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.access import Access
-from services.worker.broker import ATTEMPT, PATIENT, Queue
+from services.worker.broker import ATTEMPT, FUNCTION, PATIENT, Queue, message
+from services.worker.hearing import hear
+from services.worker.held import Held
 from services.worker.lease import Keeper
 from services.worker.patience import patiently
 from services.worker.produce import failed
@@ -66,12 +68,13 @@ class Worker:
         )
         self.redis = Redis.from_pool(pool)
         self.access = Access(self.redis, {name: limits_of(each.policy) for name, each in self.plugins.items()})
+        self.held = Held(self.access.trips, self.plugins, broker.slots, message)
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self._chores = [
             asyncio.create_task(supervised(name, chore))
             for name, chore in {
                 "leases": self.keeper.run,
-                "cancels": lambda: cancel.listen(self.redis, self.running),
+                "hearing": lambda: hear(self.redis, {keys.CANCEL: self._cancelled, keys.HELD_NEWS: self.held.hear}),
             }.items()
         ]
 
@@ -79,6 +82,8 @@ class Worker:
         """Make what functions need, and say what can be run, and what cannot: before the first task is read."""
         await asyncio.gather(*(self._enter(lifespan) for lifespan in self.registry.lifespans))
         await patiently("announcement", lambda: announce.announce(self.redis, self.registry))
+        await patiently("look at what is held", self.held.look)
+        self._chores.append(asyncio.create_task(supervised("held", lambda: self.held.keep(settings.renew_s))))
         again = partial(announce.keep_announcing, self.redis, self.registry, settings.renew_s)
         self._chores.append(asyncio.create_task(supervised("announcing", again)))
 
@@ -100,7 +105,12 @@ class Worker:
         await performing
 
     async def _run(self, task_id: str, context: Context) -> None:
-        admitted = context.message.labels[ATTEMPT]
+        admitted, function = context.message.labels[ATTEMPT], context.message.labels[FUNCTION]
+        if function and self.held.holds(function):
+            await patiently("hold", lambda: self.held.hold(function, Ticket(task_id, admitted)), task_id=task_id)
+            await acknowledge(context, task_id)
+            logger.info("held", task_id=task_id, function=function)
+            return
         claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s, admitted)
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
         acknowledging = asyncio.create_task(acknowledge(context, task_id))
@@ -125,6 +135,12 @@ class Worker:
             self.keeper.drop(lease)
             if self.running.get(claim.task_id) is run:  # the next attempt may have come here while this one cleaned up
                 del self.running[claim.task_id]
+
+    def _cancelled(self, task_id: str) -> None:
+        """Stop it, if it runs here. Its log has its end already: the api appends that before it says so."""
+        if run := self.running.get(task_id):
+            logger.info("cancelled", task_id=task_id)
+            run.stop(None)
 
     async def drain(self) -> None:
         """Start nothing more, and let what runs go on for a grace; then end it."""

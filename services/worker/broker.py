@@ -27,6 +27,7 @@ from taskiq import AckableMessage, TaskiqMessage, TaskiqMiddleware
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
+from plugins.function import NAME
 from plugins.gate import Ticket
 from services.worker.patience import PAUSE_S, passes
 from services.worker.slots import Slots, granted
@@ -48,8 +49,9 @@ PENDING: Final = 1_000
 # Seconds for leaving the group at shutdown.
 LEAVE_S: Final = 1
 
-# The label of a message that says which attempt of its task a gate has let in.
+# The labels of a message: which attempt of its task a gate has let in, and the task's function.
 ATTEMPT: Final = "attempt"
+FUNCTION: Final = "function"
 
 # An id that no task has: ids are 32 characters.
 NOBODY: Final = ""
@@ -70,12 +72,18 @@ def admitted(message: TaskiqMessage) -> int:
     return attempt if isinstance(attempt, int) and 0 < attempt < 2**31 else 0
 
 
-def message(ticket: Ticket) -> Command:
-    """The command that puts a ticket on the queue, as the api does."""
+def function_of(message: TaskiqMessage) -> str:
+    """The function of the task, as its message says; empty where it says nothing of the kind."""
+    function = message.labels.get(FUNCTION)
+    return function if isinstance(function, str) and NAME.fullmatch(function) else ""
+
+
+def message(ticket: Ticket, function: str) -> Command:
+    """The command that puts a ticket of this function on the queue, as the api does."""
     said = TaskiqMessage(
         task_id=uuid4().hex,
         task_name=keys.RUN,
-        labels={ATTEMPT: ticket.attempt},
+        labels={ATTEMPT: ticket.attempt, FUNCTION: function},
         args=[ticket.task_id],
         kwargs={},
     )
@@ -88,7 +96,7 @@ class AcknowledgedByHand(TaskiqMiddleware):
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Called with every message before Taskiq decides when to acknowledge it."""
         # Nor does anybody else say when to time out or to try again: that is the function's policy.
-        message.labels = {"ack_type": "manual", ATTEMPT: admitted(message)}
+        message.labels = {"ack_type": "manual", ATTEMPT: admitted(message), FUNCTION: function_of(message)}
         if message.kwargs or len(message.args) != 1 or not is_id(message.args[0]):
             # Taskiq would fail before the task could acknowledge it, or Redis' client before the claim could drop it,
             # and it would come again for ever. What nobody has submitted is dropped at the claim.

@@ -24,9 +24,9 @@ logger = structlog.get_logger()
 class Gates:
     """The gates of the tasks that run here. `limits` are those of this worker's functions, by name."""
 
-    def __init__(self, trips: Trips, limits: Mapping[str, Limits], message: Callable[[Ticket], Command]) -> None:
+    def __init__(self, trips: Trips, limits: Mapping[str, Limits], message: Callable[[Ticket, str], Command]) -> None:
         self._limits = limits
-        self._message = message  # the command that puts a ticket on the queue
+        self._message = message  # the command that puts a ticket of a function on the queue
         self._trips = trips
         self._script = trips.script(gate.SCRIPT)
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -46,7 +46,7 @@ class Gates:
     async def _ask(self, name: str, go: Iterable[Ticket] = ()) -> None:
         limits = self._limits.get(keys.function_of(name))
         answer = gate.answer_of(await self._script(**gate.arguments(name, limits or SHUT, go=go)))
-        after = [self._message(ticket) for ticket in answer.admitted]
+        after = [self._message(ticket, keys.function_of(name)) for ticket in answer.admitted]
         if limits is None and answer.waiting:  # recovery knows the limits
             after.append(("ZADD", keys.OPEN, "XX", "LT", 0, name))
         if after:

@@ -5,6 +5,7 @@ workers that have room.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from taskiq.cli.worker.args import WorkerArgs
@@ -19,6 +20,12 @@ class Slots:
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
+        self._then: Callable[[], None] | None = None
+
+    @property
+    def left(self) -> int:
+        """How many are free."""
+        return max(0, self._most - self._taken)
 
     @property
     def free(self) -> int:
@@ -26,7 +33,7 @@ class Slots:
 
         What Taskiq drops by itself, because the api has not sent it, is never freed; it costs some speed.
         """
-        return max(1, min(MOST, self._most - self._taken))
+        return max(1, min(MOST, self.left))
 
     def take(self) -> None:
         """A message is handed over."""
@@ -35,6 +42,13 @@ class Slots:
     def give_back(self) -> None:
         """Its task is done with."""
         self._taken -= 1
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    def when_free(self, then: Callable[[], None]) -> None:
+        """Call this once, when the next one is given back."""
+        self._then = then
 
 
 def granted() -> int:

@@ -182,7 +182,7 @@ def test_the_edges_of_every_type(kind: Any) -> None:
         for taken, sent in ((alone, {"p0": edge}), (listed, {"p0": [edge]})):
             # pydantic's JSON parser takes no float beyond 64 bits for an integer; JSON Schema does.
             if edge != 1e300 or kind in LEAVES:
-                assert converts(taken, sent) is not bool(faults(taken.schema, sent)), edge
+                assert converts(taken, sent) is not bool(faults(taken.schema, sent, ["input"])), edge
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
@@ -191,7 +191,7 @@ def test_the_edges_of_every_key(key: Any) -> None:
     taken = input_for(dict[key, int])
     for edge in (edge for edge in EDGES if isinstance(edge, str)):
         sent = {"p0": {edge: 1}}
-        assert converts(taken, sent) is not bool(faults(taken.schema, sent)), edge
+        assert converts(taken, sent) is not bool(faults(taken.schema, sent, ["input"])), edge
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -203,7 +203,7 @@ def test_what_the_api_takes_the_worker_converts(kind: Any, value: Any) -> None:
     except TypeError:
         return  # refused when it is loaded, with its reason
     sent = {"p0": value}
-    wrong = faults(taken.schema, sent)
+    wrong = faults(taken.schema, sent, ["input"])
     assert converts(taken, sent) is not bool(wrong), wrong
 
 
@@ -215,7 +215,7 @@ def test_the_same_with_pydantic(kind: Any, value: Any) -> None:
     sent = {"p0": value}
     # Its JSON parser takes no float beyond 64 bits for an integer; JSON Schema does.
     if "e+" not in json.dumps(sent):
-        assert converts(taken, sent) is not bool(faults(taken.schema, sent))
+        assert converts(taken, sent) is not bool(faults(taken.schema, sent, ["input"]))
 
 
 @pytest.mark.parametrize("kind", [*LEAVES, *OF_PYDANTIC, list[Point] | None, dict[int, Tree]], ids=str)
@@ -266,7 +266,7 @@ def test_where_descriptions_come_from() -> None:
 def test_a_constraint_of_pydantics_counts_without_a_model() -> None:
     """msgspec would pass over it in silence, and the function would get what its author excluded."""
     taken = input_for(list[Annotated[int, pydantic.Field(ge=1)]])
-    assert [fault["pointer"] for fault in faults(taken.schema, {"p0": [1, 0]})] == ["/input/p0/1"]
+    assert [fault["pointer"] for fault in faults(taken.schema, {"p0": [1, 0]}, ["input"])] == ["/input/p0/1"]
 
 
 def test_pydantic_gives_the_real_thing() -> None:
@@ -274,5 +274,5 @@ def test_pydantic_gives_the_real_thing() -> None:
     taken = input_for(Model, Annotated[int, pydantic.Field(ge=1)])
     assert taken.read(b'{"p0": {"count": 2}, "p1": 1}') == {"p0": Model(count=2), "p1": 1}
     assert taken.schema["$defs"]["Model"]["properties"]["count"]["description"] == "How many."
-    wrong = faults(taken.schema, {"p0": {"count": 0}, "p1": 0, "x": 1})
+    wrong = faults(taken.schema, {"p0": {"count": 0}, "p1": 0, "x": 1}, ["input"])
     assert {fault["pointer"] for fault in wrong} == {"/input/p0/count", "/input/p1", "/input/x"}

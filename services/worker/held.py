@@ -1,0 +1,112 @@
+"""Tasks that must not start here now: their function is paused, or this worker does not have it.
+
+They leave the queue, which goes on without them, and wait in a set of their function's, in the order in which workers
+met them. Who has the function puts them back on the queue as soon as it is not paused and there is a free slot: when a
+worker or the api says so, and at every beat, for what was said and not heard. What gets lost on the way recovery queues
+again, as ever.
+"""
+
+import asyncio
+from collections.abc import Callable, Container
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from plugins import entries, gate, keys
+from plugins.gate import Ticket
+from services.worker.slots import Slots
+from services.worker.trips import Command, Trips
+
+# Tickets that go back on the queue at once.
+SLAB: Final = 500
+
+logger = structlog.get_logger()
+
+
+class Held:
+    """What is held, as one worker has to do with it. `functions` are those that it has."""
+
+    def __init__(
+        self, trips: Trips, functions: Container[str], slots: Slots, message: Callable[[Ticket, str], Command]
+    ) -> None:
+        self._trips = trips
+        self._functions = functions
+        self._slots = slots
+        self._message = message  # the command that puts a ticket of a function on the queue
+        self._paused: frozenset[str] = frozenset()
+        self._news = asyncio.Event()
+
+    def holds(self, function: str) -> bool:
+        """Whether a task of this function must not start here now, as far as this worker has heard."""
+        return function in self._paused or function not in self._functions
+
+    async def hold(self, function: str, ticket: Ticket) -> None:
+        """Let this ticket wait; its message can go then. Doing it twice does no harm.
+
+        Raises:
+            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
+        """
+        held, now = keys.held(function), entries.now_ms()
+        noted: list[Command] = [
+            ("ZADD", held, "NX", now, str(ticket)),
+            ("EXPIRE", held, keys.TASK_TTL_S),
+            ("SADD", keys.HELD, function),
+            ("EXPIRE", keys.HELD, keys.TASK_TTL_S),
+        ]
+        # Others may have it. Of a paused function nobody takes it up, and the api says when it is resumed.
+        said: list[Command] = [] if function in self._functions else [("PUBLISH", keys.HELD_NEWS, function)]
+        await self._trips.go([*noted, *said])
+
+    def hear(self, _: str) -> None:
+        """Something was paused, resumed, or held: look."""
+        self._news.set()
+
+    async def keep(self, every_s: float) -> None:
+        """Look whenever there is news, and at every beat, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(every_s):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            self._news.clear()
+            try:
+                await self.look()
+            except RedisError as error:
+                logger.warning("held tasks not looked at", error=str(error))
+
+    async def look(self) -> None:
+        """Learn what is paused, and take up what need not wait any more.
+
+        Raises:
+            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
+        """
+        paused, held = await self._trips.go([("SMEMBERS", keys.PAUSED), ("SMEMBERS", keys.HELD)])
+        self._paused = frozenset(name.decode() for name in paused)
+        for function in sorted(name.decode() for name in held):
+            if not self.holds(function):
+                await self._take_up(function)
+
+    async def _take_up(self, function: str) -> None:
+        if await self._let_go(function):
+            await self._trips.go([("SREM", keys.HELD, function)])
+            await self._let_go(function)  # what came before it was off the list
+
+    async def _let_go(self, function: str) -> bool:
+        """Put on the queue what there are free slots for; whether that was all.
+
+        More would only meet workers that lack the function, and come back.
+        """
+        held = keys.held(function)
+        while room := min(self._slots.left, SLAB):
+            (members,) = await self._trips.go([("ZRANGE", held, 0, room - 1)])
+            if not members:
+                return True
+            tickets = [gate.ticket_of(member) for member in members]
+            # In this order. Another worker may do the same at the same time: the claim drops the second message.
+            await self._trips.go([*(self._message(each, function) for each in tickets), ("ZREM", held, *members)])
+            if len(members) == self._slots.left:
+                break
+        self._slots.when_free(self._news.set)
+        return False
