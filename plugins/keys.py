@@ -109,7 +109,7 @@ def gate(function: str, digest: str) -> str:
 
 def held(function: str) -> str:
     """Sorted set: tickets (`plugins.gate`) of a function that is paused, or that the worker who met them lacks, by the
-    time (ms) it did. Written by the workers: who has the function takes them. Kept `TASK_TTL_S` after the last.
+    time (µs) it did. Written by the workers: who has the function takes them. Kept `TASK_TTL_S` after the last.
     """
     return f"functions:held:{function}"
 

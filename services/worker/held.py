@@ -7,13 +7,14 @@ again, as ever.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Container
 from typing import Final
 
 import structlog
 from redis.exceptions import RedisError
 
-from plugins import entries, gate, keys
+from plugins import gate, keys
 from plugins.gate import Ticket
 from services.worker.slots import Slots
 from services.worker.trips import Command, Trips
@@ -47,7 +48,8 @@ class Held:
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
-        held, now = keys.held(function), entries.now_ms()
+        # In microseconds: a worker may hold several within a millisecond, and their order counts.
+        held, now = keys.held(function), time.time_ns() // 1_000
         noted: list[Command] = [
             ("ZADD", held, "NX", now, str(ticket)),
             ("EXPIRE", held, keys.TASK_TTL_S),
