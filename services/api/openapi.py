@@ -20,8 +20,8 @@ GENERIC: Final = "/functions/{name}/tasks"
 
 
 async def current(request: Request[Any, Any, Any]) -> Response[bytes] | None:
-    """Runs before what Litestar itself would serve: the document as of now; None for any other path."""
-    if request.url.path not in PATHS:
+    """Runs before what Litestar itself would serve: the document as of now; None for what asks for anything else."""
+    if request.method == "OPTIONS" or request.url.path not in PATHS:
         return None
     announced = await declarations(request.app.state.redis)
     document = with_functions(request.app.openapi_schema, announced)
