@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -63,7 +64,7 @@ async def nothing_open(own: Redis) -> None:
 
 async def open_tasks(own: Redis) -> list[tuple[bytes, float]]:
     """The tasks that have not ended, each with the time of its next look."""
-    members = await own.zrange(keys.OPEN, 0, -1, withscores=True)
+    members: Any = await own.zrange(keys.OPEN, 0, -1, withscores=True)
     return [(member, due) for member, due in members if not member.startswith(keys.GATE.encode())]
 
 
