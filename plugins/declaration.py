@@ -21,19 +21,22 @@ class Broken(msgspec.Struct, frozen=True):
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """One field of the hash `functions`, as JSON.
 
-    `input` is the JSON Schema (2020-12) of the input object, `version` a hash of the source, `timeout` in seconds per
-    attempt, `retries` the attempts after the first, `resumable` whether those keep what was yielded; `concurrency`,
-    `concurrency_key` and `rate` are its limits, None where there is none. What is new here has a default: the worker
-    that announced may be older than who reads.
+    `input` is the JSON Schema (2020-12) of the input object, `output` that of a chunk's data, None where the function
+    does not say; `version` a hash of the source, `timeout` in seconds per attempt, `retries` the attempts after the
+    first, `resumable` whether those keep what was yielded; `concurrency`, `concurrency_key` and `rate` are its limits,
+    None where there is none. `announced_at` is when a worker last said so, in milliseconds since the epoch. What is new
+    here has a default: the worker that announced may be older than who reads.
     """
 
     name: str
     description: str
     version: str
     input: dict[str, Any]
+    output: dict[str, Any] | None = None
     timeout: float
     retries: int = 0
     resumable: bool = False
     concurrency: int | None = None
     concurrency_key: str | None = None
     rate: str | None = None
+    announced_at: int | None = None

@@ -52,7 +52,15 @@ MAX_DEPTH: Final = 100
 # What needs no second look after encoding: JSON can say it, and it holds nothing.
 _PLAIN: Final = frozenset({str, int, bool})
 
-_encoder: Final = msgspec.json.Encoder()
+
+def _model(value: Any) -> Any:
+    """What msgspec asks for where it knows no answer: a model of pydantic's says itself what it is in JSON."""
+    if callable(dump := getattr(type(value), "model_dump", None)):
+        return dump(value, mode="json", by_alias=True)  # as its schema says
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_model)
 _decoder: Final = msgspec.json.Decoder(Entry)
 
 
@@ -62,7 +70,8 @@ def now_ms() -> int:
 
 
 def encode(event: str, attempt: int, seq: int, at: int, data: Any) -> bytes:
-    """The line of an entry. `data` is any JSON value, or what msgspec turns into one (dataclass, Struct, datetime, …).
+    """The line of an entry. `data` is any JSON value, or what msgspec turns into one (dataclass, Struct,
+    datetime, …), or a pydantic model.
 
     Raises:
         NotJSONError: `data` holds what JSON cannot say: another type, NaN or an infinity, a lone surrogate, a cycle;
@@ -108,7 +117,7 @@ def _verify(line: bytes, data: Any) -> None:
     # msgspec writes NaN and the infinities as null: a value would change in silence. Only a line that holds a null can
     # have met one, so only there the standard library, which can refuse them, encodes once more.
     if b"null" in line:
-        json.dumps(msgspec.to_builtins(data), allow_nan=False)
+        json.dumps(msgspec.to_builtins(data, enc_hook=_model), allow_nan=False)
     if b"\n" in line or b"\r" in line:
         raise ValueError("raw JSON must be one line")
     # What can be written must be readable: raw JSON may be none, and a field that is not set leaves no data.

@@ -15,8 +15,7 @@ CHUNK_TTL_S: Final = 3_600
 # What a task is, and how it ended, is kept for a day: longer than any reader is expected to stay away.
 TASK_TTL_S: Final = 86_400
 
-# Declarations outlive the last worker by a week, so that a weekend without workers forgets nothing. They go together:
-# a function that was removed stays listed as long as any worker announces others.
+# A declaration outlives the last worker that had the function by a week: a weekend without workers forgets nothing.
 FUNCTIONS_TTL_S: Final = 604_800
 
 # A repeated POST with the same Idempotency-Key finds the first one's task for as long as that task is kept.
@@ -89,9 +88,10 @@ def metadata(task_id: str) -> str:
 
     `function`, `version`, `input` (JSON), `owner`, `created_at`, `attempts` (how many there may be), `queued_at`,
     `gate` (its key, where the function has limits); then `attempt`, `worker`, `claim` (the delivery that won),
-    `started_at`, `lease_until` (nobody else may claim it before: the lease of who runs it, or the back-off between
-    attempts), `uncounted` (entries of the log that are no chunks of this attempt's: its mark, and what it does not
-    keep); `status` (`queued`, `running`, or the event of the end), `end` (the end's data, JSON), `ended_at`.
+    `ran_version` (of the function, as that worker has it), `started_at`, `lease_until` (nobody else may claim it
+    before: the lease of who runs it, or the back-off between attempts), `uncounted` (entries of the log that are no
+    chunks of this attempt's: its mark, and what it does not keep); `status` (`queued`, `running`, or the event of the
+    end), `end` (the end's data, JSON), `ended_at`.
     Times are milliseconds since the epoch.
     Kept `TASK_TTL_S`; renewed while the task runs.
     """

@@ -46,21 +46,23 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
         ProblemDetailsException: 404, with the names there are.
     """
     announced = await redis.hget(keys.FUNCTIONS, name)
-    if announced is None:
-        raise unknown(name, await names(redis))
-    return _decoder.decode(announced)
+    declaration = _decoder.decode(announced) if announced is not None else None
+    if declaration is None or not _kept(declaration):
+        raise unknown(name, [each.name for each in await declarations(redis)])
+    return declaration
 
 
 async def declarations(redis: Redis) -> list[Declaration]:
     """What is announced of all functions, by name."""
     announced: Any = await redis.hgetall(keys.FUNCTIONS)
-    return [_decoder.decode(announced[name]) for name in sorted(announced)]
+    each = [_decoder.decode(announced[name]) for name in sorted(announced)]
+    return [declaration for declaration in each if _kept(declaration)]
 
 
-async def names(redis: Redis) -> list[str]:
-    """The names of all announced functions, sorted."""
-    announced: Any = await redis.hkeys(keys.FUNCTIONS)
-    return sorted(name.decode() for name in announced)
+def _kept(declaration: Declaration) -> bool:
+    """Whether some worker has had it within the week. Redis keeps them together, for as long as any is announced."""
+    at = declaration.announced_at
+    return at is None or at > entries.now_ms() - keys.FUNCTIONS_TTL_S * 1_000
 
 
 async def broken(redis: Redis) -> list[Broken]:
@@ -74,14 +76,14 @@ async def broken(redis: Redis) -> list[Broken]:
 @get("/functions", summary="What can be run", tags=["functions"])
 async def list_functions(redis: Redis) -> Functions:
     """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
-    announced: Any = await redis.hgetall(keys.FUNCTIONS)
+    announced = await declarations(redis)
     paused: Any = await redis.smembers(keys.PAUSED)
-    functions = [_function(announced[name], paused=name in paused) for name in sorted(announced)]
+    functions = [_function(each, paused=each.name.encode() in paused) for each in announced]
     return Functions(functions, await broken(redis))
 
 
-def _function(announced: bytes, *, paused: bool) -> Function:
-    return msgspec.structs.replace(msgspec.json.decode(announced, type=Function), paused=paused)
+def _function(declaration: Declaration, *, paused: bool) -> Function:
+    return Function(**msgspec.structs.asdict(declaration), paused=paused)
 
 
 async def function_of(redis: Redis, name: str) -> Function:
@@ -91,8 +93,7 @@ async def function_of(redis: Redis, name: str) -> Function:
         ProblemDetailsException: 404, with the names there are.
     """
     declaration = await declaration_of(redis, name)
-    paused = bool(await redis.sismember(keys.PAUSED, name))
-    return Function(**msgspec.structs.asdict(declaration), paused=paused)
+    return _function(declaration, paused=bool(await redis.sismember(keys.PAUSED, name)))
 
 
 @get("/functions/{name:str}", summary="One function", tags=["functions"])

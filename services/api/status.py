@@ -11,11 +11,16 @@ from services.api.task import Task
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as its client sees it. Times are milliseconds since the epoch; `end` is the data of the last entry."""
+    """A task as its client sees it. Times are milliseconds since the epoch; `end` is the data of the last entry.
+
+    `version` is that of the function when the task was submitted, `ran_version` that of the latest attempt: another one
+    where a deploy came between. It is null until the first attempt.
+    """
 
     task_id: str
     function: str
     version: str
+    ran_version: str | None
     status: str
     attempt: int
     chunks: int
@@ -31,6 +36,7 @@ def status_of(task: Task) -> Status:
         task_id=task.task_id,
         function=task.function,
         version=task.version,
+        ran_version=task.ran_version,
         status=task.status,
         attempt=task.attempt,
         chunks=task.chunks,

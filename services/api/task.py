@@ -17,7 +17,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str
     owner: str
     function: str
-    version: str
+    version: str  # of the function, as it was when the task was submitted
+    ran_version: str | None  # as the latest attempt's worker has it
     gate: str | None  # the key of its gate, if its function had limits
     noted: str  # the status as the metadata has it; the log's end, if there is one, knows better
     attempt: int
@@ -107,6 +108,7 @@ def task_of(task_id: str, answers: Answers) -> Task | None:
         owner=fields[b"owner"].decode(),
         function=fields[b"function"].decode(),
         version=fields[b"version"].decode(),
+        ran_version=fields.get(b"ran_version", b"").decode() or None,
         gate=fields[b"gate"].decode() if b"gate" in fields else None,
         noted=fields[b"status"].decode(),
         attempt=number(b"attempt") or 0,

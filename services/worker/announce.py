@@ -1,6 +1,7 @@
 """Telling the api what can be run here, and what could not be loaded."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import structlog
@@ -19,7 +20,8 @@ async def announce(redis: Redis, registry: Registry) -> None:
     """Write the declarations, kept for another week, and say once more what is wrong, which is kept for a minute."""
     now = entries.now_ms()
     declared: dict[FieldT, EncodableT] = {
-        name: msgspec.json.encode(plugin.declaration) for name, plugin in registry.plugins.items()
+        name: msgspec.json.encode(msgspec.structs.replace(plugin.declaration, announced_at=now))
+        for name, plugin in registry.plugins.items()
     }
     broken: dict[FieldT, EncodableT] = {
         source: msgspec.json.encode(Broken(source, error, now)) for source, error in registry.broken.items()
@@ -31,6 +33,23 @@ async def announce(redis: Redis, registry: Registry) -> None:
                 pipeline.hset(key, mapping=mapping)
                 pipeline.expire(key, ttl_s)
                 await pipeline.execute()
+
+
+async def forget(redis: Redis) -> None:
+    """Remove what no worker has said for as long as it is kept: functions that were renamed, faults that were mended.
+
+    The keys' own lifetimes do not, as long as anything is said at all.
+    """
+    now = entries.now_ms()
+    for key, field, ttl_s in (
+        (keys.FUNCTIONS, "announced_at", keys.FUNCTIONS_TTL_S),
+        (keys.BROKEN, "at", keys.BROKEN_TTL_S),
+    ):
+        said: Any = await redis.hgetall(key)
+        at = {name: msgspec.json.decode(each).get(field) for name, each in said.items()}
+        old = [name for name, then in at.items() if then is not None and then < now - ttl_s * 1_000]
+        if old:
+            await redis.hdel(key, *old)
 
 
 async def keep_announcing(redis: Redis, registry: Registry, every_s: float) -> None:

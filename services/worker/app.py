@@ -26,7 +26,7 @@ from services.worker.patience import patiently
 from services.worker.produce import failed
 from services.worker.run import Run
 from services.worker.settings import Settings
-from services.worker.signals import drain_on_signal
+from services.worker.signals import leave_on_signal
 
 # Seconds that functions have, after the grace, to clean up, and that their ends have to be written.
 CLEAN_UP_S: Final = 3
@@ -54,6 +54,7 @@ class Worker:
         self.draining = False
         self._interrupted = False
         self._performing: set[asyncio.Task[None]] = set()
+        self._announcing: asyncio.Task[None] | None = None
         # An outage of Redis is waited out, for a connection too: chunks wait in their logs' bounded buffers.
         pool = BlockingConnectionPool.from_url(
             settings.redis_url,
@@ -82,10 +83,12 @@ class Worker:
         """Make what functions need, and say what can be run, and what cannot: before the first task is read."""
         await asyncio.gather(*(self._enter(lifespan) for lifespan in self.registry.lifespans))
         await patiently("announcement", lambda: announce.announce(self.redis, self.registry))
+        await patiently("forgetting old announcements", lambda: announce.forget(self.redis))
         await patiently("look at what is held", self.held.look)
         self._chores.append(asyncio.create_task(supervised("held", lambda: self.held.keep(settings.renew_s))))
         again = partial(announce.keep_announcing, self.redis, self.registry, settings.renew_s)
-        self._chores.append(asyncio.create_task(supervised("announcing", again)))
+        self._announcing = asyncio.create_task(supervised("announcing", again))
+        self._chores.append(self._announcing)
 
     async def _enter(self, lifespan: Lifespan) -> None:
         try:
@@ -111,7 +114,9 @@ class Worker:
             await acknowledge(context, task_id)
             logger.info("held", task_id=task_id, function=function)
             return
-        claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s, admitted)
+        plugin = self.plugins.get(function)
+        version = plugin.declaration.version if plugin else ""
+        claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s, admitted, version)
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
         acknowledging = asyncio.create_task(acknowledge(context, task_id))
         try:
@@ -145,10 +150,20 @@ class Worker:
     async def drain(self) -> None:
         """Start nothing more, and let what runs go on for a grace; then end it."""
         if not self.draining:
-            self.draining = broker.leaving = True
+            self._take_no_more()
             logger.info("draining", tasks=len(self.running), grace_s=settings.drain_s)
             await self._wait(settings.drain_s)
             await self._interrupt()
+
+    async def end(self) -> None:
+        """Start nothing more, and end what runs."""
+        self._take_no_more()
+        await self._interrupt()
+
+    def _take_no_more(self) -> None:
+        self.draining = broker.leaving = True
+        if self._announcing:  # what it has may be of yesterday by the time it leaves
+            self._announcing.cancel()
 
     async def leave(self) -> None:
         """End what still runs, and close the connections."""
@@ -208,7 +223,7 @@ async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
 async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
     worker = state.worker = Worker()
-    drain_on_signal(worker.drain, settings.drain_s + CLEAN_UP_S + WRITE_S + PATIENCE_S)
+    leave_on_signal(worker.drain, worker.end, settings.drain_s, CLEAN_UP_S + WRITE_S + PATIENCE_S)
     await worker.arrive()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)

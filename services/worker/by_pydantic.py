@@ -20,8 +20,12 @@ PACKAGES: Final = frozenset({"pydantic", "annotated_types"})
 
 def concerns(parameters: Iterable[inspect.Parameter]) -> bool:
     """Whether a type, a default or an annotation of these is pydantic's."""
-    seen: set[int] = set()
-    return any(isinstance(each.default, FieldInfo) or _concerns(each.annotation, seen) for each in parameters)
+    return any(isinstance(each.default, FieldInfo) or mentioned(each.annotation) for each in parameters)
+
+
+def mentioned(hint: Any) -> bool:
+    """Whether a type is pydantic's, or holds one that is."""
+    return _concerns(hint, set())
 
 
 def _concerns(hint: Any, seen: set[int]) -> bool:
@@ -80,6 +84,15 @@ def read_with(
         return {each.name: getattr(converted, each.name) for each in parameters}
 
     return adapter.json_schema(schema_generator=_Narrow), read
+
+
+def written(kind: Any) -> dict[str, Any]:
+    """The schema of a value as JSON has it once it is written.
+
+    Raises:
+        pydantic.errors.PydanticUserError: a type that pydantic has no schema for.
+    """
+    return pydantic.TypeAdapter(kind).json_schema(mode="serialization")
 
 
 def _default(default: Any) -> Any:

@@ -5,6 +5,7 @@
 -- ARGV[2]  the worker's name
 -- ARGV[3]  the lease, in milliseconds
 -- ARGV[4]  the attempt that its gate has let in; or 0
+-- ARGV[5]  the version of its function that this worker has; or nothing
 --
 -- Answers: {attempt, attempts, function, input, lease_until, gate}, or an empty list where there is nothing to run:
 -- unknown or ended, held by another lease, in its back-off, out of attempts, or not let in for this attempt. Lease times
@@ -31,5 +32,5 @@ end
 
 lease_until = string.format('%d', now + ARGV[3])
 redis.call('HSET', task, 'status', 'running', 'claim', claim, 'worker', ARGV[2], 'attempt', attempt,
-  'started_at', string.format('%d', now), 'lease_until', lease_until)
+  'started_at', string.format('%d', now), 'lease_until', lease_until, 'ran_version', ARGV[5])
 return {tostring(attempt), tostring(attempts), held[6], held[7], lease_until, held[8] or ''}

@@ -38,10 +38,13 @@ class Claim(msgspec.Struct, frozen=True):
         return Ticket(self.task_id, self.attempt)
 
 
-async def claim(script: Script, task_id: str, worker: str, lease_s: float, admitted: int = 0) -> Claim | None:
+async def claim(
+    script: Script, task_id: str, worker: str, lease_s: float, admitted: int = 0, version: str = ""
+) -> Claim | None:
     """Take the task, or None where another has it, it has ended, or it has no attempt left.
 
-    `admitted` is the attempt that its gate has let in: a task that has a gate is taken for no other.
+    `admitted` is the attempt that its gate has let in: a task that has a gate is taken for no other. `version` is that
+    of the function that will run, which is noted: the task may have been submitted when there was another.
 
     While Redis is full, say, it asks again by the same token: the slot is kept, so that no more messages are read than
     there is room for.
@@ -53,7 +56,7 @@ async def claim(script: Script, task_id: str, worker: str, lease_s: float, admit
 
     async def take() -> tuple[float, Any]:
         asked_at = time.monotonic()
-        args = [token, worker, int(lease_s * 1000), admitted]
+        args = [token, worker, int(lease_s * 1000), admitted, version]
         return asked_at, await script(keys=[keys.metadata(task_id)], args=args)
 
     asked_at, answer = await patiently("claim", take, task_id=task_id)

@@ -16,6 +16,7 @@ from plugins.context import Context
 from plugins.declaration import Declaration
 from plugins.function import Policy
 from plugins.lifespan import Lifespan, lifespan_of
+from services.worker.output import output_of
 from services.worker.signature import Input, input_of
 from services.worker.sources import ImportTookTooLongError, Source, sources, within
 from services.worker.texts import texts_of
@@ -145,6 +146,7 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
         given = {*contexts, *made}
         texts = texts_of(candidate)
         taken = input_of([each for each in parameters if each.name not in given], attached.name, texts)
+        output = output_of(candidate, texts)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
     except Exception as error:
         raise refused(candidate, f"its parameters cannot be an input's schema: {error}") from error
@@ -166,6 +168,7 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
             description=texts.function,
             version=version_of(candidate),
             input=taken.schema,
+            output=output,
             timeout=attached.timeout,
             retries=attached.retries,
             resumable=attached.resumable,

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the worker drains, and is gone in a bounded time, whatever holds it."""
+"""SIGTERM and SIGINT: the worker drains, and is gone in a bounded time, whatever holds it. SIGQUIT: it ends at once."""
 
 import asyncio
 import os
@@ -13,26 +13,31 @@ import structlog
 logger = structlog.get_logger()
 
 
-def drain_on_signal(drain: Callable[[], Coroutine[Any, Any, None]], last_resort_s: float) -> None:
-    """Begin to drain when the process is told to stop; end it hard if it is still there after so many seconds.
+Way = Callable[[], Coroutine[Any, Any, None]]
+
+
+def leave_on_signal(drain: Way, end: Way, grace_s: float, rest_s: float) -> None:
+    """Drain when the process is told to stop, or end what runs when it is told so (SIGQUIT, as with Celery).
+
+    What does not let go is ended hard: `rest_s` after the grace, where there is one.
 
     Taskiq stops reading then, and waits for what runs, for ever unless it was told otherwise; its shutdown event comes
     only after that. Its own handler is called after ours.
     """
     loop = asyncio.get_running_loop()
-    draining: set[asyncio.Task[None]] = set()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    leaving: set[asyncio.Task[None]] = set()
+    taskiqs = signal.getsignal(signal.SIGTERM)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        last_resort = threading.Timer(last_resort_s, exit_hard)
+        way, bound_s = (end, rest_s) if number == signal.SIGQUIT else (drain, grace_s + rest_s)
+        last_resort = threading.Timer(bound_s, exit_hard)
         last_resort.daemon = True
         last_resort.start()
-        loop.call_soon_threadsafe(lambda: draining.add(loop.create_task(drain())))
-        handler = previous[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
+        loop.call_soon_threadsafe(lambda: leaving.add(loop.create_task(way())))
+        if callable(taskiqs):
+            taskiqs(number, frame)
 
-    for number in previous:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, handle)
 
 

@@ -1,0 +1,79 @@
+"""The worker of `make run`, renewed whenever a file of functions changes: `python scripts/reload.py COMMAND…`.
+
+The worker that was there takes nothing more and lets run what it has; a new one takes what comes. So a stream is never
+cut by an edit, and goes on with the code that it began with.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from watchfiles import PythonFilter, watch
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+# Milliseconds between looks at whether the worker is still there.
+LOOK_MS: Final = 500
+
+
+def main(command: list[str]) -> int:
+    """Run until told to stop (0), or until the worker ends by itself (its code)."""
+    stopping = threading.Event()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    # What ends the workers, below, is sent to the whole group. It is not meant for this process, nor for Taskiq's
+    # manager of each worker, which inherits this.
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    worker = start(command)
+    leaving: list[subprocess.Popen[bytes]] = []
+    for changes in watch(
+        *folders(),
+        watch_filter=PythonFilter(),
+        stop_event=stopping,
+        rust_timeout=LOOK_MS,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    ):
+        if (code := worker.poll()) is not None:
+            return code or 1
+        leaving = [each for each in leaving if each.poll() is None]
+        if changes:
+            print("changed:", ", ".join(sorted({Path(path).name for _, path in changes})), flush=True)
+            worker.terminate()
+            leaving.append(worker)
+            worker = start(command)
+    end([worker, *leaving])
+    return 0
+
+
+def folders() -> list[Path]:
+    """Where functions are; those of `FUNCTIONS_PATH` that there are."""
+    named = [ROOT / folder for folder in os.environ.get("FUNCTIONS_PATH", "functions").split(os.pathsep) if folder]
+    return [folder for folder in named if folder.is_dir()] or [ROOT / "functions"]
+
+
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    """A worker."""
+    return subprocess.Popen(command)  # noqa: S603  # what the Procfile says
+
+
+def end(workers: list[subprocess.Popen[bytes]]) -> None:
+    """End them without waiting for what runs; its clean-up still does."""
+    for worker in workers:
+        worker.terminate()
+    os.killpg(0, signal.SIGQUIT)
+    for worker in workers:
+        worker.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

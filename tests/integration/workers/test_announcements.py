@@ -1,0 +1,137 @@
+"""What workers say of their functions, while deploys bring other versions and other functions."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from plugins import entries, keys
+from plugins.declaration import Broken
+from tests.integration.calls import follow, start
+from tests.integration.workers.watching import QUICK, open_gate, until, written
+from tests.processes import DEADLINE_S, worker_process
+
+pytestmark = pytest.mark.anyio
+
+VERSION = """
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from plugins import function
+
+@function()
+async def versioned(gate: str | None = None) -> AsyncIterator[int]:
+    '''Yields:
+        The version.
+    '''
+    yield {number}
+    while gate and not Path(gate).exists():
+        await asyncio.sleep(0.01)
+"""
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Path:
+    """A folder with the first version of a function."""
+    place = tmp_path / "functions"
+    place.mkdir()
+    (place / "versioned.py").write_text(VERSION.format(number=1))
+    return place
+
+
+async def test_a_task_that_outlives_its_version(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, functions: Path
+) -> None:
+    """It was submitted for a version that no worker has any more: it runs on the one there is, and says so."""
+    settings = {**QUICK, "FUNCTIONS_PATH": str(functions)}
+    with worker_process(own_url, **settings):
+        same = await start(own_client, "versioned")
+        assert (await follow(own_client, same))[0] == [1]
+    (functions / "versioned.py").write_text(VERSION.format(number=2))
+    task_id = await start(own_client, "versioned")
+    queued = (await own_client.get(f"/tasks/{task_id}")).json()
+    assert queued["ran_version"] is None
+    with worker_process(own_url, **settings):
+        assert (await follow(own_client, task_id))[0] == [2]
+        current = (await own_client.get("/functions/versioned")).json()["version"]
+        listed = (await own_client.get("/tasks", params={"limit": 2})).json()["tasks"]
+        one = (await own_client.get(f"/tasks/{task_id}")).json()
+
+    assert one["version"] == queued["version"] == listed[1]["version"] == listed[1]["ran_version"] != current
+    assert one["ran_version"] == listed[0]["ran_version"] == current
+
+
+async def test_a_worker_that_is_leaving_says_no_more(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, functions: Path, gate: Path
+) -> None:
+    """During its grace, however long, the version of the one that came after it is the one that is listed."""
+    settings = {**QUICK, "FUNCTIONS_PATH": str(functions)}
+    with worker_process(own_url, **settings, TAILRACE_DRAIN_S="3600") as leaving:
+        task_id = await start(own_client, "versioned", gate=str(gate))
+        await written(own, task_id, 1)
+        leaving.signal(signal.SIGTERM)
+        await asyncio.to_thread(leaving.wait_for, "draining")
+        old = await announced(own, "versioned")
+        (functions / "versioned.py").write_text(VERSION.format(number=2))
+        with worker_process(own_url, **settings):
+            seen: dict[int, str] = {}
+            async with asyncio.timeout(DEADLINE_S):
+                while len(seen) < 8:
+                    declared = await announced(own, "versioned")
+                    seen[declared["announced_at"]] = declared["version"]
+            assert (await own_client.get(f"/tasks/{task_id}")).json()["status"] == "running"
+            open_gate(gate)
+            assert await asyncio.to_thread(leaving.wait) == 0
+    assert len(set(seen.values()) - {old["version"]}) == 1
+    assert list(seen.values())[1:].count(old["version"]) == 0
+    assert (await follow(own_client, task_id))[0] == [1]
+
+
+async def announced(own: Redis, name: str) -> dict[str, Any]:
+    """What is announced of a function."""
+    declaration = await own.hget(keys.FUNCTIONS, name)
+    assert declaration is not None
+    return dict(msgspec.json.decode(declaration))
+
+
+async def test_what_no_worker_has_had_for_a_week(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
+    """A function that was renamed is not listed or started for ever; what was broken, and is gone, is forgotten, too.
+
+    What is younger stays: its workers may be away for a weekend.
+    """
+    with worker_process(own_url, **QUICK):
+        pass
+    declared = await announced(own, "count")
+    now = entries.now_ms()
+    for name, days in (("renamed", 8), ("away", 6)):
+        declaration = declared | {"name": name, "announced_at": now - days * DAY_MS}
+        await own.hset(keys.FUNCTIONS, name, msgspec.json.encode(declaration))
+    await own.hset(keys.BROKEN, "gone.py", msgspec.json.encode(Broken("gone.py", "no", now - DAY_MS)))
+
+    catalogue = (await own_client.get("/functions")).json()
+    assert "renamed" not in {each["name"] for each in catalogue["functions"]}
+    assert (await own_client.get("/functions/away")).status_code == 200
+    unknown = await own_client.get("/functions/renamed")
+    assert unknown.status_code == 404
+    assert "away" in unknown.json()["known"]
+    assert "renamed" not in unknown.json()["known"]
+    assert (await own_client.post("/tasks", json={"function": "renamed"})).status_code == 404
+    assert "/functions/renamed/tasks" not in (await own_client.get("/schema")).json()["paths"]
+
+    with worker_process(own_url, **QUICK):
+        await until(lambda: forgotten(own, keys.FUNCTIONS, "renamed"))
+        await until(lambda: forgotten(own, keys.BROKEN, "gone.py"))
+        assert not await forgotten(own, keys.FUNCTIONS, "away")
+    await own.hdel(keys.FUNCTIONS, "away")
+
+
+async def forgotten(own: Redis, key: str, field: str) -> bool:
+    """Whether nothing is said any more."""
+    return not await own.hexists(key, field)
