@@ -1,11 +1,12 @@
 """A worker that is told to stop: what it runs ends or goes on elsewhere, and nothing stays behind with it."""
 
 import asyncio
+import os
 import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -104,6 +105,21 @@ async def test_what_ends_in_the_grace_is_waited_for_no_longer(
         worker.signal(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait) == 0
     assert (await ended(own, task_id))[-1] == ("done", 1, {"chunks": 40})
+
+
+async def test_a_grace_can_be_cut_short(own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path) -> None:
+    """SIGQUIT ends what runs, though an hour of grace is left: its clean-up has run, and its readers hear of it."""
+    with worker_process(own_url, **{**QUICK, "TAILRACE_DRAIN_S": "3600"}) as worker:
+        task_id = await start(own_client, "ticks", folder=str(folder), to=2, every=3600)
+        await written(own, task_id, 1)
+        name: Any = await own.hget(keys.metadata(task_id), "worker")
+        worker.signal(signal.SIGTERM)
+        await asyncio.to_thread(worker.wait_for, "draining")
+        os.kill(int(name.rpartition(b":")[2]), signal.SIGQUIT)
+        assert await asyncio.to_thread(worker.wait) == 0
+        assert len(notes(folder, "cleaned.*")) == 1
+    log = await ended(own, task_id)
+    assert (log[-1][0], log[-1][2]["code"]) == ("failed", "interrupted")
 
 
 async def test_a_worker_that_is_leaving_takes_nothing_more(
