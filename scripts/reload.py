@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -30,8 +31,7 @@ def main(command: list[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    # What ends the workers, below, is sent to the whole group. It is not meant for this process, nor for Taskiq's
-    # manager of each worker, which inherits this.
+    # Taskiq's manager of each worker inherits this: it is the worker that SIGQUIT ends, and the manager with it.
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     worker = start(command)
     leaving: list[subprocess.Popen[bytes]] = []
@@ -48,7 +48,7 @@ def main(command: list[str]) -> int:
         leaving = [each for each in leaving if each.poll() is None]
         if changes:
             print("changed:", ", ".join(sorted({Path(path).name for _, path in changes})), flush=True)
-            worker.terminate()
+            tell(worker, signal.SIGTERM)
             leaving.append(worker)
             worker = start(command)
     end([worker, *leaving])
@@ -62,15 +62,21 @@ def folders() -> list[Path]:
 
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:
-    """A worker."""
-    return subprocess.Popen(command)  # noqa: S603  # what the Procfile says
+    """A worker, in a group of its own."""
+    return subprocess.Popen(command, process_group=0)  # noqa: S603  # what the Procfile says
+
+
+def tell(worker: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal it, with its manager, which would pass the word on only at its next look, within a second."""
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, number)
 
 
 def end(workers: list[subprocess.Popen[bytes]]) -> None:
-    """End them without waiting for what runs; its clean-up still does."""
+    """End them: nothing that runs is waited for, but its clean-up."""
     for worker in workers:
-        worker.terminate()
-    os.killpg(0, signal.SIGQUIT)
+        tell(worker, signal.SIGTERM)
+        tell(worker, signal.SIGQUIT)
     for worker in workers:
         worker.wait()
 

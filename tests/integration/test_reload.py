@@ -1,8 +1,6 @@
 """`make run` while its user edits functions: what runs goes on, and what is new is there."""
 
 import asyncio
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -76,6 +74,7 @@ def worker(server: str, functions: Path) -> Iterator[Process]:
     try:
         process.wait_for("Listening started")
         yield process
+        process.stop()
     finally:
         process.kill()
 
@@ -125,9 +124,7 @@ async def test_it_ends_at_once_with_all_that_was_left_running(
         if number == 0:
             (functions / "edited.py").write_text(EDITED.format(word="new"))
             await until_listed(client, "edited", but=version)
-    # To all of them, as honcho does it.
-    os.killpg(worker.pid, signal.SIGTERM)
-    assert await asyncio.to_thread(worker.wait) == 0
+    assert await asyncio.to_thread(worker.stop) == 0
     assert all(note.exists() for note in notes)
     for task_id in ids:
         _, end, why = await follow(client, task_id)
