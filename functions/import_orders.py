@@ -1,0 +1,58 @@
+"""A long import that goes on where it was: after its worker is killed, too.
+
+What makes it so: it is `resumable`, it yields a `Progress` after each batch that is stored, and storing a batch twice
+does no harm, because a worker may die between storing it and saying so. The orders of a shop stand for whatever you
+import page by page; a SQLite file for where it goes.
+"""
+
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from plugins import Context, Event, Progress, function
+
+BATCH: Final = 100
+
+Order = tuple[int, str, int]
+
+
+def page(after: int, most: int) -> list[Order]:
+    """The shop's orders after this one: number, customer, cents."""
+    return [(number, f"customer {number % 97}", number * 7 % 10_000) for number in range(after + 1, after + most + 1)]
+
+
+def store() -> sqlite3.Connection:
+    """Where they go."""
+    database = sqlite3.connect(os.environ.get("ORDERS_DB") or Path(tempfile.gettempdir()) / "tailrace-orders.sqlite3")
+    database.execute("CREATE TABLE IF NOT EXISTS orders (number INTEGER PRIMARY KEY, customer TEXT, cents INTEGER)")
+    return database
+
+
+@function(retries=5, backoff=2, resumable=True, timeout=86_400, concurrency=1)
+def import_orders(
+    orders: Annotated[int, Meta(ge=1, le=1_000_000)], context: Context, every: Annotated[float, Meta(ge=0)] = 0.0
+) -> Iterator[Progress]:
+    """Import a shop's orders, and go on where an earlier attempt was.
+
+    Args:
+        orders: how many.
+        every: seconds between batches, as a slow shop would take.
+    """
+    stored = max((event.data["done"] for event in context.yielded if isinstance(event, Event)), default=0)
+    if stored:
+        context.logger.info("import goes on", after=stored)
+    with closing(store()) as database:
+        while stored < orders:
+            batch = page(stored, min(BATCH, orders - stored))
+            with database:  # one transaction
+                database.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", batch)
+            stored += len(batch)
+            yield Progress(stored, orders, "orders")
+            time.sleep(every)
