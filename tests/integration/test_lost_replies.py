@@ -15,6 +15,7 @@ from services.worker import claim, lease
 from tests.functions.odd import weather
 from tests.integration.calls import data, events, start
 from tests.integration.test_redis_down import Reader, assert_a_task_runs
+from tests.integration.workers.watching import until
 from tests.processes import DEADLINE_S
 from tests.proxy import Proxy
 from tests.system import System, assert_whole, database, proxy_of, system
@@ -71,9 +72,11 @@ async def own(own_url: str) -> AsyncIterator[Redis]:
     """A bare client, not through the proxy; after the test nothing waits, and no task is open."""
     async with Redis.from_url(own_url) as own:
         yield own
-        async with asyncio.timeout(DEADLINE_S):
-            while await own.xlen(keys.QUEUE) or await open_tasks(own):
-                pass
+
+        async def over() -> bool:
+            return not await own.xlen(keys.QUEUE) and not await open_tasks(own)
+
+        await until(over)
         assert (await own.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"] == 0
 
 

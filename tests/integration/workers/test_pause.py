@@ -111,7 +111,7 @@ async def test_tasks_that_wait_on_the_queue_when_the_function_is_paused(
     ids = [await start(own_client, "lines_up", file=str(file), line=str(number)) for number in range(5)]
     await pause(own_client, "lines_up")
     ids += [await start(own_client, "lines_up", file=str(file), line=str(number)) for number in range(5, 10)]
-    with worker_process(own_url, *ONE_AT_A_TIME, **QUICK):
+    with worker_process(own_url, **QUICK):  # it meets them all at once
         await held(own, "lines_up", 10)
     assert not await asyncio.to_thread(file.exists)
     await resume(own_client, "lines_up")
@@ -140,14 +140,27 @@ async def test_another_attempt_of_a_paused_function(
 async def test_a_paused_function_with_limits(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path
 ) -> None:
-    """What its gate lets in is held, what the gate holds back waits there; resumed, one at a time, in order."""
+    """What its gate lets in is held, whoever put it on the queue; what the gate holds back waits there. Resumed, one at
+    a time, in order.
+    """
     place = tmp_path / "place"
     with worker_process(own_url, **QUICK):
         await pause(own_client, "one_at_once")
-        ids = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0) for n in range(5)]
+        ids = [
+            await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0 if n else 3_600)
+            for n in range(5)
+        ]
         await held(own, "one_at_once", 1)
+        assert not await asyncio.to_thread(place.exists)
         await resume(own_client, "one_at_once")
-        for task_id in ids:
+        await until(lambda: asyncio.to_thread(place.exists))
+
+        await pause(own_client, "one_at_once")
+        await own_client.delete(f"/tasks/{ids[0]}")  # its worker lets the next one in
+        await held(own, "one_at_once", 1)
+        assert len((await asyncio.to_thread(place.read_text)).splitlines()) == 2
+        await resume(own_client, "one_at_once")
+        for task_id in ids[1:]:
             assert (await ended(own, task_id))[-1][0] == "done"
     lines = (await asyncio.to_thread(place.read_text)).splitlines()
     assert [line.split()[:2] for line in lines] == [[what, str(n)] for n in range(5) for what in "+-"]
@@ -185,7 +198,7 @@ async def test_whoever_holds_a_task_dies_halfway(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path
 ) -> None:
     """A worker has put a task among those that wait, and died before its message was off the queue: it runs once."""
-    task_id = await note(own, "ticks", folder=str(folder), to=1, every=0)
+    task_id = await note(own, "ticks", folder=str(folder), to=1, every=1)
     await own.zadd(keys.OPEN, {task_id: 2_000_000_000})
     await own.zadd(keys.held("ticks"), {f"{task_id}:0": 1})
     await own.sadd(keys.HELD, "ticks")
@@ -222,8 +235,8 @@ async def test_a_full_redis_can_be_told(own_client: httpx.AsyncClient, own: Redi
 async def test_a_function_that_there_is_not(own_client: httpx.AsyncClient, own: Redis) -> None:
     """404 with the names there are. The mark of one that was removed can be taken off all the same."""
     await own.sadd(keys.PAUSED, "gone")
-    for method in ("PUT", "DELETE"):
-        answer = await own_client.request(method, "/functions/gone/paused")
+    for method, name in (("PUT", "never"), ("DELETE", "gone")):
+        answer = await own_client.request(method, f"/functions/{name}/paused")
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailrace:problem:unknown-function")
         assert "count" in answer.json()["known"]
     assert not await own.exists(keys.PAUSED)

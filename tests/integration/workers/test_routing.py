@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from plugins import keys
 from tests.integration.calls import events, follow, start
 from tests.integration.workers.test_pause import NEVER
-from tests.integration.workers.watching import QUICK, drained, ended, until
+from tests.integration.workers.watching import drained, ended, until
 from tests.processes import worker_process
 
 pytestmark = pytest.mark.anyio
@@ -56,10 +56,10 @@ async def test_a_worker_that_comes_later(own_url: str, own_client: httpx.AsyncCl
 
 async def test_the_one_that_has_it_is_busy(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """A task waits for its only slot, without going round between the workers; then it runs."""
-    with worker_process(own_url, "--max-async-tasks", "1", **QUICK, **EXAMPLES):
+    with worker_process(own_url, "--max-async-tasks", "1", **NEVER, **EXAMPLES):
         first = await start(own_client, "count", to=2, every=3_600)
         await events(own_client, first, most=1)
-        with worker_process(own_url, **QUICK, **TESTS):
+        with worker_process(own_url, **NEVER, **TESTS):
             second = await start(own_client, "count", to=2)
             await until(lambda: all_held(own, "count", 1))
             before = await added(own)
