@@ -28,9 +28,7 @@ class Guess(Struct):
 
 
 @function(timeout=600)
-def languages(
-    texts: Annotated[list[str], Meta(min_length=1)], detector: LanguageDetector
-) -> Iterator[list[Guess]]:
+def languages(texts: Annotated[list[str], Meta(min_length=1)], detector: LanguageDetector) -> Iterator[list[Guess]]:
     """Rank the languages that each text may be in.
 
     Args:

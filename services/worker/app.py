@@ -18,7 +18,7 @@ from plugins.lifespan import Lifespan
 from services.worker import announce, eviction, logs, registry
 from services.worker import claim as claiming
 from services.worker.access import Access
-from services.worker.broker import ATTEMPT, FUNCTION, PATIENT, Queue, message
+from services.worker.broker import ATTEMPT, FUNCTION, HELD, PATIENT, Queue, message
 from services.worker.hearing import hear
 from services.worker.held import Held
 from services.worker.lease import Keeper
@@ -54,7 +54,8 @@ class Worker:
         self.draining = False
         self._interrupted = False
         self._performing: set[asyncio.Task[None]] = set()
-        self._announcing: asyncio.Task[None] | None = None
+        # What only one that takes tasks has to do.
+        self._taking: list[asyncio.Task[None]] = []
         # An outage of Redis is waited out, for a connection too: chunks wait in their logs' bounded buffers.
         pool = BlockingConnectionPool.from_url(
             settings.redis_url,
@@ -85,10 +86,14 @@ class Worker:
         await patiently("announcement", lambda: announce.announce(self.redis, self.registry))
         await patiently("forgetting old announcements", lambda: announce.forget(self.redis))
         await patiently("look at what is held", self.held.look)
-        self._chores.append(asyncio.create_task(supervised("held", lambda: self.held.keep(settings.renew_s))))
         again = partial(announce.keep_announcing, self.redis, self.registry, settings.renew_s)
-        self._announcing = asyncio.create_task(supervised("announcing", again))
-        self._chores.append(self._announcing)
+        self._taking = [
+            asyncio.create_task(supervised("held", lambda: self.held.keep(settings.renew_s))),
+            asyncio.create_task(supervised("announcing", again)),
+        ]
+        self._chores += self._taking
+        if self.draining:  # it was told meanwhile
+            self._take_no_more()
 
     async def _enter(self, lifespan: Lifespan) -> None:
         try:
@@ -110,7 +115,8 @@ class Worker:
     async def _run(self, task_id: str, context: Context) -> None:
         admitted, function = context.message.labels[ATTEMPT], context.message.labels[FUNCTION]
         if function and self.held.holds(function):
-            await patiently("hold", lambda: self.held.hold(function, Ticket(task_id, admitted)), task_id=task_id)
+            ticket, since = Ticket(task_id, admitted), context.message.labels[HELD]
+            await patiently("hold", lambda: self.held.hold(function, ticket, since), task_id=task_id)
             await acknowledge(context, task_id)
             logger.info("held", task_id=task_id, function=function)
             return
@@ -161,9 +167,11 @@ class Worker:
         await self._interrupt()
 
     def _take_no_more(self) -> None:
+        # Nor does it say what it has, which may be of yesterday by the time it leaves; nor put on the queue what it
+        # would not take from there.
         self.draining = broker.leaving = True
-        if self._announcing:  # what it has may be of yesterday by the time it leaves
-            self._announcing.cancel()
+        for chore in self._taking:
+            chore.cancel()
 
     async def leave(self) -> None:
         """End what still runs, and close the connections."""

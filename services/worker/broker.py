@@ -49,9 +49,11 @@ PENDING: Final = 1_000
 # Seconds for leaving the group at shutdown.
 LEAVE_S: Final = 1
 
-# The labels of a message: which attempt of its task a gate has let in, and the task's function.
+# The labels of a message: which attempt of its task a gate has let in, the task's function, and since when (µs) it has
+# been held, if it was.
 ATTEMPT: Final = "attempt"
 FUNCTION: Final = "function"
+HELD: Final = "held"
 
 # An id that no task has: ids are 32 characters.
 NOBODY: Final = ""
@@ -68,8 +70,7 @@ def is_id(argument: object) -> bool:
 
 def admitted(message: TaskiqMessage) -> int:
     """The attempt that the task's gate has let in, as its message says; 0 where it says nothing of the kind."""
-    attempt = message.labels.get(ATTEMPT)
-    return attempt if isinstance(attempt, int) and 0 < attempt < 2**31 else 0
+    return _number(message, ATTEMPT, 2**31)
 
 
 def function_of(message: TaskiqMessage) -> str:
@@ -78,12 +79,22 @@ def function_of(message: TaskiqMessage) -> str:
     return function if isinstance(function, str) and NAME.fullmatch(function) else ""
 
 
-def message(ticket: Ticket, function: str) -> Command:
-    """The command that puts a ticket of this function on the queue, as the api does."""
+def held_since(message: TaskiqMessage) -> int:
+    """When (µs) it was first held, as its message says; 0 where it says nothing of the kind."""
+    return _number(message, HELD, 2**53)
+
+
+def _number(message: TaskiqMessage, label: str, end: int) -> int:
+    number = message.labels.get(label)
+    return number if isinstance(number, int) and 0 < number < end else 0
+
+
+def message(ticket: Ticket, function: str, since: int = 0) -> Command:
+    """The command that puts a ticket of this function on the queue, as the api does; one that was held since then."""
     said = TaskiqMessage(
         task_id=uuid4().hex,
         task_name=keys.RUN,
-        labels={ATTEMPT: ticket.attempt, FUNCTION: function},
+        labels={ATTEMPT: ticket.attempt, FUNCTION: function, HELD: since},
         args=[ticket.task_id],
         kwargs={},
     )
@@ -96,7 +107,12 @@ class AcknowledgedByHand(TaskiqMiddleware):
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Called with every message before Taskiq decides when to acknowledge it."""
         # Nor does anybody else say when to time out or to try again: that is the function's policy.
-        message.labels = {"ack_type": "manual", ATTEMPT: admitted(message), FUNCTION: function_of(message)}
+        message.labels = {
+            "ack_type": "manual",
+            ATTEMPT: admitted(message),
+            FUNCTION: function_of(message),
+            HELD: held_since(message),
+        }
         if message.kwargs or len(message.args) != 1 or not is_id(message.args[0]):
             # Taskiq would fail before the task could acknowledge it, or Redis' client before the claim could drop it,
             # and it would come again for ever. What nobody has submitted is dropped at the claim.

@@ -29,12 +29,12 @@ class Held:
     """What is held, as one worker has to do with it. `functions` are those that it has."""
 
     def __init__(
-        self, trips: Trips, functions: Container[str], slots: Slots, message: Callable[[Ticket, str], Command]
+        self, trips: Trips, functions: Container[str], slots: Slots, message: Callable[[Ticket, str, int], Command]
     ) -> None:
         self._trips = trips
         self._functions = functions
         self._slots = slots
-        self._message = message  # the command that puts a ticket of a function on the queue
+        self._message = message  # the command that puts a ticket of a function, held since then, on the queue
         self._paused: frozenset[str] = frozenset()
         self._news = asyncio.Event()
 
@@ -42,16 +42,18 @@ class Held:
         """Whether a task of this function must not start here now, as far as this worker has heard."""
         return function in self._paused or function not in self._functions
 
-    async def hold(self, function: str, ticket: Ticket) -> None:
+    async def hold(self, function: str, ticket: Ticket, since: int = 0) -> None:
         """Let this ticket wait; its message can go then. Doing it twice does no harm.
+
+        One that was held before, `since` then (µs), keeps its place.
 
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
         # In microseconds: a worker may hold several within a millisecond, and their order counts.
-        held, now = keys.held(function), time.time_ns() // 1_000
+        held, place = keys.held(function), since or time.time_ns() // 1_000
         noted: list[Command] = [
-            ("ZADD", held, "NX", now, str(ticket)),
+            ("ZADD", held, "NX", place, str(ticket)),
             ("EXPIRE", held, keys.TASK_TTL_S),
             ("SADD", keys.HELD, function),
             ("EXPIRE", keys.HELD, keys.TASK_TTL_S),
@@ -59,6 +61,8 @@ class Held:
         # Others may have it. Of a paused function nobody takes it up, and the api says when it is resumed.
         said: list[Command] = [] if function in self._functions else [("PUBLISH", keys.HELD_NEWS, function)]
         await self._trips.go([*noted, *said])
+        if not self.holds(function):  # any more: it was resumed, and the look may have missed this one
+            self._news.set()
 
     def hear(self, _: str) -> None:
         """Something was paused, resumed, or held: look."""
@@ -93,22 +97,27 @@ class Held:
     async def _take_up(self, function: str) -> None:
         if await self._let_go(function):
             await self._trips.go([("SREM", keys.HELD, function)])
-            await self._let_go(function)  # what came before it was off the list
+            if not await self._let_go(function):  # what came before it was off the list
+                await self._trips.go([("SADD", keys.HELD, function), ("EXPIRE", keys.HELD, keys.TASK_TTL_S)])
 
     async def _let_go(self, function: str) -> bool:
         """Put on the queue what there are free slots for; whether that was all.
 
         More would only meet workers that lack the function, and come back.
         """
-        held = keys.held(function)
-        while room := min(self._slots.left, SLAB):
-            (members,) = await self._trips.go([("ZRANGE", held, 0, room - 1)])
+        held, room = keys.held(function), self._slots.left
+        while room:
+            (members,) = await self._trips.go([("ZRANGE", held, 0, min(room, SLAB) - 1)])
             if not members:
                 return True
-            tickets = [gate.ticket_of(member) for member in members]
+            (since,) = await self._trips.go([("ZMSCORE", held, *members)])
             # In this order. Another worker may do the same at the same time: the claim drops the second message.
-            await self._trips.go([*(self._message(each, function) for each in tickets), ("ZREM", held, *members)])
-            if len(members) == self._slots.left:
-                break
+            messages = [
+                self._message(gate.ticket_of(member), function, int(float(then)))
+                for member, then in zip(members, since, strict=True)
+                if then is not None
+            ]
+            await self._trips.go([*messages, ("ZREM", held, *members)])
+            room -= len(members)
         self._slots.when_free(self._news.set)
         return False

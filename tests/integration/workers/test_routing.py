@@ -1,15 +1,24 @@
 """Workers with different functions: each task reaches one that has its function, whichever meets it first."""
 
+import asyncio
+import signal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from plugins import keys
+from plugins.gate import Ticket
+from services.worker.broker import message
+from services.worker.held import Held
+from services.worker.slots import Slots
+from services.worker.trips import Trips
 from tests.integration.calls import events, follow, start
 from tests.integration.workers.test_pause import NEVER
-from tests.integration.workers.watching import drained, ended, until
+from tests.integration.workers.watching import QUICK, drained, ended, until
 from tests.processes import worker_process
 
 pytestmark = pytest.mark.anyio
@@ -17,6 +26,8 @@ pytestmark = pytest.mark.anyio
 # `count` is in the one folder, `is_short` in the other.
 EXAMPLES = {"FUNCTIONS_PATH": "functions"}
 TESTS = {"FUNCTIONS_PATH": "tests/functions"}
+
+TICKET = Ticket("0" * 32, 0)
 
 
 async def added(redis: Redis) -> int:
@@ -70,6 +81,115 @@ async def test_the_one_that_has_it_is_busy(own_url: str, own_client: httpx.Async
             assert (await ended(own, second))[-1] == ("done", 1, {"chunks": 2})
             await ended(own, first)
             await drained(own)
+
+
+async def test_a_worker_that_is_leaving_does_not_send_it_round(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis
+) -> None:
+    """The only worker that has the function is in its grace, with free slots. The task waits for another one, and
+    nobody is busy with it.
+    """
+    with worker_process(own_url, **QUICK, **EXAMPLES, TAILRACE_DRAIN_S="3600") as leaving:
+        first = await start(own_client, "count", to=2, every=3_600)
+        await events(own_client, first, most=1)
+        leaving.signal(signal.SIGTERM)
+        await asyncio.to_thread(leaving.wait_for, "draining")
+        with worker_process(own_url, **QUICK, **TESTS):
+            second = await start(own_client, "count", to=2)
+            await until(lambda: all_held(own, "count", 1))
+            before = await added(own)
+            for _ in range(20):
+                await follow(own_client, await start(own_client, "is_short", chunks=1))
+            assert await added(own) - before == 20
+            with worker_process(own_url, **QUICK, **EXAMPLES):
+                assert (await ended(own, second))[-1] == ("done", 1, {"chunks": 2})
+            await own_client.delete(f"/tasks/{first}")
+            assert await asyncio.to_thread(leaving.wait) == 0
+            await ended(own, first)
+            await drained(own)
+
+
+async def test_those_that_waited_start_in_order(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path
+) -> None:
+    """Whoever meets them on the way: a worker that lacks the function puts them back where they were. Only what is on
+    its way just then can be overtaken.
+    """
+    file = tmp_path / "lines"
+    numbers = [str(number) for number in range(30)]
+    with worker_process(own_url, **NEVER, **EXAMPLES):
+        for number in numbers:
+            await start(own_client, "lines_up", file=str(file), line=number)
+        await until(lambda: all_held(own, "lines_up", len(numbers)))
+        with worker_process(own_url, "--max-async-tasks", "1", **NEVER, **TESTS):
+            await until(lambda: all_held(own, "lines_up", 0))
+            await until(lambda: nothing_runs(own))
+            await drained(own)
+    started = (await asyncio.to_thread(file.read_text)).split()
+    assert sorted(started) == sorted(numbers)
+    assert max(abs(place - int(number)) for place, number in enumerate(started)) <= 3
+
+
+async def nothing_runs(redis: Redis) -> bool:
+    """Whether every task has ended."""
+    return not await redis.zcard(keys.OPEN)
+
+
+@pytest.fixture
+def apart(own: Redis) -> Held:
+    """What one worker has to do with held tasks, without the worker. It has one slot."""
+    return Held(Trips(own), {"count"}, Slots(1), message)
+
+
+async def test_a_ticket_that_is_held_just_after_the_resume(apart: Held, own: Redis) -> None:
+    """The worker had not heard of it when it met the task, and the look that told it came too early to find it: the
+    task goes back on the queue all the same, though no beat helps.
+    """
+    await own.sadd(keys.PAUSED, "count")
+    await apart.look()
+    assert apart.holds("count")
+    await own.srem(keys.PAUSED, "count")
+    await apart.look()
+    await apart.hold("count", TICKET)
+    keeping = asyncio.create_task(apart.keep(600))
+    await until(lambda: all_held(own, "count", 0))
+    await until(lambda: on_the_queue(own, 1))
+    keeping.cancel()
+    await own.xtrim(keys.QUEUE, 0)
+
+
+async def test_a_ticket_that_is_held_while_the_list_is_tidied(own_url: str, own: Redis) -> None:
+    """Nothing is held, so the function is taken off the list; just before, another worker holds a task, and there is no
+    slot any more: the function is back on the list, and a slot that is freed starts the task.
+    """
+
+    class Taken(Slots):
+        looks = 0
+
+        @property
+        def left(self) -> int:
+            self.looks += 1
+            if self.looks == 2:
+                with SyncRedis.from_url(own_url) as other:
+                    other.zadd(keys.held("count"), {str(TICKET): 1})
+            return 0 if self.looks == 2 else 1
+
+    slots = Taken(1)
+    apart = Held(Trips(own), {"count"}, slots, message)
+    await own.sadd(keys.HELD, "count")
+    await apart.look()
+    assert slots.looks == 2
+    keeping = asyncio.create_task(apart.keep(600))
+    slots.take()
+    slots.give_back()
+    await until(lambda: on_the_queue(own, 1))
+    keeping.cancel()
+    await own.xtrim(keys.QUEUE, 0)
+
+
+async def on_the_queue(redis: Redis, many: int) -> bool:
+    """Whether so many messages are on the queue."""
+    return await redis.xlen(keys.QUEUE) == many
 
 
 async def all_held(redis: Redis, function: str, many: int) -> bool:
