@@ -49,6 +49,8 @@ TASK=$(curl -sS {api}/tasks -H 'Content-Type: application/json' -d '{{"function"
 "every": 0.5}}}}' | sed 's/.*"task_id": *"\\([^"]*\\)".*/\\1/'); echo "$TASK"
 curl -N {api}/tasks/$TASK/stream
 curl -N {api}/tasks/$TASK/stream -H 'Last-Event-ID: 5'
+
+Edit functions/count.py, or put a file beside it: the next task runs what is there then.
 """
 
 

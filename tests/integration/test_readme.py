@@ -33,7 +33,7 @@ def normal(output: str) -> str:
     """An output without what differs each time."""
     output = re.sub(r"[0-9a-f]{32}", "<id>", output)
     output = re.sub(r"retry: \d{4}", "retry: <ms>", output)
-    output = re.sub(r'"version":"[0-9a-f]{12}"', '"version":"<hash>"', output)
+    output = re.sub(r'version":"[0-9a-f]{12}"', 'version":"<hash>"', output)
     return re.sub(r'_at":\d{13}', '_at":<ms>', output).rstrip("\n")
 
 
