@@ -1,14 +1,14 @@
 """A long import that goes on where it was: after its worker is killed, too.
 
 What makes it so: it is `resumable`, it yields a `Progress` after each batch that is stored, and storing a batch twice
-does no harm, because a worker may die between storing it and saying so. The orders of a shop stand for whatever you
-import page by page; a SQLite file for where it goes.
+does no harm, because a worker may die between storing it and saying so. It looks at both, what was said and what is
+stored: a worker on another machine finds a file of its own, and begins again. The orders of a shop stand for whatever
+you import page by page; a SQLite file (`ORDERS_DB`) for a database that all workers share.
 """
 
 import os
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -37,7 +37,7 @@ def store() -> sqlite3.Connection:
 
 @function(retries=5, backoff=2, resumable=True, timeout=86_400, concurrency=1)
 def import_orders(
-    orders: Annotated[int, Meta(ge=1, le=1_000_000)], context: Context, every: Annotated[float, Meta(ge=0)] = 0.0
+    orders: Annotated[int, Meta(ge=1, le=1_000_000)], context: Context, every: Annotated[float, Meta(ge=0, le=60)] = 0.0
 ) -> Iterator[Progress]:
     """Import a shop's orders, and go on where an earlier attempt was.
 
@@ -45,14 +45,15 @@ def import_orders(
         orders: how many.
         every: seconds between batches, as a slow shop would take.
     """
-    stored = max((event.data["done"] for event in context.yielded if isinstance(event, Event)), default=0)
-    if stored:
-        context.logger.info("import goes on", after=stored)
+    said = max((event.data["done"] for event in context.yielded if isinstance(event, Event)), default=0)
     with closing(store()) as database:
+        (last,) = database.execute("SELECT coalesce(max(number), 0) FROM orders").fetchone()
+        stored = min(said, last)
+        context.logger.info("import begins", after=stored)
         while stored < orders:
             batch = page(stored, min(BATCH, orders - stored))
             with database:  # one transaction
                 database.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", batch)
             stored += len(batch)
             yield Progress(stored, orders, "orders")
-            time.sleep(every)
+            context.stopping.wait(every)  # a sleep that a cancel ends

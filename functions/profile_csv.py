@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,15 @@ class Column:
     mean: float | None = None
 
 
+def as_number(value: str) -> float | None:
+    """None for what is no finite number: `nan` and `inf` are words, and JSON has none of them."""
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 @dataclass
 class Tally:
     """What is counted of a column while rows go by."""
@@ -40,10 +50,11 @@ class Tally:
         """One value."""
         self.seen[value] += 1
         if value and self.numbers is not None:
-            try:
-                self.numbers.append(float(value))
-            except ValueError:
+            number = as_number(value)
+            if number is None:
                 self.numbers = None
+            else:
+                self.numbers.append(number)
 
     def column(self, name: str) -> Column:
         """What it comes to."""
@@ -52,7 +63,7 @@ class Tally:
         column = Column(name, self.seen.total(), empty, len(self.seen), common)
         if self.numbers:
             column.least, column.most = min(self.numbers), max(self.numbers)
-            column.mean = sum(self.numbers) / len(self.numbers)
+            column.mean = sum(number / len(self.numbers) for number in self.numbers)
         return column
 
 

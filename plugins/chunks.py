@@ -13,7 +13,7 @@ A thread cannot be cancelled. A generator in one is told to stop at its next `yi
 import asyncio
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
@@ -62,7 +62,7 @@ def _in_thread(function: Callable[..., Any]) -> Chunks:
 
 def _generated(function: Callable[..., Any], arguments: dict[str, Any]) -> Generator[Any]:
     made = function(**arguments)
-    if inspect.isgenerator(made):
+    if isinstance(made, Iterator):
         yield from made
     elif inspect.isawaitable(made) or inspect.isasyncgen(made):
         # As one does that was wrapped by a decorator which does not say so.

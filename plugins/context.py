@@ -31,7 +31,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     `attempt` is 1 at first. `yielded` is what earlier attempts have yielded and readers keep, in order: JSON values,
     and an `Event` for each that had a name. It is empty unless the function is `resumable` and was tried before.
-    `logger` names the task in every line.
+    `logger` names the task in every line. `stopping` is set when the task is cancelled or its worker is shutting down:
+    a thread sleeps by `stopping.wait(seconds)`.
     """
 
     task_id: str

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 # Milliseconds between looks at whether the worker is still there.
 LOOK_MS: Final = 500
+
+# Seconds that workers have to end: honcho gives five.
+END_S: Final = 4.5
 
 
 def main(command: list[str]) -> int:
@@ -33,25 +37,25 @@ def main(command: list[str]) -> int:
         signal.signal(number, stop)
     # Taskiq's manager of each worker inherits this: it is the worker that SIGQUIT ends, and the manager with it.
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
-    worker = start(command)
-    leaving: list[subprocess.Popen[bytes]] = []
-    for changes in watch(
-        *folders(),
-        watch_filter=PythonFilter(),
-        stop_event=stopping,
-        rust_timeout=LOOK_MS,
-        yield_on_timeout=True,
-        raise_interrupt=False,
-    ):
-        if (code := worker.poll()) is not None:
-            return code or 1
-        leaving = [each for each in leaving if each.poll() is None]
-        if changes:
-            print("changed:", ", ".join(sorted({Path(path).name for _, path in changes})), flush=True)
-            tell(worker, signal.SIGTERM)
-            leaving.append(worker)
-            worker = start(command)
-    end([worker, *leaving])
+    workers = [start(command)]  # the last one takes tasks, the others leave
+    try:
+        for changes in watch(
+            *folders(),
+            watch_filter=PythonFilter(),
+            stop_event=stopping,
+            rust_timeout=LOOK_MS,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+        ):
+            if (code := workers[-1].poll()) is not None:
+                return code or 1
+            workers = [each for each in workers if is_there(each)]
+            if changes:
+                print("changed:", ", ".join(sorted({Path(path).name for _, path in changes})), flush=True)
+                tell(workers[-1], signal.SIGTERM)
+                workers.append(start(command))
+    finally:
+        end(workers)
     return 0
 
 
@@ -68,17 +72,30 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
 
 def tell(worker: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal it, with its manager, which would pass the word on only at its next look, within a second."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(worker.pid, number)
 
 
+def is_there(worker: subprocess.Popen[bytes]) -> bool:
+    """Whether anything is left of it: its manager may be gone before it."""
+    worker.poll()
+    try:
+        os.killpg(worker.pid, 0)
+    except (ProcessLookupError, PermissionError):  # the latter is macOS's word for one that is about to go
+        return False
+    return True
+
+
 def end(workers: list[subprocess.Popen[bytes]]) -> None:
-    """End them: nothing that runs is waited for, but its clean-up."""
+    """End them, in a bounded time: nothing that runs is waited for, but its clean-up."""
     for worker in workers:
         tell(worker, signal.SIGTERM)
         tell(worker, signal.SIGQUIT)
+    over = time.monotonic() + END_S
+    while any(is_there(worker) for worker in workers) and time.monotonic() < over:
+        time.sleep(0.05)
     for worker in workers:
-        worker.wait()
+        tell(worker, signal.SIGKILL)
 
 
 if __name__ == "__main__":

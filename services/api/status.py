@@ -14,7 +14,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A task as its client sees it. Times are milliseconds since the epoch; `end` is the data of the last entry.
 
     `version` is that of the function when the task was submitted, `ran_version` that of the latest attempt: another one
-    where a deploy came between. It is null until the first attempt.
+    where a deploy came between. It is null until the first attempt, and where a worker of an older release has run it.
     """
 
     task_id: str

@@ -1,6 +1,8 @@
 """Telling the api what can be run here, and what could not be loaded."""
 
 import asyncio
+import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -46,17 +48,28 @@ async def forget(redis: Redis) -> None:
         (keys.BROKEN, "at", keys.BROKEN_TTL_S),
     ):
         said: Any = await redis.hgetall(key)
-        at = {name: msgspec.json.decode(each).get(field) for name, each in said.items()}
-        old = [name for name, then in at.items() if then is not None and then < now - ttl_s * 1_000]
+        old = [name for name, each in said.items() if _when(each, field) < now - ttl_s * 1_000]
         if old:
             await redis.hdel(key, *old)
 
 
-async def keep_announcing(redis: Redis, registry: Registry, every_s: float) -> None:
-    """Announce again and again: Redis may have lost its data, or another worker may have written an older version."""
+def _when(said: bytes, field: str) -> float:
+    """When it was said; never, where it is nothing of ours; still, where an older worker has not noted it."""
+    try:
+        return msgspec.json.decode(said, type=dict[str, Any]).get(field) or math.inf
+    except msgspec.MsgspecError:
+        return 0
+
+
+async def keep_announcing(redis: Redis, registry: Registry, every_s: float, leaving: Callable[[], bool]) -> None:
+    """Announce again and again: Redis may have lost its data, or another worker may have written an older version.
+
+    One that is leaving says nothing more: what it has may be of yesterday.
+    """
     while True:
         await asyncio.sleep(every_s)
         try:
-            await announce(redis, registry)
+            if not leaving():
+                await announce(redis, registry)
         except RedisError as error:
             logger.warning("functions not announced", error=str(error))

@@ -54,8 +54,6 @@ class Worker:
         self.draining = False
         self._interrupted = False
         self._performing: set[asyncio.Task[None]] = set()
-        # What only one that takes tasks has to do.
-        self._taking: list[asyncio.Task[None]] = []
         # An outage of Redis is waited out, for a connection too: chunks wait in their logs' bounded buffers.
         pool = BlockingConnectionPool.from_url(
             settings.redis_url,
@@ -86,14 +84,9 @@ class Worker:
         await patiently("announcement", lambda: announce.announce(self.redis, self.registry))
         await patiently("forgetting old announcements", lambda: announce.forget(self.redis))
         await patiently("look at what is held", self.held.look)
-        again = partial(announce.keep_announcing, self.redis, self.registry, settings.renew_s)
-        self._taking = [
-            asyncio.create_task(supervised("held", lambda: self.held.keep(settings.renew_s))),
-            asyncio.create_task(supervised("announcing", again)),
-        ]
-        self._chores += self._taking
-        if self.draining:  # it was told meanwhile
-            self._take_no_more()
+        again = partial(announce.keep_announcing, self.redis, self.registry, settings.renew_s, lambda: self.draining)
+        self._chores.append(asyncio.create_task(supervised("held", lambda: self.held.keep(settings.renew_s))))
+        self._chores.append(asyncio.create_task(supervised("announcing", again)))
 
     async def _enter(self, lifespan: Lifespan) -> None:
         try:
@@ -170,8 +163,7 @@ class Worker:
         # Nor does it say what it has, which may be of yesterday by the time it leaves; nor put on the queue what it
         # would not take from there.
         self.draining = broker.leaving = True
-        for chore in self._taking:
-            chore.cancel()
+        self.held.leave()
 
     async def leave(self) -> None:
         """End what still runs, and close the connections."""

@@ -86,7 +86,7 @@ def held_since(message: TaskiqMessage) -> int:
 
 def _number(message: TaskiqMessage, label: str, end: int) -> int:
     number = message.labels.get(label)
-    return number if isinstance(number, int) and 0 < number < end else 0
+    return number if type(number) is int and 0 < number < end else 0
 
 
 def message(ticket: Ticket, function: str, since: int = 0) -> Command:

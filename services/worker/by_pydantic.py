@@ -20,12 +20,8 @@ PACKAGES: Final = frozenset({"pydantic", "annotated_types"})
 
 def concerns(parameters: Iterable[inspect.Parameter]) -> bool:
     """Whether a type, a default or an annotation of these is pydantic's."""
-    return any(isinstance(each.default, FieldInfo) or mentioned(each.annotation) for each in parameters)
-
-
-def mentioned(hint: Any) -> bool:
-    """Whether a type is pydantic's, or holds one that is."""
-    return _concerns(hint, set())
+    seen: set[int] = set()
+    return any(isinstance(each.default, FieldInfo) or _concerns(each.annotation, seen) for each in parameters)
 
 
 def _concerns(hint: Any, seen: set[int]) -> bool:
@@ -86,8 +82,15 @@ def read_with(
     return adapter.json_schema(schema_generator=_Narrow), read
 
 
+def writes(kind: Any) -> bool:
+    """Whether values of this type are models of pydantic's, or plain containers of them, which write themselves."""
+    if get_origin(kind) is Annotated:
+        return False
+    return (isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)) or any(map(writes, get_args(kind)))
+
+
 def written(kind: Any) -> dict[str, Any]:
-    """The schema of a value as JSON has it once it is written.
+    """The schema of such a value as JSON has it once it is written.
 
     Raises:
         pydantic.errors.PydanticUserError: a type that pydantic has no schema for.

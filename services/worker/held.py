@@ -64,6 +64,10 @@ class Held:
         if not self.holds(function):  # any more: it was resumed, and the look may have missed this one
             self._news.set()
 
+    def leave(self) -> None:
+        """Take up nothing more."""
+        self._functions = ()
+
     def hear(self, _: str) -> None:
         """Something was paused, resumed, or held: look."""
         self._news.set()

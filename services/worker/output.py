@@ -27,7 +27,7 @@ def output_of(function: Callable[..., Any], texts: Texts) -> dict[str, Any] | No
     if kind is inspect.Signature.empty:
         return None
     try:
-        schema = by_pydantic.written(kind) if by_pydantic.mentioned(kind) else msgspec.json.schema(kind)
+        schema = by_pydantic.written(kind) if by_pydantic.writes(kind) else msgspec.json.schema(kind)
     # What a type is made of is its author's code: nothing is known of what looking at it may raise.
     except Exception:  # noqa: BLE001
         return None

@@ -149,7 +149,7 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, lifespan: Lifespa
         output = output_of(candidate, texts)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
     except Exception as error:
-        raise refused(candidate, f"its parameters cannot be an input's schema: {error}") from error
+        raise refused(candidate, f"its signature cannot be a schema: {error}") from error
     if len(contexts) > 1:
         raise refused(candidate, f"only one parameter can be the Context, not {' and '.join(contexts)}")
     if attached.resumable and not contexts:

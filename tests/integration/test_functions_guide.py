@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -111,6 +112,12 @@ def test_the_tests_of_the_guide(place: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
+def test_the_package_of_the_guide() -> None:
+    """What it shows of examples/dice is what is there."""
+    (shown,) = re.findall(r"^```toml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    assert shown in (ROOT / "examples" / "dice" / "pyproject.toml").read_text()
+
+
 def test_the_table_of_the_policy() -> None:
     """Every argument of `@function` is in it."""
     table = GUIDE.partition("| `@function(…)` |")[2].partition("\n\n")[0]
@@ -124,7 +131,7 @@ async def test_an_import_survives_its_worker(server: str, client: httpx.AsyncCli
     database = tmp_path / "orders.sqlite3"
     settings = {**QUICK, "FUNCTIONS_PATH": "functions", "ORDERS_DB": str(database)}
     with worker_process(server, **settings) as first:
-        task_id = await start(client, "import_orders", orders=2_000, every=0.05)
+        task_id = await start(client, "import_orders", orders=2_000, every=0.3)
         await events(client, task_id, most=5)
         first.kill()
     with worker_process(server, **settings):
@@ -132,5 +139,5 @@ async def test_an_import_survives_its_worker(server: str, client: httpx.AsyncCli
     done = [int(re.findall(r'"done":(\d+)', event.data)[0]) for event in seen if event.event == "progress"]
     assert done == list(range(100, 2_001, 100))
     assert [event.event for event in seen if event.event != "progress"] == ["attempt", "done"]
-    with sqlite3.connect(database) as orders:
+    with closing(sqlite3.connect(database)) as orders:
         assert orders.execute("SELECT count(*), min(number), max(number) FROM orders").fetchone() == (2_000, 1, 2_000)

@@ -104,6 +104,9 @@ async def test_an_edit_cuts_no_stream(
     (functions / "broken.py").write_text("import no_such_package\n")
     await until_listed(client, "edited", but=old)
     await until_listed(client, "another")
+    async with asyncio.timeout(DEADLINE_S):
+        while not (await client.get("/functions")).json()["broken"]:
+            pass
     assert (await follow(client, await start(client, "edited")))[0] == ["new", "new again"]
     assert (await client.get(f"/tasks/{task_id}")).json()["status"] == "running"
 

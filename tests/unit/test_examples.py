@@ -2,6 +2,7 @@
 
 import importlib
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def test_a_table_is_profiled() -> None:
     assert city["most_common"] == ["London"]
 
 
+def test_words_that_look_like_numbers() -> None:
+    """`nan` and `inf` are no numbers that JSON has: the column is one of words, and the task does not fail."""
+    (column,) = run(profile_csv, text="a\nnan\n1\ninf\n")
+    assert (column["values"], column["mean"]) == (3, None)
+    (column,) = run(profile_csv, text="a\n1e308\n1e308\n")
+    assert column["mean"] == 1e308
+
+
 def test_a_long_table_shows_how_far_it_is() -> None:
     """Every ten thousand rows."""
     first, second, column = run(profile_csv, text="n\n" + "1\n" * 25_000)
@@ -67,17 +76,25 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def numbers(database: Path) -> list[int]:
     """The orders that were imported."""
-    return [number for (number,) in sqlite3.connect(database).execute("SELECT number FROM orders ORDER BY number")]
+    with closing(sqlite3.connect(database)) as orders:
+        return [number for (number,) in orders.execute("SELECT number FROM orders ORDER BY number")]
 
 
 def test_an_import_goes_on_where_it_was(database: Path) -> None:
     """The second attempt neither begins again nor leaves one out."""
-    first = run(import_orders, orders=250)
-    assert [event.data["done"] for event in first] == [100, 200, 250]
-    context = Context(task_id="0" * 32, attempt=2, yielded=first[:1], logger=CONTEXT.logger)
-    database.unlink()
+    first = run(import_orders, orders=100)
+    assert [event.data["done"] for event in first] == [100]
+    context = Context(task_id="0" * 32, attempt=2, yielded=first, logger=CONTEXT.logger)
     assert [event.data["done"] for event in run(import_orders, orders=250, context=context)] == [200, 250]
-    assert numbers(database) == list(range(101, 251))
+    assert numbers(database) == list(range(1, 251))
+
+
+def test_an_import_whose_store_is_another(database: Path) -> None:
+    """What was said and is not stored here is imported again: no order is missing."""
+    context = Context(task_id="0" * 32, attempt=2, yielded=run(import_orders, orders=200), logger=CONTEXT.logger)
+    database.unlink()
+    run(import_orders, orders=250, context=context)
+    assert numbers(database) == list(range(1, 251))
 
 
 def test_languages() -> None:
