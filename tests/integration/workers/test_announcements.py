@@ -125,8 +125,10 @@ async def test_what_no_worker_has_had_for_a_week(own_url: str, own_client: httpx
     assert (await own_client.post("/tasks", json={"function": "renamed"})).status_code == 404
     assert "/functions/renamed/tasks" not in (await own_client.get("/schema")).json()["paths"]
 
+    await own.hset(keys.FUNCTIONS, "nothing of ours", "[1]")
     with worker_process(own_url, **QUICK):
         await until(lambda: forgotten(own, keys.FUNCTIONS, "renamed"))
+        await until(lambda: forgotten(own, keys.FUNCTIONS, "nothing of ours"))
         await until(lambda: forgotten(own, keys.BROKEN, "gone.py"))
         assert not await forgotten(own, keys.FUNCTIONS, "away")
     await own.hdel(keys.FUNCTIONS, "away")
