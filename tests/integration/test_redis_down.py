@@ -43,6 +43,10 @@ CALLS: Final = [
     ("DELETE", f"/tasks/{ID}"),
     ("GET", "/functions"),
     ("GET", "/functions/count"),
+    ("POST", "/functions/count/tasks"),
+    ("PUT", "/functions/count/paused"),
+    ("DELETE", "/functions/count/paused"),
+    ("GET", "/schema"),
 ]
 
 
