@@ -29,7 +29,7 @@ def output_of(function: Callable[..., Any], texts: Texts) -> dict[str, Any] | No
     try:
         schema = by_pydantic.written(kind) if by_pydantic.writes(kind) else msgspec.json.schema(kind)
     # What a type is made of is its author's code: nothing is known of what looking at it may raise.
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  # then there is no schema, which is what this says
         return None
     return schema | ({"description": texts.chunk} if texts.chunk else {})
 

@@ -119,11 +119,11 @@ OF_PYDANTIC: Final = [Model, Annotated[int, pydantic.Field(ge=1)], Annotated[str
 def containers(kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """What may hold these types."""
     return st.one_of(
-        kinds.map(lambda kind: list[kind]),  # type: ignore[valid-type]
-        kinds.map(lambda kind: set[kind]),  # type: ignore[valid-type]
+        kinds.map(lambda kind: list[kind]),  # type: ignore[valid-type]  # made, not written
+        kinds.map(lambda kind: set[kind]),  # type: ignore[valid-type]  # made, not written
         kinds.map(lambda kind: kind | None if isinstance(kind, type) else kind),
-        st.tuples(kinds, kinds).map(lambda two: tuple[two]),  # type: ignore[valid-type]
-        st.tuples(st.sampled_from(KEYS), kinds).map(lambda two: dict[two]),  # type: ignore[valid-type,misc]
+        st.tuples(kinds, kinds).map(lambda two: tuple[two]),  # type: ignore[valid-type]  # made, not written
+        st.tuples(st.sampled_from(KEYS), kinds).map(lambda two: dict[two]),  # type: ignore[valid-type,misc]  # made, not written
     )
 
 

@@ -58,7 +58,7 @@ def test_chunks_are_what_readers_get() -> None:
 def test_what_a_worker_gives() -> None:
     """A context and what the module's lifespan makes come by themselves; a test may give its own."""
     assert run(goes_on) == [[1, [], "made"]]
-    again = Context(task_id="t", attempt=2, yielded=[1], logger=None)  # type: ignore[arg-type]
+    again = Context(task_id="t", attempt=2, yielded=[1], logger=None)  # type: ignore[arg-type]  # it logs nothing
     with pytest.raises(AttributeError):
         run(goes_on, ctx=again, model=Model("mine"))
 

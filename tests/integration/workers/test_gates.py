@@ -288,7 +288,7 @@ async def test_the_script(own: Redis) -> None:
     a, b, c = (Ticket(letter * 32, 1) for letter in "abc")
 
     async def ask(limits: Limits, **who: object) -> gate.Answer:
-        return gate.answer_of(await script(**gate.arguments(name, limits, **who)))  # type: ignore[arg-type]
+        return gate.answer_of(await script(**gate.arguments(name, limits, **who)))  # type: ignore[arg-type]  # by name, each of its own type
 
     one = Limits(1)
     for _ in range(2):
