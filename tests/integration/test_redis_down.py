@@ -44,10 +44,11 @@ CALLS: Final = [
     ("GET", "/functions"),
     ("GET", "/functions/count"),
     ("POST", "/functions/count/tasks"),
-    ("PUT", "/functions/count/paused"),
-    ("DELETE", "/functions/count/paused"),
+    ("PUT", "/functions/nothing/paused"),
+    ("DELETE", "/functions/nothing/paused"),
     ("GET", "/schema"),
 ]
+BODIES: Final = {"/tasks": {"function": "count", "input": {"to": 1}}, "/functions/count/tasks": {"to": 1}}
 
 
 @asynccontextmanager
@@ -59,9 +60,8 @@ async def client_of(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
     """One of `CALLS`, answered in time."""
-    body = {"function": "count", "input": {"to": 1}} if method == "POST" else None
     async with asyncio.timeout(PATIENCE_S):
-        return await client.request(method, path, json=body)
+        return await client.request(method, path, json=BODIES[path] if method == "POST" else None)
 
 
 def assert_unavailable(answer: httpx.Response) -> None:
