@@ -2,8 +2,9 @@
 
 A key without a lifetime is a bug. Those in `PERMANENT` are the exceptions: they are empty when nothing runs and nothing
 is paused.
-The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key, so the
-same code runs on one Redis, behind Sentinel and on a Redis Cluster.
+The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key. What
+goes in one trip is done in that order, a task's note before its message, which is one server's to promise: one Redis,
+alone or behind Sentinel. On a Redis Cluster a message could be early, and its task would wait for recovery.
 """
 
 import re

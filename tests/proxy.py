@@ -57,6 +57,7 @@ class Proxy:
         self._target = (target_host, target_port)
         self._frozen = False
         self._losses, self._after = 0, b""
+        self._held_after = b""
         self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -100,6 +101,10 @@ class Proxy:
     def drop_replies(self, count: int, after: bytes) -> None:
         """Let the next so many requests with these bytes reach Redis, and cut the connection when the reply comes."""
         self._losses, self._after = count, after
+
+    def hold_reply(self, after: bytes) -> None:
+        """Let the next request with these bytes reach Redis, and freeze its connection before the reply comes."""
+        self._held_after = after
 
     def _those(self, which: Which | None) -> list[Connection]:
         return [connection for connection in self.connections if which is None or which(connection)]
@@ -155,6 +160,9 @@ class Proxy:
             self._losses -= 1
             connection.loses = True
             seen = b""
+        if self._held_after and self._held_after in seen:
+            self._held_after = b""
+            connection.flows.clear()
         connection.recent = seen[max(0, len(seen) - len(self._after) + 1) :]  # the bytes may come in two pieces
 
     def _answered(self, connection: Connection, piece: bytes) -> None:

@@ -22,10 +22,25 @@ class Poster:
         """Close."""
         self._writer.close()
 
+    async def follow(self, path: str, mark: bytes) -> None:
+        """Get a stream, until this stands in it. The rest is for `rest`."""
+        self._send("GET", path, b"")
+        async with asyncio.timeout(30):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in head, head
+            await self._reader.readuntil(mark)
+
+    async def rest(self) -> None:
+        """What is left of a stream."""
+        await self._reader.readuntil(b"0\r\n\r\n")
+
+    def _send(self, method: str, path: str, body: bytes) -> None:
+        request = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
+        self._writer.write(request.encode() + body)
+
     async def post(self, body: bytes, method: str = "POST", path: str = "") -> bytes:
         """Send this, and wait for the answer; its body."""
-        request = f"{method} {path or self._url.path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
-        self._writer.write(request.encode() + body)
+        self._send(method, path or self._url.path, body)
         head = await self._reader.readuntil(b"\r\n\r\n")
         status = int(head.split(b" ", 2)[1])
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)

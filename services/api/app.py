@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         state=State({"settings": settings or Settings()}),
-        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "queue", "gates", "hub")},
+        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "gates", "hub", "services")},
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
@@ -117,11 +117,12 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     )
     redis = app.state.redis = Redis.from_pool(pool)
     app.state.look_up = LookUp(redis)
-    queue = app.state.queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
+    queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
     queue.connection_pool = pool
     hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s, settings.probe_s)
     gates = app.state.gates = Gates(redis, queue)
+    app.state.services = submit.Services(redis, queue, gates)
     recovery = Recovery(redis, queue, gates, settings.scan_s, settings.lease_s)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),

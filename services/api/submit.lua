@@ -4,14 +4,12 @@
 -- ARGV[1]  lifetime of the metadata from now, in seconds
 -- ARGV[2…] fields and values
 --
--- Answers {1, status, 0} where it was created, {0, status, attempts begun} where it was there. Running it again changes
--- nothing.
+-- Answers {status, attempts begun}. Running it again changes nothing.
 
 local task = KEYS[1]
-local created = redis.call('HEXISTS', task, 'function') == 0
-if created then
+if redis.call('HEXISTS', task, 'function') == 0 then
   for i = 2, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
   redis.call('EXPIRE', task, ARGV[1])
 end
 local noted = redis.call('HMGET', task, 'status', 'attempt')
-return {created and 1 or 0, noted[1], tonumber(noted[2]) or 0}
+return {noted[1], tonumber(noted[2]) or 0}

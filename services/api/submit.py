@@ -1,4 +1,4 @@
-"""POST /tasks: check the input, note the task, and put its id on the queue."""
+"""POST /tasks: check the input; note the task, and put its id on the queue."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ from services.api.close import end
 from services.api.faults import faults
 from services.api.gate import Gates, gate_of
 from services.api.problems import malformed, problem, unavailable
-from services.api.queue import enqueue
+from services.api.queue import enqueue, message_of
 from services.api.task import OWNER, read
 
 # A body longer than this is no input but a file. In bytes.
@@ -83,9 +83,8 @@ class Services(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """What became of a task's note: whether this one created it, its status, and how many attempts have begun."""
+    """A task as it is noted: its status, and how many attempts have begun."""
 
-    created: bool
     status: str
     begun: int
 
@@ -98,15 +97,9 @@ class Noted(NamedTuple):
     exception_handlers={RecursionError: malformed, UnicodeDecodeError: malformed},
     tags=["tasks"],
 )
-async def submit(
-    data: NewTask,
-    redis: Redis,
-    queue: RedisStreamBroker,
-    gates: Gates,
-    idempotency_key: IdempotencyKey = None,
-) -> Response[Submitted]:
+async def submit(data: NewTask, services: Services, idempotency_key: IdempotencyKey = None) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
-    return await start(Services(redis, queue, gates), data, idempotency_key, ["input"])
+    return await start(services, data, idempotency_key, ["input"])
 
 
 @post(
@@ -118,15 +111,10 @@ async def submit(
     tags=["functions"],
 )
 async def submit_to(
-    name: Name,
-    data: dict[str, Any],
-    redis: Redis,
-    queue: RedisStreamBroker,
-    gates: Gates,
-    idempotency_key: IdempotencyKey = None,
+    name: Name, data: dict[str, Any], services: Services, idempotency_key: IdempotencyKey = None
 ) -> Response[Submitted]:
     """The same, with the function's input as the body."""
-    return await start(Services(redis, queue, gates), NewTask(name, data), idempotency_key, [])
+    return await start(services, NewTask(name, data), idempotency_key, [])
 
 
 async def start(
@@ -140,24 +128,25 @@ async def start(
     """
     redis, queue, gates = services
     submission = await check(redis, request, place)
-    task_id = secrets.token_hex(16)
+    fresh = task_id = secrets.token_hex(16)
     if idempotency_key is not None:
-        task_id = await reserve(redis, idempotency_key, task_id, submission)
+        task_id = await reserve(redis, idempotency_key, fresh, submission)
     now = entries.now_ms()
-    noted = await note(redis, task_id, submission, now)
-    if noted.status == "queued":
-        # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
-        try:
-            if submission.gate is None:
-                await enqueue(queue, task_id, request.function)
-            elif not noted.begun:  # later attempts are recovery's
+    try:
+        noted = await note(services, task_id, submission, now, queued=task_id == fresh)
+        if noted.status == "queued" and submission.gate is not None:
+            if not noted.begun:  # later attempts are recovery's
                 await gates.come(submission.gate, Ticket(task_id, 1), now)
-        except SendTaskError as error:
-            # Only what the server refused is known not to be queued; and only our own task is ours to end. Otherwise
-            # the task stays: recovery queues it again, and the client's next try finds it.
-            if noted.created and isinstance(error.__cause__, ResponseError):
-                await refuse(redis, gates, task_id, idempotency_key)
-            raise unavailable(error.__cause__ or error) from error
+        elif noted.status == "queued" and task_id != fresh:
+            # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
+            await enqueue(queue, task_id, request.function)
+    except (ResponseError, SendTaskError) as error:
+        # Only what the server refused may be known not to be queued; and only our own task is ours to end. Otherwise
+        # the task stays: recovery queues it again, and the client's next try finds it.
+        cause = error.__cause__ if isinstance(error, SendTaskError) else error
+        if task_id == fresh and isinstance(cause, ResponseError):
+            await refuse(redis, gates, task_id, now, idempotency_key)
+        raise unavailable(cause or error) from error
     return accepted(task_id, request.function, noted.status)
 
 
@@ -203,11 +192,12 @@ async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) 
     return str(first_id)
 
 
-async def note(redis: Redis, task_id: str, submission: Submission, now: int) -> Noted:
-    """Create the task's metadata unless it is there; `now` is in milliseconds.
+async def note(services: Services, task_id: str, submission: Submission, now: int, *, queued: bool) -> Noted:
+    """Create the task's metadata unless it is there; `now` is in milliseconds. Queue it, too, unless it has a gate.
 
     In the same trip, let recovery look at the task in a while, and its owner find it; and let what is no longer kept
-    leave the owner's list. To do that once more for a task that has ended does no harm: recovery looks, and forgets it.
+    leave the owner's list. To do all that once more does no harm: the claim lets one message win, and recovery forgets
+    a task that has ended.
     """
     fields: dict[str, EncodableT] = {
         "status": "queued",
@@ -223,22 +213,29 @@ async def note(redis: Redis, task_id: str, submission: Submission, now: int) -> 
         fields["gate"] = submission.gate
     arguments = [part for field in fields.items() for part in field]
     owned = keys.by_owner(OWNER)
-    async with redis.pipeline(transaction=False) as pipeline:
+    async with services.redis.pipeline(transaction=False) as pipeline:
         # By its text: a script by its hash would cost a pipeline of redis-py's one more trip.
         pipeline.eval(CREATE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *arguments)
         pipeline.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
         pipeline.zadd(owned, {task_id: now}, nx=True)
         pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
         pipeline.expire(owned, keys.TASK_TTL_S)
-        (created, status, begun), *_ = await pipeline.execute()
-    return Noted(bool(created), str(status.decode()), int(begun))
+        if queued and submission.gate is None:
+            pipeline.xadd(keys.QUEUE, message_of(services.queue, task_id, submission.declaration.name))
+        (status, begun), *_ = await pipeline.execute()
+    return Noted(str(status.decode()), int(begun))
 
 
-async def refuse(redis: Redis, gates: Gates, task_id: str, idempotency_key: str | None) -> None:
-    """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again."""
+async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, idempotency_key: str | None) -> None:
+    """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again.
+
+    Unless another request with its key has noted it, or it is queued all the same and has begun.
+    """
     task = await read(redis, task_id)
+    if task is None or task.created_at != now or task.attempt or task.length:
+        return
     data = {"code": "not_started", "message": "the queue did not take the task"}
-    if task and await end(redis, gates, task, "failed", data) and idempotency_key is not None:
+    if await end(redis, gates, task, "failed", data) and idempotency_key is not None:
         await redis.delete(keys.idempotency(OWNER, idempotency_key))
 
 

@@ -3,7 +3,8 @@
 All readers of a stream in this process share one `Tail`: one subscription, one read position, and a short window of
 ready-made frames. A reader is a cursor into it; one that falls behind the window reads pages of the list.
 
-1. The hub subscribes and waits for the confirmation; only then the list is read. In that order nothing falls between.
+1. The list is read at once, for those who come late; and again once the subscription is confirmed. In that order
+   nothing falls between.
 2. A published entry is taken if its seq is the next one. If it is later, the list is read; if earlier, it is dropped,
    unless it stands where another was taken: then the log was lost in part, and the list tells.
 3. Every confirmation (they come again after a reconnect) and every heartbeat read the list again: a lost ring heals.
@@ -92,7 +93,8 @@ class Tail:
     def ring(self, line: bytes) -> None:
         """An entry was published."""
         if not self._placed:
-            return  # the first read comes, and finds it
+            self._look.set()  # the first read may have been too early for it
+            return
         try:
             entry = entries.decode(line)
         except msgspec.DecodeError:
@@ -107,6 +109,7 @@ class Tail:
     async def follow(self) -> None:
         """Read the list when told to, and at every heartbeat, until the end or until nobody reads."""
         pause = self._heartbeat_s
+        self._look.set()
         while self.readers and not (self.ended or self.broken):
             silent = False
             try:
@@ -135,7 +138,7 @@ class Tail:
             for line in newest:
                 self._take(entries.decode(line), line)
             self._placed = True
-            self._wake()
+            return  # what has come since is read when the subscription is confirmed: then nothing is missed
         while not (self.ended or self.broken):
             # With the entry before, if one was taken: in its place nothing else may stand.
             newest = self._newest

@@ -8,10 +8,10 @@ from redis.asyncio import Redis
 
 from plugins import append, keys, release
 from plugins.gate import Limits
-from services.worker import claim
 from services.worker.broker import message
+from services.worker.claim import Claims
 from services.worker.gate import Gates
-from services.worker.trips import Trips
+from services.worker.trips import Command, Trips
 
 NOTE: Final = Path(__file__).with_name("note.lua").read_text()
 
@@ -22,13 +22,12 @@ class Access:
     def __init__(self, redis: Redis, limits: Mapping[str, Limits]) -> None:
         self.redis: Final = redis
         self.trips: Final = Trips(redis)
-        self.claim: Final = self.trips.script(claim.SCRIPT)
+        self.claims: Final = Claims(self.trips)
         self.append: Final = self.trips.script(append.SCRIPT)
         self.release: Final = self.trips.script(release.SCRIPT)
         self.gates: Final = Gates(self.trips, limits, message)
-        self._note: Final = self.trips.script(NOTE)
 
-    async def note(self, task_id: str, **fields: str | int | bytes) -> None:
-        """Write these fields of a task's metadata."""
+    def note(self, task_id: str, **fields: str | int | bytes) -> Command:
+        """The command that writes these fields of a task's metadata. By its text: no server lacks it."""
         args = [part for field in fields.items() for part in field]
-        await self._note(keys=[keys.metadata(task_id)], args=[keys.TASK_TTL_S, *args])
+        return ("EVAL", NOTE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *args)

@@ -16,9 +16,9 @@ from plugins import keys
 from plugins.gate import Ticket, limits_of
 from plugins.lifespan import Lifespan
 from services.worker import announce, eviction, logs, registry
-from services.worker import claim as claiming
 from services.worker.access import Access
 from services.worker.broker import ATTEMPT, FUNCTION, HELD, PATIENT, Queue, message
+from services.worker.claim import Claim
 from services.worker.hearing import hear
 from services.worker.held import Held
 from services.worker.lease import Keeper
@@ -115,7 +115,7 @@ class Worker:
             return
         plugin = self.plugins.get(function)
         version = plugin.declaration.version if plugin else ""
-        claim = await claiming.claim(self.access.claim, task_id, self.name, settings.lease_s, admitted, version)
+        claim = await self.access.claims.take(task_id, self.name, settings.lease_s, admitted, version)
         # The lease owns the task from here on; or another has it, and the message has nothing left to say.
         acknowledging = asyncio.create_task(acknowledge(context, task_id))
         try:
@@ -127,11 +127,13 @@ class Worker:
         finally:
             acknowledging.cancel()  # has an effect only where this is cancelled: then the message comes again
 
-    async def _perform(self, claim: claiming.Claim) -> None:
+    async def _perform(self, claim: Claim) -> None:
         run = Run(self.access, claim, self.plugins.get(claim.function))
         lease = self.keeper.hold(claim, lambda: run.stop(None))
         self.running[claim.task_id] = run
-        if self._interrupted:
+        if claim.cancelled:
+            run.stop(None)
+        elif self._interrupted:
             run.stop(INTERRUPTED)
         try:
             await run.perform(lease)
@@ -142,6 +144,7 @@ class Worker:
 
     def _cancelled(self, task_id: str) -> None:
         """Stop it, if it runs here. Its log has its end already: the api appends that before it says so."""
+        self.access.claims.cancel(task_id)
         if run := self.running.get(task_id):
             logger.info("cancelled", task_id=task_id)
             run.stop(None)

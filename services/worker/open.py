@@ -13,7 +13,6 @@ from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
 from services.worker.log import RefusedError
-from services.worker.trips import Trips
 
 # Entries per read of a log that is to be continued.
 PAGE: Final = 256
@@ -34,8 +33,11 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         RefusedError: a newer attempt has written.
         redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
     """
+    if claim.gate:
+        await access.trips.go([("ZADD", claim.gate, "XX", gate.BEGUN, str(claim.ticket))])
+    last = claim.last
+    length = last.seq + 1 if last is not None else 0
     while True:
-        length, last = await _state(access.trips, claim)
         if last is not None and last.ends:
             await close(access, claim, last.event, last.data)
             return None
@@ -49,18 +51,12 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         if answer > 0:
             break
         # What is left of the attempt before has written meanwhile: the mark goes to the next place.
+        log = keys.chunks(claim.task_id)
+        length, line = await access.trips.go([("LLEN", log), ("LINDEX", log, -1)])
+        last = entries.decode(line) if line else None
     kept, size = await _kept(access.redis, claim.task_id, length) if keeps else ([], 0)
-    await access.note(claim.task_id, uncounted=answer - len(kept))
+    await access.trips.go([access.note(claim.task_id, uncounted=answer - len(kept))])
     return Opened(answer, kept, size)
-
-
-async def _state(trips: Trips, claim: Claim) -> tuple[int, entries.Entry | None]:
-    log = keys.chunks(claim.task_id)
-    # From now on recovery looks when the lease is over, no longer when the queue should have been faster.
-    look = ("ZADD", keys.OPEN, "XX", claim.lease_until // 1000 + 1, claim.task_id)
-    begun = [("ZADD", claim.gate, "XX", gate.BEGUN, str(claim.ticket))] if claim.gate else []
-    _, length, line, *_ = await trips.go([look, ("LLEN", log), ("LINDEX", log, -1), *begun])
-    return int(length), entries.decode(line) if line else None
 
 
 async def _kept(redis: Redis, task_id: str, length: int) -> tuple[list[Any], int]:

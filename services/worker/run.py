@@ -69,6 +69,9 @@ class Run:
         """
         policy = self._plugin.policy if self._plugin else None
         keeps = policy is not None and policy.resumable
+        if not await lease.held():  # its claim's answer was long on its way: another may have the task
+            await self._leave_gate()
+            return
         try:
             opened = await self._patiently("opening", lambda: open_log(self._access, self.claim, keeps=keeps))
             if opened is None:

@@ -29,8 +29,29 @@ MOST: Final = 1_024
 
 Command = tuple[Any, ...]
 
-
+# What `redis.register_script` makes, or a `SharedScript`.
 Script = Callable[..., Awaitable[Any]]
+
+
+class SharedScript:
+    """A script whose calls share the trips: alone, or as one of several commands."""
+
+    def __init__(self, trips: "Trips", sha: str) -> None:
+        self._trips = trips
+        self._sha = sha
+
+    def command(self, keys: Sequence[Any], args: Sequence[Any]) -> Command:
+        """The command that calls it."""
+        return ("EVALSHA", self._sha, len(keys), *keys, *args)
+
+    async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Its answer.
+
+        Raises:
+            redis.exceptions.RedisError: as `Trips.go` does.
+        """
+        (answer,) = await self._trips.go([self.command(keys, args)])
+        return answer
 
 
 class Call:
@@ -59,16 +80,10 @@ class Trips:
         self._size = 0  # of what waits
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def script(self, text: str) -> Script:
+    def script(self, text: str) -> SharedScript:
         """A script to call with `keys` and `args`, like what `redis.register_script` makes; it shares the trips."""
         self._texts.append(text)
-        sha = self._redis.register_script(text).sha
-
-        async def call(keys: Sequence[Any], args: Sequence[Any]) -> Any:
-            (answer,) = await self.go([("EVALSHA", sha, len(keys), *keys, *args)])
-            return answer
-
-        return call
+        return SharedScript(self, self._redis.register_script(text).sha)
 
     async def go(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to these commands, which go in this order, without others' between them.

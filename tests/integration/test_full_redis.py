@@ -1,4 +1,4 @@
-"""Recovery on a Redis that is full: an end needs no room, and nobody waits behind a task that does."""
+"""Ends on a Redis that is full: they need no room, and nobody waits behind a task that does."""
 
 import asyncio
 import json
@@ -11,6 +11,9 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
+from services.worker.access import Access
+from services.worker.claim import Claim
+from services.worker.close import close
 from tests.integration.calls import events
 from tests.processes import DEADLINE_S, Api, api_process
 from tests.redis_servers import EmbeddedRedis
@@ -84,3 +87,17 @@ async def test_what_waits_for_room_goes_on_when_there_is_some(full: tuple[Redis,
         while await redis.zscore(keys.OPEN, lost) is not None:
             pass
     assert await redis.hget(keys.metadata(lost), "status") == b"failed"
+
+
+async def test_a_worker_forgets_no_end_that_it_could_not_note(full: tuple[Redis, Api]) -> None:
+    """A task leaves the index of open tasks with its end noted, though Redis has filled up since that was appended."""
+    redis, _ = full
+    task_id = await noted(redis, FAR_OFF)
+    claim = Claim(
+        task_id=task_id, token="x", attempt=1, attempts=1, function="f", input=b"{}", lease_until=LONG_AGO,
+        asked_at=0, gate="", last=None, cancelled=False,
+    )  # fmt: skip
+    await redis.config_set("maxmemory", 1)
+    await close(Access(redis, {}), claim, "done", {"chunks": 3})
+    assert await redis.zscore(keys.OPEN, task_id) is None
+    assert await redis.hmget(keys.metadata(task_id), "status", "end") == [b"done", b'{"chunks":3}']

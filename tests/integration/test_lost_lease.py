@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator
 from secrets import token_hex
 from typing import Any, Final
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from plugins import entries, keys, release
-from services.worker import claim as claiming
+from plugins.gate import BEGUN, Ticket
 from services.worker import registry
 from services.worker.access import Access
-from services.worker.claim import Claim, claim
+from services.worker.claim import Claim
 from services.worker.lease import Keeper
 from services.worker.open import open_log
 from services.worker.run import Run
@@ -33,12 +34,13 @@ class Held:
     def __init__(self, redis: Redis, task_id: str) -> None:
         self.redis = redis
         self.task_id = task_id
-        self.claim_script = redis.register_script(claiming.SCRIPT)
+        self.begun = 0  # how often its function was
+        self.claims = Access(redis, {}).claims
         self.keeper = Keeper(redis, LEASE_S, NEVER_S)
 
-    async def claim(self, worker: str) -> Claim | None:
+    async def claim(self, worker: str, admitted: int = 0) -> Claim | None:
         """Take it, as this worker would."""
-        return await claim(self.claim_script, self.task_id, worker, LEASE_S)
+        return await self.claims.take(self.task_id, worker, LEASE_S, admitted)
 
     async def release(self) -> int:
         """Take it away from whoever does not renew; when (ms) it may be claimed, or 0."""
@@ -47,6 +49,13 @@ class Held:
     async def perform(self, claimed: Claim) -> None:
         """Run it to the end, as the worker does."""
         plugin = registry.load([ROOT / "functions"]).plugins["count"]
+        call = plugin.call
+
+        def begin(**arguments: Any) -> Any:
+            self.begun += 1
+            return call(**arguments)
+
+        plugin = msgspec.structs.replace(plugin, call=begin)
         run = Run(Access(self.redis, {}), claimed, plugin)
         lease = self.keeper.hold(claimed, lambda: run.stop(None))
         async with asyncio.timeout(DEADLINE_S):
@@ -80,6 +89,7 @@ async def held(redis: Redis) -> AsyncIterator[Held]:
     yield task
     keeping.cancel()
     await redis.delete(keys.metadata(task_id), keys.chunks(task_id))
+    await redis.zrem(keys.OPEN, task_id)
 
 
 async def test_a_worker_that_slept_asks_before_it_writes(held: Held) -> None:
@@ -92,17 +102,17 @@ async def test_a_worker_that_slept_asks_before_it_writes(held: Held) -> None:
 
 
 async def test_a_worker_that_slept_too_long_writes_nothing(held: Held) -> None:
-    """The task was taken from it, and waits for another: no entry of the sleeper's comes between, and it lets go."""
+    """The task was taken from it, and waits for another: its function does not begin, and it lets go."""
     claimed = await held.claim("sleeper")
     assert claimed is not None
     held.sleep_past(claimed)
     assert await held.release() > 0
     await held.perform(claimed)
-    assert await held.log() == []
+    assert (await held.log(), held.begun) == ([], 0)
 
 
 async def test_a_worker_that_slept_and_lost_its_task_lets_go(held: Held) -> None:
-    """Another worker has the task: what the sleeper's function had already yielded goes nowhere, and nothing hangs."""
+    """Another worker has the task: the sleeper's function does not begin, and nothing hangs."""
     claimed = await held.claim("sleeper")
     assert claimed is not None
     held.sleep_past(claimed)
@@ -111,7 +121,50 @@ async def test_a_worker_that_slept_and_lost_its_task_lets_go(held: Held) -> None
     assert other is not None
     assert other.attempt == 2
     await held.perform(claimed)
-    assert await held.log() == []
+    assert (await held.log(), held.begun) == ([], 0)
+
+
+async def test_a_worker_that_lost_its_task_lets_go_of_the_gate(held: Held, redis: Redis) -> None:
+    """A task that has to pass a gate keeps nobody waiting there when it turns out to be somebody else's."""
+    gate = keys.gate("count", held.task_id)
+    ticket = str(Ticket(held.task_id, 1))
+    await redis.hset(keys.metadata(held.task_id), "gate", gate)
+    await redis.zadd(gate, {ticket: BEGUN})
+    claimed = await held.claim("sleeper", admitted=1)
+    assert claimed is not None
+    held.sleep_past(claimed)
+    assert await held.release() > 0
+    await held.perform(claimed)
+    assert (held.begun, await redis.zscore(gate, ticket)) == (0, None)
+    await redis.delete(gate)
+
+
+async def test_a_worker_whose_clock_is_fast_is_found_in_time(
+    held: Held, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases are by the server's clock, and so is the time at which recovery looks at them."""
+    right = time.time
+    await redis.zadd(keys.OPEN, {held.task_id: right() + 2 * 3_600})
+    monkeypatch.setattr(time, "time", lambda: right() + 3_600)
+    claimed = await held.claim("fast")
+    monkeypatch.undo()
+    assert claimed is not None
+    assert await redis.zscore(keys.OPEN, held.task_id) == claimed.lease_until // 1_000 + 1
+
+
+async def test_recovery_looks_when_the_lease_of_a_claim_is_over(held: Held, redis: Redis) -> None:
+    """A worker that dies before its claim's answer comes is found then, not when the queue should have been faster; and
+    a claim that is refused puts no look off.
+    """
+    now = time.time()
+    await redis.zadd(keys.OPEN, {held.task_id: now + keys.UNCLAIMED_S})
+    assert await held.claim("dying") is not None
+    look = await redis.zscore(keys.OPEN, held.task_id)
+    assert look is not None
+    assert now + LEASE_S <= look <= time.time() + LEASE_S + 1
+    await redis.zadd(keys.OPEN, {held.task_id: now + 0.5})
+    assert await held.claim("other") is None
+    assert await redis.zscore(keys.OPEN, held.task_id) == now + 0.5
 
 
 async def test_a_claim_takes_nothing_from_a_worker_that_does_not_renew(held: Held) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from plugins import append, entries, keys
 from services.api.frames import NDJSON
@@ -106,20 +107,31 @@ async def client(redis_url: str) -> AsyncIterator[Intercepted]:
         yield client
 
 
+async def cancelled(owner: asyncio.Task[None]) -> None:
+    """Cancel it until it ends: in Python 3.11 a cancel may be swallowed while the connection is made."""
+    while not owner.done():
+        owner.cancel()
+        await asyncio.wait([owner], timeout=0.1)
+
+
 @asynccontextmanager
 async def reading(
-    client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S
+    client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S, connects: Hook = nothing
 ) -> AsyncIterator[Reader]:
-    """A reader of the log, and the hub it lives on."""
+    """A reader of the log, and the hub it lives on, which connects after this."""
     hub = Hub(client, url, heartbeat_s, probe_s=5)
-    owner = asyncio.create_task(hub.run())
+
+    async def run() -> None:
+        await connects()
+        await hub.run()
+
+    owner = asyncio.create_task(run())
     reader = hub.open(queued(writer.task_id), NDJSON, cursor, lambda: None)
     try:
         yield reader
     finally:
         hub.close(reader)
-        owner.cancel()
-        await asyncio.wait([owner])
+        await cancelled(owner)
 
 
 async def read(reader: Reader, count: int) -> list[bytes]:
@@ -131,8 +143,61 @@ async def read(reader: Reader, count: int) -> list[bytes]:
     return lines
 
 
-async def test_an_entry_between_confirmation_and_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
-    """What is appended after the subscription stands and before the list is read comes once."""
+async def until_subscribed(writer: Writer, times: int) -> None:
+    """Wait until its channel has so many subscriptions."""
+    channel = keys.channel(writer.task_id)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await writer.redis.pubsub_numsub(channel))[0][1] != times:
+            pass
+
+
+async def test_what_stands_there_does_not_wait_for_the_subscription(
+    client: Intercepted, redis_url: str, writer: Writer
+) -> None:
+    """Who comes late gets what there is at once; and once the channel is heard, what was appended in between."""
+    await writer.write(3)
+    connect = asyncio.Event()
+    async with reading(client, redis_url, writer, connects=connect.wait) as reader:
+        assert await read(reader, 3) == writer.lines
+        await writer.write(2)
+        connect.set()
+        assert await read(reader, 2) == writer.lines[3:]
+        await writer.write()
+        assert await read(reader, 1) == writer.lines[5:]
+
+
+async def test_an_end_that_is_heard_before_the_first_read_is_answered(
+    client: Intercepted, redis_url: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the first read fails, and the next misses what the channel says meanwhile, nobody waits for a heartbeat."""
+    await writer.write(3)
+    failing, missing, heard = iter([True]), iter([True]), asyncio.Event()
+
+    async def before() -> None:
+        if next(failing, False):
+            raise RedisConnectionError("lost")
+
+    async def after() -> None:
+        if next(missing, False):
+            await until_subscribed(writer, 1)
+            await writer.write(event="done")
+            await heard.wait()
+
+    client.before, client.after = before, after
+    async with reading(client, redis_url, writer) as reader:
+        ring = reader.tail.ring
+
+        def listen(line: bytes) -> None:
+            ring(line)
+            heard.set()
+
+        monkeypatch.setattr(reader.tail, "ring", listen)
+        assert await read(reader, 4) == writer.lines
+        assert reader.ended
+
+
+async def test_an_entry_before_the_first_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """What is appended after the reader has come and before the list is read comes once."""
     await writer.write(3)
     once = iter([True])
 
@@ -351,11 +416,12 @@ async def test_readers_of_one_stream_share_one_subscription(
     await writer.write()
     for reader in readers:
         assert await read(reader, 1) == writer.lines
+    await until_subscribed(writer, 1)
+    await writer.write()
+    for reader in readers:
+        assert await read(reader, 1) == writer.lines[1:]
     assert await writer.redis.pubsub_numsub(channel) == [(channel.encode(), 1)]
     for reader in readers:
         hub.close(reader)
-    async with asyncio.timeout(DEADLINE_S):
-        while (await writer.redis.pubsub_numsub(channel))[0][1]:
-            pass
-    owner.cancel()
-    await asyncio.wait([owner])
+    await until_subscribed(writer, 0)
+    await cancelled(owner)

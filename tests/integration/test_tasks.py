@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
+from services.api.submit import refuse
 from tests.integration.calls import data, events, follow, start
 from tests.processes import DEADLINE_S, Process, api_process, worker_process
 
@@ -325,6 +326,31 @@ async def test_a_queue_that_refuses(redis_url: str, redis: Redis) -> None:
             await other.delete(keys.QUEUE)
             task_id = (await client.post("/tasks", json=body, headers=key)).json()["task_id"]
             assert await follow(client, task_id) == ([1], "done", {"chunks": 1})
+
+
+@pytest.mark.parametrize("otherwise", [{"created_at": 2}, {"attempt": 1}], ids=["another's", "begun"])
+async def test_a_refusal_ends_no_task_that_goes_on(redis: Redis, otherwise: dict[Any, Any]) -> None:
+    """A request that is refused lets be what its repeat has noted meanwhile, and what has begun all the same."""
+    task_id = uuid4().hex
+    fields = {"status": "running", "function": "f", "version": "", "owner": "anonymous", "created_at": 1} | otherwise
+    await redis.hset(keys.metadata(task_id), mapping=fields)
+    await redis.expire(keys.metadata(task_id), 60)
+    gates: Any = None  # this task has none
+    await refuse(redis, gates, task_id, 1, None)
+    assert await redis.llen(keys.chunks(task_id)) == 0
+    assert await redis.hget(keys.metadata(task_id), "status") == b"running"
+
+
+async def test_a_repeat_of_what_has_ended_queues_nothing(client: httpx.AsyncClient, redis: Redis) -> None:
+    """A client may ask for its task by the same POST as often as it likes: no worker hears of it."""
+    body, key = {"function": "count", "input": {"to": 1}}, {"Idempotency-Key": uuid4().hex}
+    task_id = (await client.post("/tasks", json=body, headers=key)).json()["task_id"]
+    await follow(client, task_id)
+    queued: Any = await redis.xinfo_stream(keys.QUEUE)
+    again = (await client.post("/tasks", json=body, headers=key)).json()
+    assert (again["task_id"], again["status"]) == (task_id, "done")
+    since: Any = await redis.xinfo_stream(keys.QUEUE)
+    assert since["entries-added"] == queued["entries-added"]
 
 
 async def test_own_tasks_are_listed(redis_url: str, redis: Redis) -> None:

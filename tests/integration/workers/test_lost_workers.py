@@ -135,7 +135,7 @@ async def log_so_far(client: httpx.AsyncClient, task_id: str) -> list[tuple[str,
 
 
 async def test_who_sees_a_chunk_can_rely_on_the_lease(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
-    """From the first chunk on recovery looks when the lease is over, not when the queue is late."""
+    """From its claim on recovery looks when the lease is over, not when the queue is late."""
     with worker_process(own_url, **QUICK):
         for _ in range(50):
             task_id = await start(own_client, "count", to=2, every=3_600)
