@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         state=State({"settings": settings or Settings()}),
-        dependencies={name: _from_state(name) for name in ("settings", "redis", "look_up", "gates", "hub", "services")},
+        dependencies={name: _from_state(name) for name in ("redis", "look_up", "gates", "hub", "follow", "services")},
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
@@ -122,7 +122,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     queue.connection_pool = pool
     hub = app.state.hub = Hub(redis, settings.redis_url, settings.heartbeat_s, settings.probe_s)
     gates = app.state.gates = Gates(redis, queue)
-    app.state.services = submit.Services(redis, queue, gates)
+    follow = app.state.follow = stream.Follow(hub, settings.send_timeout_s)
+    app.state.services = submit.Services(redis, queue, gates, follow)
     recovery = Recovery(redis, queue, gates, settings.scan_s, settings.lease_s)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),

@@ -1,6 +1,6 @@
 """GET /tasks/{task_id}/stream: the log from any entry on, replayed and then live, as SSE or NDJSON."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from litestar import Request, Response, get
 from litestar.enums import MediaType
@@ -9,12 +9,11 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from services.api.connection import Connection
-from services.api.cursor import cursor_of, gone
+from services.api.cursor import Cursor, cursor_of, gone
 from services.api.frames import NDJSON, SSE, Format
 from services.api.hub import Hub
 from services.api.lookup import LookUp
 from services.api.reader import gap
-from services.api.settings import Settings
 from services.api.task import Task
 from services.api.writer import Writer
 
@@ -32,8 +31,11 @@ class EventStream(Response[Any]):
     server waits to send (litestar#3772). Here the clean-up is synchronous, in the response itself.
     """
 
-    def __init__(self, hub: Hub, task: Task, written: Format, start: int, send_timeout_s: float) -> None:
+    def __init__(
+        self, hub: Hub, task: Task, written: Format, start: int, send_timeout_s: float, headers: dict[str, str]
+    ) -> None:
         super().__init__(content=None)
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._hub = hub
         self._task = task
         self._format = written
@@ -50,7 +52,7 @@ class EventStream(Response[Any]):
         hello = self._format.hello()
         if beyond:
             hello += self._format.notice("gap", gap(self._start - 1, self._task.length))
-        headers = [(b"content-type", self._format.media_type.encode()), *HEADERS]
+        headers = [(b"content-type", self._format.media_type.encode()), *HEADERS, *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
         writer = Writer(self._hub, reader, send, connection, self._send_timeout_s)
@@ -63,6 +65,26 @@ class EventStream(Response[Any]):
         finally:
             writer.stop()
             self._hub.close(reader)
+
+
+class Follow(NamedTuple):
+    """Answers with a stream of a task."""
+
+    hub: Hub
+    send_timeout_s: float
+
+    def __call__(self, task: Task, cursor: Cursor, written: Format, headers: dict[str, str]) -> Response[Any]:
+        """Its log from the cursor on; 204 where the client has the end already. `headers` are further ones.
+
+        Raises:
+            ProblemDetailsException: 410, the log is not kept any more.
+        """
+        if task.expired:
+            raise gone(task)
+        start = cursor.start(task.length)
+        if task.end and start == task.length:
+            return Response(None, status_code=204, headers=headers)
+        return EventStream(self.hub, task, written, start, self.send_timeout_s, headers)
 
 
 def format_of(accept: str) -> Format:
@@ -86,8 +108,7 @@ async def stream(
     task_id: str,
     request: Request[Any, Any, Any],
     look_up: LookUp,
-    hub: Hub,
-    settings: Settings,
+    follow: Follow,
     last_event_id: Annotated[
         str | None, HeaderParameter(name="Last-Event-ID", description="Seq of the last entry seen.")
     ] = None,
@@ -100,10 +121,4 @@ async def stream(
 ) -> Response[Any]:
     """Decide everything that can go wrong before the first byte; then hand over to the reader."""
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
-    task: Task = await look_up(task_id)
-    if task.expired:
-        raise gone(task)
-    start = cursor.start(task.length)
-    if task.end and start == task.length:
-        return Response(None, status_code=204)
-    return EventStream(hub, task, format_of(request.headers.get("accept", "")), start, settings.send_timeout_s)
+    return follow(await look_up(task_id), cursor, format_of(request.headers.get("accept", "")), {})

@@ -4,12 +4,10 @@
 -- ARGV[1]  lifetime of the metadata from now, in seconds
 -- ARGV[2…] fields and values
 --
--- Answers {status, attempts begun}. Running it again changes nothing.
+-- Running it again changes nothing.
 
 local task = KEYS[1]
 if redis.call('HEXISTS', task, 'function') == 0 then
   for i = 2, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
   redis.call('EXPIRE', task, ARGV[1])
 end
-local noted = redis.call('HMGET', task, 'status', 'attempt')
-return {noted[1], tonumber(noted[2]) or 0}

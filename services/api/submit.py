@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
-from litestar import Response, post
+from litestar import Request, Response, post
 from litestar.params import HeaderParameter
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -19,13 +19,15 @@ from taskiq_redis import RedisStreamBroker
 from plugins import entries, keys
 from plugins.declaration import Declaration
 from plugins.gate import Ticket
+from services.api.answer import STREAM, Submitted, answer, wanted
 from services.api.catalog import Name, declaration_of
 from services.api.close import end
 from services.api.faults import faults
 from services.api.gate import Gates, gate_of
 from services.api.problems import malformed, problem, unavailable
 from services.api.queue import enqueue, message_of
-from services.api.task import OWNER, read
+from services.api.stream import Follow
+from services.api.task import OWNER, Task, question, read, task_of
 
 # A body longer than this is no input but a file. In bytes.
 MAX_BODY: Final = 64_000
@@ -40,17 +42,6 @@ class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     function: str
     input: dict[str, Any] = {}
-
-
-class Submitted(msgspec.Struct, frozen=True):
-    """Where to find the task from now on."""
-
-    task_id: str
-    function: str
-    status: str
-    status_url: str
-    stream_url: str
-    chunks_url: str
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -80,13 +71,7 @@ class Services(NamedTuple):
     redis: Redis
     queue: RedisStreamBroker
     gates: Gates
-
-
-class Noted(NamedTuple):
-    """A task as it is noted: its status, and how many attempts have begun."""
-
-    status: str
-    begun: int
+    follow: Follow
 
 
 @post(
@@ -95,11 +80,15 @@ class Noted(NamedTuple):
     status_code=202,
     request_max_body_size=MAX_BODY,
     exception_handlers={RecursionError: malformed, UnicodeDecodeError: malformed},
+    responses={200: STREAM},
     tags=["tasks"],
 )
-async def submit(data: NewTask, services: Services, idempotency_key: IdempotencyKey = None) -> Response[Submitted]:
+async def submit(
+    data: NewTask, services: Services, request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None
+) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
-    return await start(services, data, idempotency_key, ["input"])
+    how = wanted(request, idempotency_key)
+    return answer(await start(services, data, idempotency_key, ["input"]), how, services.follow)
 
 
 @post(
@@ -108,36 +97,40 @@ async def submit(data: NewTask, services: Services, idempotency_key: Idempotency
     status_code=202,
     request_max_body_size=MAX_BODY,
     exception_handlers={RecursionError: malformed, UnicodeDecodeError: malformed},
+    responses={200: STREAM},
     tags=["functions"],
 )
 async def submit_to(
-    name: Name, data: dict[str, Any], services: Services, idempotency_key: IdempotencyKey = None
+    name: Name,
+    data: dict[str, Any],
+    services: Services,
+    request: Request[Any, Any, Any],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Submitted]:
     """The same, with the function's input as the body."""
-    return await start(services, NewTask(name, data), idempotency_key, [])
+    how = wanted(request, idempotency_key)
+    return answer(await start(services, NewTask(name, data), idempotency_key, []), how, services.follow)
 
 
-async def start(
-    services: Services, request: NewTask, idempotency_key: str | None, place: Sequence[str]
-) -> Response[Submitted]:
-    """Check, note and queue it. `place` is where the input stands in the body.
+async def start(services: Services, request: NewTask, idempotency_key: str | None, place: Sequence[str]) -> Task:
+    """Check, note and queue it: the task as it is then. `place` is where the input stands in the body.
 
     Raises:
         ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema, or the key is
             malformed; 422, the key was used for another request; 503, Redis did not take it.
     """
-    redis, queue, gates = services
+    redis, queue, gates, _ = services
     submission = await check(redis, request, place)
     fresh = task_id = secrets.token_hex(16)
     if idempotency_key is not None:
         task_id = await reserve(redis, idempotency_key, fresh, submission)
     now = entries.now_ms()
     try:
-        noted = await note(services, task_id, submission, now, queued=task_id == fresh)
-        if noted.status == "queued" and submission.gate is not None:
-            if not noted.begun:  # later attempts are recovery's
+        task = await note(services, task_id, submission, now, queued=task_id == fresh)
+        if task.status == "queued" and submission.gate is not None:
+            if not task.attempt:  # later attempts are recovery's
                 await gates.come(submission.gate, Ticket(task_id, 1), now)
-        elif noted.status == "queued" and task_id != fresh:
+        elif task.status == "queued" and task_id != fresh:
             # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
             await enqueue(queue, task_id, request.function)
     except (ResponseError, SendTaskError) as error:
@@ -147,7 +140,7 @@ async def start(
         if task_id == fresh and isinstance(cause, ResponseError):
             await refuse(redis, gates, task_id, now, idempotency_key)
         raise unavailable(cause or error) from error
-    return accepted(task_id, request.function, noted.status)
+    return task
 
 
 async def check(redis: Redis, request: NewTask, place: Sequence[str]) -> Submission:
@@ -192,8 +185,9 @@ async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) 
     return str(first_id)
 
 
-async def note(services: Services, task_id: str, submission: Submission, now: int, *, queued: bool) -> Noted:
-    """Create the task's metadata unless it is there; `now` is in milliseconds. Queue it, too, unless it has a gate.
+async def note(services: Services, task_id: str, submission: Submission, now: int, *, queued: bool) -> Task:
+    """Create the task's metadata unless it is there, and read it. `now` is in milliseconds. Queue it, too, unless it
+    has a gate.
 
     In the same trip, let recovery look at the task in a while, and its owner find it; and let what is no longer kept
     leave the owner's list. To do all that once more does no harm: the claim lets one message win, and recovery forgets
@@ -216,14 +210,17 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
     async with services.redis.pipeline(transaction=False) as pipeline:
         # By its text: a script by its hash would cost a pipeline of redis-py's one more trip.
         pipeline.eval(CREATE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *arguments)
+        question(pipeline, task_id)
         pipeline.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
         pipeline.zadd(owned, {task_id: now}, nx=True)
         pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
         pipeline.expire(owned, keys.TASK_TTL_S)
         if queued and submission.gate is None:
             pipeline.xadd(keys.QUEUE, message_of(services.queue, task_id, submission.declaration.name))
-        (status, begun), *_ = await pipeline.execute()
-    return Noted(str(status.decode()), int(begun))
+        _, fields_now, length, last, *_ = await pipeline.execute()
+    task = task_of(task_id, (fields_now, length, last))
+    assert task is not None, "it was noted just now"
+    return task
 
 
 async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, idempotency_key: str | None) -> None:
@@ -237,10 +234,3 @@ async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, idempotency
     data = {"code": "not_started", "message": "the queue did not take the task"}
     if await end(redis, gates, task, "failed", data) and idempotency_key is not None:
         await redis.delete(keys.idempotency(OWNER, idempotency_key))
-
-
-def accepted(task_id: str, function: str, status: str) -> Response[Submitted]:
-    """The answer to a request that was taken."""
-    location = f"/tasks/{task_id}"
-    body = Submitted(task_id, function, status, location, f"{location}/stream", f"{location}/chunks")
-    return Response(body, status_code=202, headers={"Location": location})

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from plugins import entries, keys
 
@@ -83,11 +84,16 @@ async def ask(redis: Redis, task_ids: list[str]) -> list[Answers]:
     """What Redis says of the tasks of these ids, in one round trip."""
     async with redis.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
-            pipeline.hgetall(keys.metadata(task_id))
-            pipeline.llen(keys.chunks(task_id))
-            pipeline.lindex(keys.chunks(task_id), -1)
+            question(pipeline, task_id)
         answers = await pipeline.execute()
     return list(zip(answers[::3], answers[1::3], answers[2::3], strict=True))
+
+
+def question(pipeline: Pipeline, task_id: str) -> None:
+    """Three commands, whose answers tell of the task of this id."""
+    pipeline.hgetall(keys.metadata(task_id))
+    pipeline.llen(keys.chunks(task_id))
+    pipeline.lindex(keys.chunks(task_id), -1)
 
 
 def task_of(task_id: str, answers: Answers) -> Task | None:
