@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 class Poster:
     """Posts to one address."""
 
-    def __init__(self, url: str, media_type: str) -> None:
+    def __init__(self, url: str, media_type: str, accept: str = "text/json") -> None:
         self._url = urlsplit(url)
-        self._head = f"Host: {self._url.netloc}\r\nContent-Type: {media_type}\r\nAccept: text/json\r\n"
+        self._head = f"Host: {self._url.netloc}\r\nContent-Type: {media_type}\r\nAccept: {accept}\r\n"
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -22,9 +22,9 @@ class Poster:
         """Close."""
         self._writer.close()
 
-    async def follow(self, path: str, mark: bytes) -> None:
-        """Get a stream, until this stands in it. The rest is for `rest`."""
-        self._send("GET", path, b"")
+    async def follow(self, path: str, mark: bytes, body: bytes | None = None) -> None:
+        """Get a stream (or post this for one), until the mark stands in it. The rest is for `rest`."""
+        self._send("GET" if body is None else "POST", path, body or b"")
         async with asyncio.timeout(30):
             head = await self._reader.readuntil(b"\r\n\r\n")
             assert b" 200 " in head, head
