@@ -67,7 +67,8 @@ class Worker:
             client_name="tailrace-worker",
         )
         self.redis = Redis.from_pool(pool)
-        self.access = Access(self.redis, {name: limits_of(each.policy) for name, each in self.plugins.items()})
+        limits = {name: limits_of(each.policy) for name, each in self.plugins.items()}
+        self.access = Access(self.redis, broker.trips, limits)
         self.held = Held(self.access.trips, self.plugins, broker.slots, message)
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self._chores = [
@@ -176,7 +177,6 @@ class Worker:
             chore.cancel()
         await asyncio.gather(*(self._exit(lifespan) for lifespan in self.registry.lifespans))
         self.access.gates.close()
-        self.access.trips.leave()
         await self.redis.aclose()
 
     async def _exit(self, lifespan: Lifespan) -> None:
