@@ -19,9 +19,9 @@ NOTE: Final = Path(__file__).with_name("note.lua").read_text()
 class Access:
     """The scripts of a task's life, all through the same trips; and Redis itself, for the few who read much at once."""
 
-    def __init__(self, redis: Redis, trips: Trips, limits: Mapping[str, Limits]) -> None:
+    def __init__(self, redis: Redis, limits: Mapping[str, Limits]) -> None:
         self.redis: Final = redis
-        self.trips: Final = trips
+        self.trips: Final = Trips(redis)
         self.claims: Final = Claims(self.trips)
         self.append: Final = self.trips.script(append.SCRIPT)
         self.release: Final = self.trips.script(release.SCRIPT)

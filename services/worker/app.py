@@ -68,7 +68,8 @@ class Worker:
         )
         self.redis = Redis.from_pool(pool)
         limits = {name: limits_of(each.policy) for name, each in self.plugins.items()}
-        self.access = Access(self.redis, broker.trips, limits)
+        self.access = Access(self.redis, limits)
+        broker.trips = self.access.trips  # before the first message
         self.held = Held(self.access.trips, self.plugins, broker.slots, message)
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self._chores = [
@@ -177,6 +178,7 @@ class Worker:
             chore.cancel()
         await asyncio.gather(*(self._exit(lifespan) for lifespan in self.registry.lifespans))
         self.access.gates.close()
+        self.access.trips.leave()
         await self.redis.aclose()
 
     async def _exit(self, lifespan: Lifespan) -> None:

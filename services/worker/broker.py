@@ -143,7 +143,8 @@ class Queue(RedisStreamBroker):
         self.add_middlewares(AcknowledgedByHand())
         self.leaving = False
         self.slots: Final = Slots(granted())
-        self.trips: Final = Trips(Redis(connection_pool=self.connection_pool))  # all of this worker's
+        # What acknowledges goes with all else that the worker's tasks ask for. Whoever runs them gives it.
+        self.trips: Trips | None = None
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"
 
@@ -187,7 +188,6 @@ class Queue(RedisStreamBroker):
         except (RedisError, TimeoutError) as error:
             logger.warning("consumer not removed", error=str(error))
         finally:
-            self.trips.leave()
             await self.connection_pool.disconnect()
 
     async def _leave(self) -> None:
@@ -234,6 +234,7 @@ class Queue(RedisStreamBroker):
 
     def _ack_generator(self, id: StreamIdT, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002  # upstream's name
         async def ack() -> None:
+            assert self.trips is not None, "the worker is there before the first message"
             await self.trips.go([("XACK", queue_name, self.consumer_group_name, id), ("XDEL", queue_name, id)])
 
         return ack

@@ -185,7 +185,8 @@ class Run:
             await self._leave_gate()
 
     async def _append_end(self, end: End) -> int:
-        length = await self._access.redis.llen(keys.chunks(self.claim.task_id))
+        # By the same way as the append: after a failover, another connection might still lead to the old server.
+        (length,) = await self._access.trips.go([("LLEN", keys.chunks(self.claim.task_id))])
         line = entries.encode(end.event, self.claim.attempt, length, entries.now_ms(), end.data)
         return int(await self._access.append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)))
 

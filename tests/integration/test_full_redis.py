@@ -14,7 +14,6 @@ from plugins import keys
 from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
-from services.worker.trips import Trips
 from tests.integration.calls import events
 from tests.processes import DEADLINE_S, Api, api_process
 from tests.redis_servers import EmbeddedRedis
@@ -99,6 +98,6 @@ async def test_a_worker_forgets_no_end_that_it_could_not_note(full: tuple[Redis,
         asked_at=0, gate="", last=None, cancelled=False,
     )  # fmt: skip
     await redis.config_set("maxmemory", 1)
-    await close(Access(redis, Trips(redis), {}), claim, "done", {"chunks": 3})
+    await close(Access(redis, {}), claim, "done", {"chunks": 3})
     assert await redis.zscore(keys.OPEN, task_id) is None
     assert await redis.hmget(keys.metadata(task_id), "status", "end") == [b"done", b'{"chunks":3}']

@@ -18,7 +18,6 @@ from services.worker.claim import Claim
 from services.worker.lease import Keeper
 from services.worker.open import open_log
 from services.worker.run import Run
-from services.worker.trips import Trips
 from tests.processes import DEADLINE_S, ROOT
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +35,7 @@ class Held:
         self.redis = redis
         self.task_id = task_id
         self.begun = 0  # how often its function was
-        self.claims = Access(redis, Trips(redis), {}).claims
+        self.claims = Access(redis, {}).claims
         self.keeper = Keeper(redis, LEASE_S, NEVER_S)
 
     async def claim(self, worker: str, admitted: int = 0) -> Claim | None:
@@ -57,7 +56,7 @@ class Held:
             return call(**arguments)
 
         plugin = msgspec.structs.replace(plugin, call=begin)
-        run = Run(Access(self.redis, Trips(self.redis), {}), claimed, plugin)
+        run = Run(Access(self.redis, {}), claimed, plugin)
         lease = self.keeper.hold(claimed, lambda: run.stop(None))
         async with asyncio.timeout(DEADLINE_S):
             await run.perform(lease)
@@ -225,7 +224,7 @@ async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redi
     assert await held.release() > 0
     successor = await held.claim("successor")
     assert successor is not None
-    opened = await open_log(Access(redis, Trips(redis), {}), successor, keeps=False)
+    opened = await open_log(Access(redis, {}), successor, keeps=False)
     assert opened is not None
 
     await held.perform(late)
