@@ -19,7 +19,7 @@ TASK_TTL_S: Final = 86_400
 # A declaration outlives the last worker that had the function by a week: a weekend without workers forgets nothing.
 FUNCTIONS_TTL_S: Final = 604_800
 
-# A repeated POST with the same Idempotency-Key finds the first one's task for as long as that task is kept.
+# So long after the first POST with an Idempotency-Key a repeated one finds its task.
 IDEMPOTENCY_TTL_S: Final = 86_400
 
 # A task nobody has claimed by then is looked at again; and a gate before which somebody waits.

@@ -14,7 +14,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from services.api.cursor import Cursor, cursor_of
 from services.api.frames import NDJSON, SSE, Format
 from services.api.problems import problem
-from services.api.stream import Follow
+from services.api.stream import Follow, media_types
 from services.api.task import Task
 
 STREAM: Final = ResponseSpec(
@@ -27,6 +27,12 @@ STREAM: Final = ResponseSpec(
     media_type=SSE.media_type,
     generate_examples=False,
 )
+
+SEEN: Final = ResponseSpec(
+    None, description="It goes on, and the client has the end already: there is nothing to come."
+)
+
+START: Final = Cursor(-1)
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -45,6 +51,7 @@ class Wanted(NamedTuple):
 
     stream: Format | None
     cursor: Cursor
+    goes_on: bool  # in a stream that there is: nothing is to be started for it
 
 
 def wanted(request: Request[Any, Any, Any], idempotency_key: str | None) -> Wanted:
@@ -53,12 +60,13 @@ def wanted(request: Request[Any, Any, Any], idempotency_key: str | None) -> Want
     Raises:
         ProblemDetailsException: 400, this is no cursor; or one without a key, so that another task would begin.
     """
-    accept = request.headers.get("accept", "").lower()
+    accepted = media_types(request)
     stream = None
-    if MediaType.JSON not in accept:
-        stream = next((each for each in (NDJSON, SSE) if each.media_type in accept), None)
-    last_event_id = request.headers.get("last-event-id") if stream else None
-    if last_event_id and idempotency_key is None:
+    if MediaType.JSON not in accepted:
+        stream = next((each for each in (NDJSON, SSE) if each.media_type in accepted), None)
+    cursor = cursor_of(last_event_id=request.headers.get("last-event-id") if stream else None)
+    goes_on = cursor != START
+    if goes_on and idempotency_key is None:
         raise problem(
             400,
             "idempotency-key-missing",
@@ -66,7 +74,7 @@ def wanted(request: Request[Any, Any, Any], idempotency_key: str | None) -> Want
             "With Last-Event-ID, but no Idempotency-Key, this would start another task. Send the key with the first "
             "request and with every repetition; or follow the task that there is: GET its stream with Last-Event-ID.",
         )
-    return Wanted(stream, cursor_of(last_event_id=last_event_id))
+    return Wanted(stream, cursor, goes_on)
 
 
 def answer(task: Task, wanted: Wanted, follow: Follow) -> Response[Any]:

@@ -87,9 +87,10 @@ class Follow(NamedTuple):
         return EventStream(self.hub, task, written, start, self.send_timeout_s, headers)
 
 
-def format_of(accept: str) -> Format:
-    """NDJSON for those who ask for it, SSE for everybody else."""
-    return NDJSON if NDJSON.media_type in accept else SSE
+def media_types(request: Request[Any, Any, Any]) -> set[str]:
+    """What the header `Accept` names, without parameters."""
+    named = ",".join(request.headers.getall("accept", [])).lower().split(",")
+    return {each.partition(";")[0].strip() for each in named}
 
 
 @get(
@@ -121,4 +122,5 @@ async def stream(
 ) -> Response[Any]:
     """Decide everything that can go wrong before the first byte; then hand over to the reader."""
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
-    return follow(await look_up(task_id), cursor, format_of(request.headers.get("accept", "")), {})
+    written = NDJSON if NDJSON.media_type in media_types(request) else SSE
+    return follow(await look_up(task_id), cursor, written, {})

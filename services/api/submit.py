@@ -19,7 +19,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import entries, keys
 from plugins.declaration import Declaration
 from plugins.gate import Ticket
-from services.api.answer import STREAM, Submitted, answer, wanted
+from services.api.answer import SEEN, STREAM, Submitted, answer, wanted
 from services.api.catalog import Name, declaration_of
 from services.api.close import end
 from services.api.faults import faults
@@ -80,7 +80,7 @@ class Services(NamedTuple):
     status_code=202,
     request_max_body_size=MAX_BODY,
     exception_handlers={RecursionError: malformed, UnicodeDecodeError: malformed},
-    responses={200: STREAM},
+    responses={200: STREAM, 204: SEEN},
     tags=["tasks"],
 )
 async def submit(
@@ -88,7 +88,8 @@ async def submit(
 ) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
     how = wanted(request, idempotency_key)
-    return answer(await start(services, data, idempotency_key, ["input"]), how, services.follow)
+    task = await start(services, data, idempotency_key, ["input"], goes_on=how.goes_on)
+    return answer(task, how, services.follow)
 
 
 @post(
@@ -97,7 +98,7 @@ async def submit(
     status_code=202,
     request_max_body_size=MAX_BODY,
     exception_handlers={RecursionError: malformed, UnicodeDecodeError: malformed},
-    responses={200: STREAM},
+    responses={200: STREAM, 204: SEEN},
     tags=["functions"],
 )
 async def submit_to(
@@ -109,24 +110,30 @@ async def submit_to(
 ) -> Response[Submitted]:
     """The same, with the function's input as the body."""
     how = wanted(request, idempotency_key)
-    return answer(await start(services, NewTask(name, data), idempotency_key, []), how, services.follow)
+    task = await start(services, NewTask(name, data), idempotency_key, [], goes_on=how.goes_on)
+    return answer(task, how, services.follow)
 
 
-async def start(services: Services, request: NewTask, idempotency_key: str | None, place: Sequence[str]) -> Task:
+async def start(
+    services: Services, request: NewTask, idempotency_key: str | None, place: Sequence[str], *, goes_on: bool
+) -> Task:
     """Check, note and queue it: the task as it is then. `place` is where the input stands in the body.
 
     Raises:
-        ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema, or the key is
-            malformed; 422, the key was used for another request; 503, Redis did not take it.
+        ProblemDetailsException: 404, the function is unknown, or it goes on and there is no such task; 400, the input
+            does not fit its schema, or the key is malformed; 422, the key was used for another request; 503, Redis did
+            not take it.
     """
     redis, queue, gates, _ = services
     submission = await check(redis, request, place)
     fresh = task_id = secrets.token_hex(16)
     if idempotency_key is not None:
-        task_id = await reserve(redis, idempotency_key, fresh, submission)
+        task_id = await reserve(redis, idempotency_key, fresh, submission, goes_on=goes_on)
     now = entries.now_ms()
     try:
-        task = await note(services, task_id, submission, now, queued=task_id == fresh)
+        task = await note(services, task_id, submission, now, fresh=task_id == fresh)
+        if task_id != fresh and task.status not in entries.ENDS:  # this, too, a crash may have left undone
+            await redis.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
         if task.status == "queued" and submission.gate is not None:
             if not task.attempt:  # later attempts are recovery's
                 await gates.come(submission.gate, Ticket(task_id, 1), now)
@@ -162,19 +169,33 @@ async def check(redis: Redis, request: NewTask, place: Sequence[str]) -> Submiss
     return Submission(declaration, encoded, gate_of(declaration, request.input))
 
 
-async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) -> str:
+async def reserve(redis: Redis, key: str, task_id: str, submission: Submission, *, goes_on: bool) -> str:
     """The id of the task that this key stands for: this one, unless there has been the same request with it.
 
     Raises:
-        ProblemDetailsException: 400, the key is malformed; 422, it was used for another request.
+        ProblemDetailsException: 400, the key is malformed; 422, it was used for another request; 404, it goes on, and
+            there is no such task any more.
     """
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise problem(
             400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 printable ASCII characters."
         )
     mine = f"{task_id}:{submission.fingerprint}"
-    held: Any = await redis.set(keys.idempotency(OWNER, key), mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
+    place = keys.idempotency(OWNER, key)
+    held: Any
+    if goes_on:
+        held = await redis.get(place)
+    else:
+        held = await redis.set(place, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
     first_id, _, fingerprint = (held.decode() if held else mine).partition(":")
+    if goes_on and not await redis.exists(keys.metadata(first_id)):
+        raise problem(
+            404,
+            "unknown-task",
+            "Unknown task",
+            "With this key no task was started within the last 24 hours, so there is nothing to go on with. Without "
+            "Last-Event-ID this request starts one.",
+        )
     if fingerprint != submission.fingerprint:
         raise problem(
             422,
@@ -185,13 +206,11 @@ async def reserve(redis: Redis, key: str, task_id: str, submission: Submission) 
     return str(first_id)
 
 
-async def note(services: Services, task_id: str, submission: Submission, now: int, *, queued: bool) -> Task:
-    """Create the task's metadata unless it is there, and read it. `now` is in milliseconds. Queue it, too, unless it
-    has a gate.
+async def note(services: Services, task_id: str, submission: Submission, now: int, *, fresh: bool) -> Task:
+    """Create the task's metadata unless it is there, and read it. `now` is in milliseconds.
 
-    In the same trip, let recovery look at the task in a while, and its owner find it; and let what is no longer kept
-    leave the owner's list. To do all that once more does no harm: the claim lets one message win, and recovery forgets
-    a task that has ended.
+    In the same trip, queue a fresh one, unless it has a gate, and let recovery look at it in a while; let its owner
+    find it, and what is no longer kept leave the owner's list. To do all that once more does no harm.
     """
     fields: dict[str, EncodableT] = {
         "status": "queued",
@@ -211,11 +230,12 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
         # By its text: a script by its hash would cost a pipeline of redis-py's one more trip.
         pipeline.eval(CREATE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *arguments)
         question(pipeline, task_id)
-        pipeline.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
+        if fresh:  # what has ended must not come back
+            pipeline.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
         pipeline.zadd(owned, {task_id: now}, nx=True)
         pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
         pipeline.expire(owned, keys.TASK_TTL_S)
-        if queued and submission.gate is None:
+        if fresh and submission.gate is None:
             pipeline.xadd(keys.QUEUE, message_of(services.queue, task_id, submission.declaration.name))
         _, fields_now, length, last, *_ = await pipeline.execute()
     task = task_of(task_id, (fields_now, length, last))

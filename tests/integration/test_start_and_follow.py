@@ -75,12 +75,13 @@ async def test_the_answer_to_post_is_the_stream(client: httpx.AsyncClient, redis
 
 async def test_as_lines(client: httpx.AsyncClient, redis: Redis) -> None:
     """With `Accept: application/x-ndjson` the entries come as lines, here and where a function has its own address."""
-    headers = {"Accept": "Application/X-NDJSON; charset=utf-8"}
+    headers = {"Accept": "application/jsonl, Application/X-NDJSON; charset=utf-8"}
     answer = await client.post("/functions/count/tasks", json={"to": 2}, headers=headers)
     lines = [json.loads(line) for line in answer.text.splitlines() if line]
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
     assert [line["data"] for line in lines] == [1, 2, {"chunks": 2}]
-    assert await follow(client, task_of(answer)) == ([1, 2], "done", {"chunks": 2})
+    again = await client.get(answer.headers["content-location"], headers=headers)
+    assert [json.loads(line) for line in again.text.splitlines() if line] == lines
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "application/json", "application/json, text/event-stream", "text/html"])
@@ -149,6 +150,38 @@ async def test_going_on_without_a_key_starts_nothing(client: httpx.AsyncClient, 
     assert await known(redis) == before
 
 
+@pytest.mark.parametrize("lost", ["key", "task"])
+async def test_going_on_after_a_day_starts_nothing(client: httpx.AsyncClient, redis: Redis, lost: str) -> None:
+    """A client that goes on with a task that nobody knows any more is told so; without a cursor it starts another."""
+    key = {"Idempotency-Key": uuid4().hex}
+    async with started(client, "count", SSE | key, to=2) as source:
+        await seen(source)
+    gone = keys.idempotency("anonymous", key["Idempotency-Key"]), keys.metadata(task_of(source.response))
+    await redis.delete(gone[lost == "task"])
+    before = await known(redis)
+    body = {"function": "count", "input": {"to": 2}}
+    answer = await client.post("/tasks", json=body, headers=SSE | key | {"Last-Event-ID": "0"})
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailrace:problem:unknown-task")
+    assert await known(redis) == before
+    if lost == "key":
+        answer = await client.post("/tasks", json=body, headers=SSE | key | {"Last-Event-ID": "-1"})
+        assert task_of(answer) != task_of(source.response)
+
+
+async def test_a_repeat_wakes_no_task_that_is_over(client: httpx.AsyncClient, redis: Redis) -> None:
+    """Recovery does not look at it again: when it ended stays what it was."""
+    key = {"Idempotency-Key": uuid4().hex}
+    async with started(client, "count", SSE | key, to=1) as source:
+        await seen(source)
+    task_id = task_of(source.response)
+    async with asyncio.timeout(DEADLINE_S):
+        while await redis.zscore(keys.OPEN, task_id) is not None:
+            pass
+    async with started(client, "count", SSE | key, to=1) as source:
+        assert data(await seen(source)) == [1]
+    assert await redis.zscore(keys.OPEN, task_id) is None
+
+
 async def test_a_key_whose_log_is_gone(client: httpx.AsyncClient, redis: Redis) -> None:
     """The stream of what ended long ago is not there any more: 410, and where the task is for who takes JSON."""
     key = {"Idempotency-Key": uuid4().hex}
@@ -184,3 +217,4 @@ async def test_the_document_says_so(client: httpx.AsyncClient) -> None:
         answers = paths[path]["post"]["responses"]
         assert list(answers["200"]["content"]) == ["text/event-stream"]
         assert list(answers["202"]["content"]) == ["application/json"]
+        assert "content" not in answers["204"]
