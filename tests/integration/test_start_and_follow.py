@@ -164,6 +164,7 @@ async def test_going_on_after_a_day_starts_nothing(client: httpx.AsyncClient, re
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailrace:problem:unknown-task")
     assert await known(redis) == before
     if lost == "key":
+        assert not await redis.exists(gone[0])  # nor is the key taken
         answer = await client.post("/tasks", json=body, headers=SSE | key | {"Last-Event-ID": "-1"})
         assert task_of(answer) != task_of(source.response)
 
