@@ -269,6 +269,11 @@ async def test_nobody_asks_a_gate_that_is_full(
 
     with worker_process(own_url, **NEVER):
         await begun(place, 2)
+
+        async def noted() -> bool:  # the first one's end, by a script, after it has let the second in
+            return await own.zscore(keys.OPEN, ids[0]) is None
+
+        await until(noted)
         before, looked = await evals(), await looks()
 
         async def looked_often() -> bool:
