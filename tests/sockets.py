@@ -11,6 +11,10 @@ from urllib.parse import urlsplit
 # Closed with this, a socket sends RST instead of FIN.
 AT_ONCE: Final = struct.pack("ii", 1, 0)
 
+# What /proc/net/tcp has for a state, and for the inode of a connection that no process holds any more.
+LISTENING: Final = "0A"
+ORPHANED: Final = "0"
+
 
 class Client:
     """One connection to an API that has asked for a stream."""
@@ -61,6 +65,17 @@ class Client:
 def descriptors(pid: int) -> int:
     """How many files and sockets a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def accepted(pid: int, url: str) -> int:
+    """How many connections of clients a process holds that serves at this address.
+
+    Those to Redis are not among them: how many of these are open depends on who came at the same moment.
+    """
+    local = f":{urlsplit(url).port:04X}"
+    with open(f"/proc/{pid}/net/tcp") as table:
+        rows = [line.split() for line in table][1:]
+    return sum(row[1].endswith(local) and row[3] != LISTENING and row[9] != ORPHANED for row in rows)
 
 
 def resident(pid: int) -> int:
