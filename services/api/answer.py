@@ -54,8 +54,8 @@ class Wanted(NamedTuple):
     goes_on: bool  # in a stream that there is: nothing is to be started for it
 
 
-def wanted(request: Request[Any, Any, Any], idempotency_key: str | None) -> Wanted:
-    """What the headers `Accept` and `Last-Event-ID` say. JSON for those who take that, too, or say nothing.
+def wanted(request: Request[Any, Any, Any], idempotency_key: str | None, last_event_id: str | None) -> Wanted:
+    """What `Accept` and `Last-Event-ID` say. JSON for those who take that, too, or say nothing.
 
     Raises:
         ProblemDetailsException: 400, this is no cursor; or one without a key, so that another task would begin.
@@ -64,7 +64,7 @@ def wanted(request: Request[Any, Any, Any], idempotency_key: str | None) -> Want
     stream = None
     if MediaType.JSON not in accepted:
         stream = next((each for each in (NDJSON, SSE) if each.media_type in accepted), None)
-    cursor = cursor_of(last_event_id=request.headers.get("last-event-id") if stream else None)
+    cursor = cursor_of(last_event_id=last_event_id if stream else None)
     goes_on = cursor != START
     if goes_on and idempotency_key is None:
         raise problem(

@@ -1,9 +1,10 @@
 """Where a reader stands: after which entry it wants to go on."""
 
 import re
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from litestar.params import HeaderParameter
 from litestar.plugins.problem_details import ProblemDetailsException
 
 from services.api.problems import problem
@@ -11,6 +12,8 @@ from services.api.task import Task
 
 # More digits than a log can ever have entries. Python would parse them all; nobody means them.
 CURSOR: Final = re.compile(r"-1|[0-9]{1,18}|tail", re.ASCII)
+
+LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="Seq of the last entry seen.")]
 
 
 class Cursor(msgspec.Struct, frozen=True):

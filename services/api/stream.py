@@ -5,11 +5,11 @@ from typing import Annotated, Any, Final, NamedTuple
 from litestar import Request, Response, get
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.params import QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from services.api.connection import Connection
-from services.api.cursor import Cursor, cursor_of, gone
+from services.api.cursor import Cursor, LastEventId, cursor_of, gone
 from services.api.frames import NDJSON, SSE, Format
 from services.api.hub import Hub
 from services.api.lookup import LookUp
@@ -110,9 +110,7 @@ async def stream(
     request: Request[Any, Any, Any],
     look_up: LookUp,
     follow: Follow,
-    last_event_id: Annotated[
-        str | None, HeaderParameter(name="Last-Event-ID", description="Seq of the last entry seen.")
-    ] = None,
+    last_event_id: LastEventId = None,
     query_last_event_id: Annotated[
         str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
     ] = None,

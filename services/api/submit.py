@@ -1,15 +1,13 @@
 """POST /tasks: check the input; note the task, and put its id on the queue."""
 
 import hashlib
-import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from litestar import Request, Response, post
-from litestar.params import HeaderParameter
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.typing import EncodableT
@@ -22,8 +20,10 @@ from plugins.gate import Ticket
 from services.api.answer import SEEN, STREAM, Submitted, answer, wanted
 from services.api.catalog import Name, declaration_of
 from services.api.close import end
+from services.api.cursor import LastEventId
 from services.api.faults import faults
 from services.api.gate import Gates, gate_of
+from services.api.idempotency import IdempotencyKey, reserve
 from services.api.problems import malformed, problem, unavailable
 from services.api.queue import enqueue, message_of
 from services.api.stream import Follow
@@ -33,8 +33,6 @@ from services.api.task import OWNER, Task, question, read, task_of
 MAX_BODY: Final = 64_000
 
 CREATE: Final = Path(__file__).with_name("submit.lua").read_text()
-
-IDEMPOTENCY_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 
 
 class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,14 +55,6 @@ class Submission(msgspec.Struct, frozen=True):
         return hashlib.sha256(self.declaration.name.encode() + b"\0" + self.input).hexdigest()
 
 
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key", description="The same request with the same key within 24 h: the same task."
-    ),
-]
-
-
 class Services(NamedTuple):
     """What starting a task takes."""
 
@@ -84,10 +74,14 @@ class Services(NamedTuple):
     tags=["tasks"],
 )
 async def submit(
-    data: NewTask, services: Services, request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None
+    data: NewTask,
+    services: Services,
+    request: Request[Any, Any, Any],
+    idempotency_key: IdempotencyKey = None,
+    last_event_id: LastEventId = None,
 ) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
-    how = wanted(request, idempotency_key)
+    how = wanted(request, idempotency_key, last_event_id)
     task = await start(services, data, idempotency_key, ["input"], goes_on=how.goes_on)
     return answer(task, how, services.follow)
 
@@ -107,9 +101,10 @@ async def submit_to(
     services: Services,
     request: Request[Any, Any, Any],
     idempotency_key: IdempotencyKey = None,
+    last_event_id: LastEventId = None,
 ) -> Response[Submitted]:
     """The same, with the function's input as the body."""
-    how = wanted(request, idempotency_key)
+    how = wanted(request, idempotency_key, last_event_id)
     task = await start(services, NewTask(name, data), idempotency_key, [], goes_on=how.goes_on)
     return answer(task, how, services.follow)
 
@@ -128,7 +123,7 @@ async def start(
     submission = await check(redis, request, place)
     fresh = task_id = secrets.token_hex(16)
     if idempotency_key is not None:
-        task_id = await reserve(redis, idempotency_key, fresh, submission, goes_on=goes_on)
+        task_id = await reserve(redis, idempotency_key, fresh, submission.fingerprint, goes_on=goes_on)
     now = entries.now_ms()
     try:
         task = await note(services, task_id, submission, now, fresh=task_id == fresh)
@@ -167,43 +162,6 @@ async def check(redis: Redis, request: NewTask, place: Sequence[str]) -> Submiss
         )
     encoded = msgspec.json.encode(request.input, order="deterministic")
     return Submission(declaration, encoded, gate_of(declaration, request.input))
-
-
-async def reserve(redis: Redis, key: str, task_id: str, submission: Submission, *, goes_on: bool) -> str:
-    """The id of the task that this key stands for: this one, unless there has been the same request with it.
-
-    Raises:
-        ProblemDetailsException: 400, the key is malformed; 422, it was used for another request; 404, it goes on, and
-            there is no such task any more.
-    """
-    if not IDEMPOTENCY_KEY.fullmatch(key):
-        raise problem(
-            400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 printable ASCII characters."
-        )
-    mine = f"{task_id}:{submission.fingerprint}"
-    place = keys.idempotency(OWNER, key)
-    held: Any
-    if goes_on:
-        held = await redis.get(place)
-    else:
-        held = await redis.set(place, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
-    first_id, _, fingerprint = (held.decode() if held else mine).partition(":")
-    if goes_on and not await redis.exists(keys.metadata(first_id)):
-        raise problem(
-            404,
-            "unknown-task",
-            "Unknown task",
-            "With this key no task was started within the last 24 hours, so there is nothing to go on with. Without "
-            "Last-Event-ID this request starts one.",
-        )
-    if fingerprint != submission.fingerprint:
-        raise problem(
-            422,
-            "idempotency-key-reused",
-            "Idempotency-Key reused",
-            "This key was used for another request within the last 24 hours. Send a new key with a new request.",
-        )
-    return str(first_id)
 
 
 async def note(services: Services, task_id: str, submission: Submission, now: int, *, fresh: bool) -> Task:

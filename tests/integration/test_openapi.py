@@ -56,7 +56,7 @@ async def test_every_function_is_an_operation(client: httpx.AsyncClient, path: s
         assert operation["summary"] == (each["description"].partition("\n")[0] or f"Start {each['name']}")
         body = resolved(whole, operation["requestBody"]["content"]["application/json"]["schema"]["$ref"])
         assert body["properties"].keys() == each["input"]["properties"].keys()
-        assert [parameter["name"] for parameter in operation["parameters"]] == ["Idempotency-Key"]
+        assert [parameter["name"] for parameter in operation["parameters"]] == ["Idempotency-Key", "Last-Event-ID"]
         assert {"202", "400"} <= operation["responses"].keys()
     for reference in references(whole):
         resolved(whole, reference)
