@@ -28,7 +28,7 @@ BUFFER: Final = bytearray(262_144)
 class Load(msgspec.Struct, frozen=True):
     """Whom to read from, and until when: each reader has `events`, or `limit_s` have passed since all were open.
 
-    One reader in `sample_every` notes how old each chunk is when it comes.
+    One reader in `sample_every` notes how old each chunk is when it comes; with 0, none.
     """
 
     url: str
@@ -147,7 +147,7 @@ async def read(load: Load) -> dict[str, Any]:
 
     async def connect(number: int) -> asyncio.BaseTransport:
         async with turns:
-            samples = number % load.sample_every == 0
+            samples = load.sample_every > 0 and number % load.sample_every == 0
             made = await loop.create_connection(lambda: Reader(tally, request, samples), host, port)
             return made[0]
 

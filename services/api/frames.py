@@ -7,7 +7,6 @@ a frame that is not stored must not move the browser's cursor.
 
 import random
 from collections.abc import Callable
-from itertools import chain, count
 from operator import itemgetter
 from typing import Any, Final
 
@@ -51,8 +50,10 @@ def _sse_frames(first: int, lines: list[bytes]) -> bytes:
         return b"".join([_sse_frame(seq, line) for seq, line in enumerate(lines, first)])
     # Chunks whose numbers are as long as each other's, so that all their data begins at the same place. Nearly every
     # page is like that, and cut without a step of Python's for each entry.
-    data = map(itemgetter(slice(place, -1)), lines)
-    return _FRAME * len(lines) % tuple(chain.from_iterable(zip(count(first), data, strict=False)))
+    parts: list[Any] = [None] * (2 * len(lines))
+    parts[::2] = range(first, first + len(lines))
+    parts[1::2] = map(itemgetter(slice(place, -1)), lines)
+    return _FRAME * len(lines) % tuple(parts)
 
 
 def _sse_notice(event: str, data: Any) -> bytes:

@@ -14,11 +14,15 @@ FIRST: Final = 16
 # more in one, the less the round trip costs each: up to here that can be measured.
 LEAST: Final = 2
 MOST: Final = 2_048
-BYTES: Final = 524_288
+
+# Bytes of a page, if its entries are as long as those of the one before. How many times as many they may be is bounded:
+# what follows a few short ones may be long.
+BYTES: Final = 262_144
+GROWTH: Final = 8
 
 
 class Pages:
-    """Reads one log. The pages grow while they are small, and shrink when they turn out large."""
+    """Reads one log, each page as many entries as should fit it, by the page before."""
 
     def __init__(self, redis: Redis, task_id: str) -> None:
         self._redis = redis
@@ -34,11 +38,9 @@ class Pages:
             redis.exceptions.RedisError: Redis does not answer.
         """
         lines: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
-        size = sum(map(len, lines))
-        if size > BYTES:
-            self._size = max(LEAST, self._size // 2)
-        elif size < BYTES // 4:
-            self._size = min(MOST, self._size * 4)
+        if lines:
+            fit = len(lines) * BYTES // max(1, sum(map(len, lines)))
+            self._size = max(LEAST, min(fit, MOST, self._size * GROWTH))
         return list(lines)
 
     async def read_on(self, start: int, stop: int) -> list[bytes]:

@@ -39,7 +39,7 @@ async def test_work_on_ours_alone() -> None:
     with EmbeddedRedis() as redis:
         async with AsyncExitStack() as stack:
             await system.start(stack, redis.url)
-            many = await append.many(system, 3, 2_000)
+            many = await append.many(system, 3, 20_000)  # long enough to be seen when half is written
             stream = await replay.written(system, 1_000)
             read = await replay.replay(system, stream, 2, 1_000)
     assert values(many, "first / last")[0] >= 1
