@@ -29,6 +29,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import keys
 from plugins.function import NAME
 from plugins.gate import Ticket
+from services.worker.formatter import StrictFormatter
 from services.worker.patience import PAUSE_S, passes
 from services.worker.slots import Slots, granted
 from services.worker.trips import Command, Trips
@@ -143,6 +144,7 @@ class Queue(RedisStreamBroker):
         self.add_middlewares(AcknowledgedByHand())
         self.leaving = False
         self.slots: Final = Slots(granted())
+        self.formatter = StrictFormatter(self, self.slots)
         # What acknowledges goes with all else that the worker's tasks ask for. Whoever runs them gives it.
         self.trips: Trips | None = None
         self._takeover_due = 0.0

@@ -53,6 +53,8 @@ class Held:
         # In microseconds: a worker may hold several within a millisecond, and their order counts.
         held, place = keys.held(function), since or time.time_ns() // 1_000
         noted: list[Command] = [
+            # Its task is not kept any more: nobody comes for it.
+            ("ZREMRANGEBYSCORE", held, 0, time.time_ns() // 1_000 - keys.TASK_TTL_S * 1_000_000),
             ("ZADD", held, "NX", place, str(ticket)),
             ("EXPIRE", held, keys.TASK_TTL_S),
             ("SADD", keys.HELD, function),

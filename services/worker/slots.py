@@ -29,10 +29,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many messages to read now. At least one: who reads has been given a slot.
-
-        What Taskiq drops by itself, because the api has not sent it, is never freed; it costs some speed.
-        """
+        """How many messages to read now. At least one: who reads has been given a slot."""
         return max(1, min(MOST, self.left))
 
     def take(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 from redis.asyncio import Redis
+from redis.typing import EncodableT, FieldT
+from taskiq import TaskiqMessage
 
 from plugins import keys
 from tests.integration.calls import follow, start
@@ -21,6 +23,7 @@ from tests.integration.workers.watching import (
     note,
     notes,
     open_gate,
+    raw,
     until,
     written,
 )
@@ -267,3 +270,35 @@ async def test_everything_restarts(folder: Path) -> None:
 def client_of(url: str) -> httpx.AsyncClient:
     """A client of this API."""
     return httpx.AsyncClient(base_url=url, timeout=DEADLINE_S)
+
+
+async def test_messages_that_make_no_sense_take_no_slots(
+    own_url: str, own_client: httpx.AsyncClient, own: Redis
+) -> None:
+    """A worker that dropped them takes up what was held as soon as it may."""
+    odd: list[dict[FieldT, EncodableT]] = [
+        {"data": "not a message"},
+        raw(TaskiqMessage(task_id="x", task_name="no_such_task", labels={}, args=[], kwargs={})),
+        raw(TaskiqMessage(task_id="x", task_name="run", labels={"a": "b"}, labels_types={"a": 99}, args=[], kwargs={})),
+    ]
+    with worker_process(own_url, *ONE_AT_A_TIME, **NEVER):
+        for each in odd:
+            await own.xadd(keys.QUEUE, each)
+        await drained(own)
+        await pause(own_client, "count")
+        task_id = await start(own_client, "count", to=2)
+        await held(own, "count", 1)
+        await resume(own_client, "count")
+        async with asyncio.timeout(DEADLINE_S):
+            assert await follow(own_client, task_id) == ([1, 2], "done", {"chunks": 2})
+
+
+async def test_what_was_held_for_too_long_is_forgotten(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
+    """Tasks that are not kept any more do not stay in the set of a function that is paused for weeks."""
+    with worker_process(own_url, *ONE_AT_A_TIME, **QUICK):
+        await pause(own_client, "count")
+        await own.zadd(keys.held("count"), {f"{number:032x}:1": number + 1 for number in range(3)})
+        task_id = await start(own_client, "count", to=2)
+        await held(own, "count", 1)
+        await resume(own_client, "count")
+        assert await follow(own_client, task_id) == ([1, 2], "done", {"chunks": 2})
