@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
@@ -24,7 +24,7 @@ from services.api import script
 from services.api.close import close, end, forget
 from services.api.gate import Gates
 from services.api.queue import enqueue
-from services.api.task import Task, read, read_all
+from services.api.task import Answers, Task, ask, read, task_of
 
 # Tasks per read of the index.
 BATCH: Final = 200
@@ -60,7 +60,12 @@ class Recovery:
                 logger.warning("recovery did not get through", error=str(error.__cause__ or error))
 
     async def look(self) -> None:
-        """Look once at what is due."""
+        """Look once at what is due.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer, or refuses what has nothing to do with a single task.
+            taskiq.exceptions.SendTaskError: the queue does.
+        """
         seconds, _ = await self._redis.time()
         self._in_touch_since = min(self._in_touch_since, time.monotonic())
         for start in itertools.count(0, BATCH):
@@ -69,21 +74,24 @@ class Recovery:
                 look = self._look_at_gate if member.startswith(keys.GATE.encode()) else self._look_at
                 try:
                     await look(member.decode(), seconds)
-                except (OutOfMemoryError, SendTaskError) as error:
-                    # A full Redis keeps this task where it is, not those behind it: ends need no room.
-                    if not isinstance(error.__cause__ or error, OutOfMemoryError):
-                        raise
-                    logger.warning("task not recovered: Redis is full", task_id=member.decode())
+                except (ValueError, RedisError, SendTaskError) as error:
+                    await self._put_off(member.decode(), seconds, error)
             if len(due) < BATCH:
                 return
 
+    async def _put_off(self, member: str, now: int, error: Exception) -> None:
+        """What keeps recovery from one must not keep it from those behind it. Anything else is raised again."""
+        if isinstance(error.__cause__ or error, OutOfMemoryError):
+            # It stays due: there may be room soon, and ends need none.
+            logger.warning("task not recovered: Redis is full", task_id=member)
+        elif isinstance(error, ValueError) or (isinstance(error, ResponseError) and "WRONGTYPE" in str(error)):
+            logger.error("task not readable", task_id=member, error=str(error))
+            await self._redis.zadd(keys.OPEN, {member: now + UNREADABLE_S}, xx=True)
+        else:
+            raise error
+
     async def _look_at(self, task_id: str, now: int) -> None:
-        try:
-            task = await read(self._redis, task_id)
-        except ValueError as error:  # not what we write: it must not keep recovery from the others
-            logger.error("task not readable", task_id=task_id, error=str(error))
-            await self._redis.zadd(keys.OPEN, {task_id: now + UNREADABLE_S}, xx=True)
-            return
+        task = await read(self._redis, task_id)
         if task is None:
             await self._redis.zrem(keys.OPEN, task_id)
         elif task.end:
@@ -142,8 +150,8 @@ class Recovery:
         over: list[Ticket] = []
         for start in range(0, len(inside), BATCH):
             some = inside[start : start + BATCH]
-            tasks = await read_all(self._redis, [ticket.task_id for ticket, _ in some])
-            over += [ticket for (ticket, _), task in zip(some, tasks, strict=True) if is_over(task, ticket, now)]
+            answers = await ask(self._redis, [ticket.task_id for ticket, _ in some])
+            over += [ticket for (ticket, _), answer in zip(some, answers, strict=True) if is_over(ticket, answer, now)]
         looks = {ticket.task_id: soon(since // 1000, now) for ticket, since in inside if since and ticket not in over}
         if looks:
             await self._redis.zadd(keys.OPEN, dict(looks), xx=True, lt=True)
@@ -167,8 +175,12 @@ class Recovery:
             await pipeline.execute()
 
 
-def is_over(task: Task | None, ticket: Ticket, now: int) -> bool:
+def is_over(ticket: Ticket, answers: Answers, now: int) -> bool:
     """Whether this attempt runs no more, or never will. `now` is in seconds, by the server's clock."""
+    try:
+        task = task_of(ticket.task_id, answers)
+    except ValueError:  # not what we write: no worker will run it, and it must not keep the others from being seen
+        return True
     if task is None:
         return True
     if task.status in entries.ENDS:

@@ -69,19 +69,29 @@ async def read(redis: Redis, task_id: str) -> Task | None:
     """The task of this id, whoever's it is, or None.
 
     Raises:
-        redis.exceptions.RedisError: Redis does not answer.
+        ValueError: what Redis has is not what we write.
+        redis.exceptions.RedisError: Redis does not answer, or has something else at this place.
     """
     (task,) = await read_all(redis, [task_id])
     return task
 
 
 async def read_all(redis: Redis, task_ids: list[str]) -> list[Task | None]:
-    """The tasks of these ids, in one round trip."""
+    """The tasks of these ids, in one round trip.
+
+    Raises:
+        ValueError: what Redis has of one is not what we write.
+        redis.exceptions.RedisError: Redis does not answer, or has something else at one's place.
+    """
     return [task_of(task_id, answers) for task_id, answers in zip(task_ids, await ask(redis, task_ids), strict=True)]
 
 
 async def ask(redis: Redis, task_ids: list[str]) -> list[Answers]:
-    """What Redis says of the tasks of these ids, in one round trip."""
+    """What Redis says of the tasks of these ids, in one round trip.
+
+    Raises:
+        redis.exceptions.RedisError: it does not answer, or has something else at one's place.
+    """
     async with redis.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
             question(pipeline, task_id)

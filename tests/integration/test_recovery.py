@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -131,3 +133,20 @@ async def test_a_task_that_is_forgotten(own: Redis, own_apis: list[Api]) -> None
     """An id whose task is no longer kept does not stay in the index for ever."""
     await own.zadd(keys.OPEN, {"0" * 32: 0})
     await closed(own, "0" * 32)
+
+
+@pytest.mark.parametrize("kind", ["hash", "string"])
+async def test_a_task_that_nobody_can_read(own: Redis, own_apis: list[Api], kind: str) -> None:
+    """What is not what we write keeps recovery from itself, not from all that is due behind it."""
+    odd, behind = uuid4().hex, uuid4().hex
+    if kind == "hash":
+        fields: dict[Any, Any] = {"function": "f", "owner": "o", "version": "", "status": "queued", "created_at": "now"}
+        await own.hset(keys.metadata(odd), mapping=fields)
+    else:
+        await own.set(keys.metadata(odd), "not a hash")
+    await own.zadd(keys.OPEN, {odd: 0, behind: 1})
+    await closed(own, behind)
+    seconds, _ = await own.time()
+    assert (await own.zscore(keys.OPEN, odd) or 0) > seconds + 3_000
+    await own.zrem(keys.OPEN, odd)
+    await own.delete(keys.metadata(odd))

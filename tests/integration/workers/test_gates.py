@@ -239,15 +239,22 @@ async def test_whoever_dies_on_the_way(
     assert [n for what, n, _ in said(place) if what == "+"] == (["1"] if died in ("ended", "left") else ["0", "1"])
 
 
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "unreadable"])
 async def test_a_place_that_nobody_gives_back(
-    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
+    own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path, lost: bool
 ) -> None:
-    """Metadata that Redis lost takes its place along only until recovery looks at the gate."""
+    """Metadata that Redis lost, or that is not what we write, takes its place along only until recovery looks at the
+    gate.
+    """
     first, second = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0.01) for n in range(2)]
-    await own.delete(keys.metadata(first))
+    if lost:
+        await own.delete(keys.metadata(first))
+    else:
+        await own.hset(keys.metadata(first), "created_at", "yesterday")
     await own.zadd(keys.OPEN, {await gate_of(own, second): 0})
     with worker_process(own_url, **QUICK):
         assert (await ended(own, second))[-1][0] == "done"
+    await own.delete(keys.metadata(first))
     await own.zadd(keys.OPEN, {first: 0})  # recovery would forget it in a minute
 
 
