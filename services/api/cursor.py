@@ -13,7 +13,10 @@ from services.api.task import Task
 # More digits than a log can ever have entries. Python would parse them all; nobody means them.
 CURSOR: Final = re.compile(r"-1|[0-9]{1,18}|tail", re.ASCII)
 
-LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="Seq of the last entry seen.")]
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", description="Seq of the last entry seen: the stream goes on after it."),
+]
 
 
 class Cursor(msgspec.Struct, frozen=True):

@@ -3,15 +3,17 @@
 (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/)
 """
 
+import hashlib
 import re
 from typing import Annotated, Any, Final
 
 from litestar.params import HeaderParameter
+from litestar.plugins.problem_details import ProblemDetailsException
 from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.problems import problem
-from services.api.task import OWNER
+from services.api.task import OWNER, Task, read
 
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 
@@ -23,40 +25,62 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def reserve(redis: Redis, key: str, task_id: str, fingerprint: str, *, goes_on: bool) -> str:
-    """The id of the task that this key stands for: this one, unless there has been the same request with it.
+def fingerprint(function: str, encoded: bytes) -> str:
+    """Equal for equal requests. `encoded` is the input, the same for equal inputs."""
+    return hashlib.sha256(function.encode() + b"\0" + encoded).hexdigest()
 
-    `fingerprint` is equal for equal requests.
+
+async def first(redis: Redis, key: str, asked: str) -> Task | None:
+    """The task that this key stands for; None where there is none (yet, or any more). `asked` is a fingerprint.
 
     Raises:
-        ProblemDetailsException: 400, the key is malformed; 422, it was used for another request; 404, it goes on, and
-            there is no such task any more.
+        ProblemDetailsException: 400, the key is malformed; 422, it was used for another request.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     if not KEY.fullmatch(key):
         raise problem(
             400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 printable ASCII characters."
         )
-    mine = f"{task_id}:{fingerprint}"
+    held: Any = await redis.get(keys.idempotency(OWNER, key))
+    return await read(redis, id_in(held, asked)) if held else None
+
+
+async def reserve(redis: Redis, key: str, task_id: str, asked: str) -> str:
+    """Let this key stand for this task, unless it stands for one already: the id of the one that it stands for then.
+
+    Raises:
+        ProblemDetailsException: 422, it was used for another request.
+        redis.exceptions.RedisError: Redis does not answer.
+    """
+    mine = f"{task_id}:{asked}"
     place = keys.idempotency(OWNER, key)
-    held: Any
-    if goes_on:
-        held = await redis.get(place)
-    else:
-        held = await redis.set(place, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
-    first_id, _, first = (held.decode() if held else mine).partition(":")
-    if goes_on and not await redis.exists(keys.metadata(first_id)):
-        raise problem(
-            404,
-            "unknown-task",
-            "Unknown task",
-            "With this key no task was started within the last 24 hours, so there is nothing to go on with. Without "
-            "Last-Event-ID this request starts one.",
-        )
-    if first != fingerprint:
+    held: Any = await redis.set(place, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
+    return id_in(held, asked) if held else task_id
+
+
+def id_in(held: bytes, asked: str) -> str:
+    """The id of the task in what a key holds.
+
+    Raises:
+        ProblemDetailsException: 422, it was another request's.
+    """
+    task_id, _, held_for = held.decode().partition(":")
+    if held_for != asked:
         raise problem(
             422,
             "idempotency-key-reused",
             "Idempotency-Key reused",
             "This key was used for another request within the last 24 hours. Send a new key with a new request.",
         )
-    return str(first_id)
+    return task_id
+
+
+def unknown_key() -> ProblemDetailsException:
+    """404: a request would go on, and its key has no task."""
+    return problem(
+        404,
+        "unknown-task",
+        "Unknown task",
+        "With this key no task was started within the last 24 hours, so there is nothing to go on with. Without "
+        "Last-Event-ID this request starts one.",
+    )

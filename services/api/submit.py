@@ -1,6 +1,5 @@
 """POST /tasks: check the input; note the task, and put its id on the queue."""
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from services.api.close import end
 from services.api.cursor import LastEventId
 from services.api.faults import faults
 from services.api.gate import Gates, gate_of
-from services.api.idempotency import IdempotencyKey, reserve
+from services.api.idempotency import IdempotencyKey, fingerprint, first, reserve, unknown_key
 from services.api.problems import malformed, problem, unavailable
 from services.api.queue import enqueue, message_of
 from services.api.stream import Follow
@@ -48,11 +47,6 @@ class Submission(msgspec.Struct, frozen=True):
     declaration: Declaration
     input: bytes
     gate: str | None
-
-    @property
-    def fingerprint(self) -> str:
-        """Equal for equal requests."""
-        return hashlib.sha256(self.declaration.name.encode() + b"\0" + self.input).hexdigest()
 
 
 class Services(NamedTuple):
@@ -103,7 +97,7 @@ async def submit_to(
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = None,
 ) -> Response[Submitted]:
-    """The same, with the function's input as the body."""
+    """As POST /tasks, with the function's input as the body: 202, or the stream."""
     how = wanted(request, idempotency_key, last_event_id)
     task = await start(services, NewTask(name, data), idempotency_key, [], goes_on=how.goes_on)
     return answer(task, how, services.follow)
@@ -114,42 +108,67 @@ async def start(
 ) -> Task:
     """Check, note and queue it: the task as it is then. `place` is where the input stands in the body.
 
+    A request whose key has a task is not checked again: the function may be another one by now.
+
     Raises:
         ProblemDetailsException: 404, the function is unknown, or it goes on and there is no such task; 400, the input
-            does not fit its schema, or the key is malformed; 422, the key was used for another request; 503, Redis did
-            not take it.
+            does not fit its schema, or the key is malformed; 422, the key was used for another request; 503, the queue
+            did not take it.
+        redis.exceptions.RedisError: Redis does not answer, or took nothing.
     """
-    redis, queue, gates, _ = services
-    submission = await check(redis, request, place)
+    redis = services.redis
+    encoded = msgspec.json.encode(request.input, order="deterministic")
+    asked = fingerprint(request.function, encoded)
+    if idempotency_key is not None and (task := await first(redis, idempotency_key, asked)) is not None:
+        return task if goes_on else await again(services, task)
+    if goes_on:
+        raise unknown_key()
+    submission = await check(redis, request, encoded, place)
     fresh = task_id = secrets.token_hex(16)
     if idempotency_key is not None:
-        task_id = await reserve(redis, idempotency_key, fresh, submission.fingerprint, goes_on=goes_on)
+        task_id = await reserve(redis, idempotency_key, fresh, asked)
     now = entries.now_ms()
     try:
         task = await note(services, task_id, submission, now, fresh=task_id == fresh)
-        if task_id != fresh and task.status not in entries.ENDS:  # this, too, a crash may have left undone
-            await redis.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
-        if task.status == "queued" and submission.gate is not None:
-            if not task.attempt:  # later attempts are recovery's
-                await gates.come(submission.gate, Ticket(task_id, 1), now)
-        elif task.status == "queued" and task_id != fresh:
-            # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
-            await enqueue(queue, task_id, request.function)
+        if task_id == fresh and task.gate is not None:
+            await services.gates.come(task.gate, Ticket(task_id, 1), now)
     except (ResponseError, SendTaskError) as error:
         # Only what the server refused may be known not to be queued; and only our own task is ours to end. Otherwise
         # the task stays: recovery queues it again, and the client's next try finds it.
         cause = error.__cause__ if isinstance(error, SendTaskError) else error
         if task_id == fresh and isinstance(cause, ResponseError):
-            await refuse(redis, gates, task_id, now, idempotency_key)
+            await refuse(redis, services.gates, task_id, now, idempotency_key)
         raise unavailable(cause or error) from error
+    return task if task_id == fresh else await again(services, task)
+
+
+async def again(services: Services, task: Task) -> Task:
+    """It was noted before, perhaps by who died then: do what may be left undone. The task itself, for who goes on.
+
+    Raises:
+        ProblemDetailsException: 503, the queue did not take it.
+        redis.exceptions.RedisError: Redis does not answer.
+    """
+    if task.status in entries.ENDS:
+        return task
+    await services.redis.zadd(keys.OPEN, {task.task_id: entries.now_ms() // 1000 + keys.UNCLAIMED_S}, nx=True)
+    try:
+        if task.status == "queued" and task.gate is None:
+            # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
+            await enqueue(services.queue, task.task_id, task.function)
+        elif task.status == "queued" and not task.attempt and task.gate is not None:  # later attempts are recovery's
+            await services.gates.come(task.gate, Ticket(task.task_id, 1), task.created_at)
+    except SendTaskError as error:
+        raise unavailable(error.__cause__ or error) from error
     return task
 
 
-async def check(redis: Redis, request: NewTask, place: Sequence[str]) -> Submission:
+async def check(redis: Redis, request: NewTask, encoded: bytes, place: Sequence[str]) -> Submission:
     """The request with what it refers to.
 
     Raises:
         ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     declaration = await declaration_of(redis, request.function)
     if wrong := faults(declaration.input, request.input, place):
@@ -160,7 +179,6 @@ async def check(redis: Redis, request: NewTask, place: Sequence[str]) -> Submiss
             f"The input does not fit what {declaration.name} takes; GET /functions/{declaration.name} has its schema.",
             errors=wrong,
         )
-    encoded = msgspec.json.encode(request.input, order="deterministic")
     return Submission(declaration, encoded, gate_of(declaration, request.input))
 
 
@@ -169,6 +187,9 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
 
     In the same trip, queue a fresh one, unless it has a gate, and let recovery look at it in a while; let its owner
     find it, and what is no longer kept leave the owner's list. To do all that once more does no harm.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer, or refuses a part.
     """
     fields: dict[str, EncodableT] = {
         "status": "queued",
@@ -205,6 +226,9 @@ async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, idempotency
     """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again.
 
     Unless another request with its key has noted it, or it is queued all the same and has begun.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer, or refuses.
     """
     task = await read(redis, task_id)
     if task is None or task.created_at != now or task.attempt or task.length:

@@ -353,6 +353,41 @@ async def test_a_repeat_of_what_has_ended_queues_nothing(client: httpx.AsyncClie
     assert since["entries-added"] == queued["entries-added"]
 
 
+async def test_a_deploy_between_a_request_and_its_repeat(client: httpx.AsyncClient, redis: Redis) -> None:
+    """A client comes back for its task though the function has other parameters and limits by now, or is gone; and as
+    often as it comes back to the stream of one that waits, nothing is queued.
+    """
+
+    async def deployed(name: str, **changed: Any) -> None:
+        declaration = json.loads(await redis.hget(keys.FUNCTIONS, "count") or b"")
+        await redis.hset(keys.FUNCTIONS, name, json.dumps(declaration | {"name": name} | changed))
+
+    async def queued() -> Any:
+        return (await redis.xinfo_stream(keys.QUEUE))["entries-added"]
+
+    name, key = "deployed.again", {"Idempotency-Key": uuid4().hex}
+    body = {"function": name, "input": {"to": 1}}
+    await deployed(name)
+    try:
+        task_id = (await client.post("/tasks", json=body, headers=key)).json()["task_id"]
+        await deployed(name, input={"type": "object", "required": ["from"], "properties": {}}, concurrency=1)
+        again = await client.post("/tasks", json=body, headers=key)
+        assert (again.status_code, again.json().get("task_id")) == (202, task_id)
+        assert await redis.keys(f"{keys.GATE}{name}:*") == []
+        assert (await client.post("/tasks", json=body)).status_code == 400
+
+        before = await queued()
+        going_on = key | {"Accept": "text/event-stream", "Last-Event-ID": "0"}
+        async with client.stream("POST", "/tasks", json=body, headers=going_on) as response:
+            assert (response.status_code, response.headers["location"]) == (200, f"/tasks/{task_id}")
+        assert await queued() == before
+    finally:
+        await redis.hdel(keys.FUNCTIONS, name)
+    again = await client.post("/tasks", json=body, headers=key)
+    assert (again.status_code, again.json().get("task_id")) == (202, task_id)
+    assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+
+
 async def test_own_tasks_are_listed(redis_url: str, redis: Redis) -> None:
     """All of them, newest first, page by page, with the state they have now; none is skipped between two pages."""
     own = redis_url.replace("/0", "/11")
