@@ -1,9 +1,10 @@
-"""Reading a log in pages that are bounded in bytes, though Redis counts elements."""
+"""Reading a log in pages of about so many bytes, though Redis counts elements."""
 
 import asyncio
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from plugins import keys
 
@@ -37,7 +38,11 @@ class Pages:
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
         """
-        lines: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
+        try:
+            lines: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
+        except RedisError:
+            self._size = max(LEAST, self._size // GROWTH)  # perhaps it was more than comes within the client's time-out
+            raise
         if lines:
             fit = len(lines) * BYTES // max(1, sum(map(len, lines)))
             self._size = max(LEAST, min(fit, MOST, self._size * GROWTH))
@@ -55,7 +60,11 @@ class Pages:
         return lines
 
     async def newest(self) -> list[bytes]:
-        """The last entries, as many as make a first page."""
+        """The last entries, as many as make a first page.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
         lines: Any = await self._redis.lrange(self._log, -FIRST, -1)
         return list(lines)
 
