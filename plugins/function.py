@@ -66,8 +66,8 @@ def function(
         resumable: a further attempt continues: it finds what was yielded in `Context.yielded`, and readers keep it.
             Otherwise it starts from nothing, and readers drop what they have.
         max_chunks: chunks until the task ends as `failed: limit`.
-        max_bytes: bytes of its log until the same. A single chunk may have 256 KiB. A resumable function holds as much
-            in `Context.yielded`.
+        max_bytes: bytes of its log until the same. A single chunk, with its envelope, may have 256 KiB. A resumable
+            function holds as much in `Context.yielded`.
         concurrency: attempts that run at once, over all workers; any number unless given. What that holds back stays
             queued, in the order in which it was submitted.
         concurrency_key: a parameter. The limits then hold for each value of it, instead of all tasks together.

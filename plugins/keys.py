@@ -4,7 +4,7 @@ A key without a lifetime is a bug. Those in `PERMANENT` are the exceptions: they
 is paused.
 The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key. What
 goes in one trip is done in that order, a task's note before its message, which is one server's to promise: one Redis,
-alone or behind Sentinel. On a Redis Cluster a message could be early, and its task would wait for recovery.
+alone or behind Sentinel, not a Redis Cluster.
 """
 
 import re
@@ -73,7 +73,7 @@ TASK_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 def chunks(task_id: str) -> str:
     """List: the log, one JSON entry (`plugins.entries`) per element, its index the entry's `seq`.
 
-    Written only by `append.lua`: the worker's chunks and ends, the api's `cancelled`. Read by the api.
+    Written only by `append.lua`: the worker's chunks and ends, the api's ends. Read by the api.
     Kept `CHUNK_TTL_S` after the last append; renewed while the task runs.
     """
     return f"stream:{task_id}:chunks"

@@ -22,6 +22,9 @@ async def end(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *, 
     """Append an end behind what the task's log was seen to hold, and note it. False where the log has changed since.
 
     `runs` as in `close`.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer, or refuses.
     """
     attempt = max(task.attempt, task.last.attempt if task.last else 0)
     line = entries.encode(event, attempt, task.length, entries.now_ms(), data)
@@ -36,6 +39,9 @@ async def close(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *
     """Note how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which is the truth.
 
     `runs` says that its function has yet to stop: then its worker lets another through the gate.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer, or refuses for another reason than that it is full.
     """
     end: dict[FieldT, EncodableT] = {
         "status": event,
@@ -59,7 +65,11 @@ async def close(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *
 
 
 async def forget(redis: Redis, gates: Gates, task: Task) -> None:
-    """Nobody has to look at a task any more that is noted to have ended: another may go through its gate."""
+    """Nobody has to look at a task any more that is noted to have ended: another may go through its gate.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer, or refuses.
+    """
     try:
         if task.gate is not None:
             await gates.ask(task.gate, go=[Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)])

@@ -60,6 +60,7 @@ class Gates:
 
         Raises:
             taskiq.exceptions.SendTaskError: the queue did not take it, or another that was let in.
+            redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
         before = Ticket(ticket.task_id, ticket.attempt - 1)
         await self._ask(name, comes=ticket, order=order, go=[before])
@@ -69,11 +70,16 @@ class Gates:
 
         Raises:
             taskiq.exceptions.SendTaskError: the queue did not take one that was let in.
+            redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
         return await self._ask(name, go=go)
 
     async def inside(self, name: str) -> list[tuple[Ticket, int]]:
-        """Who is in, and since when (ms); since 0 where it has begun."""
+        """Who is in, and since when (ms); since 0 where it has begun.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer, or refuses.
+        """
         low, high = gate.INSIDE
         members: Any = await self._redis.zrange(name, low, high, byscore=True, withscores=True)
         return [(gate.ticket_of(member), 0 if score == gate.BEGUN else int(-score)) for member, score in members]
