@@ -251,6 +251,7 @@ async def test_a_place_that_nobody_gives_back(
         await own.delete(keys.metadata(first))
     else:
         await own.hset(keys.metadata(first), "created_at", "yesterday")
+        await own.xtrim(keys.QUEUE, 0)  # so that no worker runs it all the same
     await own.zadd(keys.OPEN, {await gate_of(own, second): 0})
     with worker_process(own_url, **QUICK):
         assert (await ended(own, second))[-1][0] == "done"
