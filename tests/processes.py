@@ -110,16 +110,16 @@ def free_port() -> int:
 class Api:
     """An API process, and where it answers."""
 
-    def __init__(self, redis_url: str, **settings: str) -> None:
-        command = ["uvicorn", "--factory", "services.api.app:create_app", "--port", "0"]
+    def __init__(self, redis_url: str, *flags: str, **settings: str) -> None:
+        command = ["uvicorn", "--factory", "services.api.app:create_app", "--port", "0", *flags]
         self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **settings})
         self.url = self.process.wait_for(r"running on (http://[\d.:]+)").group(1)
 
 
 @contextmanager
-def api_process(redis_url: str, **settings: str) -> Iterator[Api]:
-    """An API on a free port, with these environment variables."""
-    api = Api(redis_url, **settings)
+def api_process(redis_url: str, *flags: str, **settings: str) -> Iterator[Api]:
+    """An API on a free port, with these flags of uvicorn's and these environment variables."""
+    api = Api(redis_url, *flags, **settings)
     try:
         yield api
     finally:

@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -67,3 +68,16 @@ async def test_nobody_new_comes_to_one_that_leaves(redis_url: str, client: httpx
                 assert (await late.get("/health/ready")).status_code == 503
         reader.close()
     await client.delete(f"/tasks/{task_id}")
+
+
+async def test_a_request_that_never_ends(redis_url: str, redis: Redis) -> None:
+    """With the flag that the README gives, an API leaves though a client stopped in the middle of what it sends."""
+    with api_process(redis_url, "--timeout-graceful-shutdown", "1") as leaving:
+        address = urlsplit(leaving.url)
+        _, half = await asyncio.open_connection(address.hostname, address.port)
+        half.write(b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+        async with httpx.AsyncClient(base_url=leaving.url, timeout=DEADLINE_S) as client:
+            assert (await client.get("/health/live")).status_code == 200  # what was sent before has been read, too
+        leaving.process.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(leaving.process.wait) == -signal.SIGTERM
+        half.close()
