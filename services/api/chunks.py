@@ -60,7 +60,7 @@ async def chunks(
     first = 0 if beyond else start
     if first == task.length and patience and not task.end:
         await news(hub, task, first, patience)
-    lines = await entries_from(Pages(redis, task_id), first, most)
+    lines = await entries_from(Pages(redis, task_id, hub.turns), first, most)
     ended = entries.decode(lines[-1]).ends if lines else task.end is not None
     gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""
     page = b'{%b"entries":[%b],"next":%d,"ended":%b}' % (

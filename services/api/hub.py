@@ -29,6 +29,7 @@ from services.api.frames import Format
 from services.api.reader import Reader
 from services.api.tail import Tail
 from services.api.task import Task
+from services.api.turns import Turns
 
 # Seconds that readers have to take their farewell when the process is to end.
 FAREWELL_S: Final = 1
@@ -44,9 +45,10 @@ logger = structlog.get_logger()
 class Hub:
     """Opens readers, and hears for all of them."""
 
-    def __init__(self, redis: Redis, url: str, heartbeat_s: float, probe_s: float) -> None:
+    def __init__(self, redis: Redis, turns: Turns, url: str, heartbeat_s: float, probe_s: float) -> None:
         self.connected = False  # has heard itself
         self.draining = False
+        self.turns: Final = turns
         self._redis = redis
         self._heartbeat_s = heartbeat_s
         self._probe_s = probe_s
@@ -80,7 +82,7 @@ class Hub:
         """
         tail = self._closed_tail(task, written) if task.end else self._live_tail(task.task_id, written)
         tail.readers += 1
-        reader = Reader(tail, cursor)
+        reader = Reader(tail, cursor, self.turns)
         self._readers[reader] = abort
         return reader
 

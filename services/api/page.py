@@ -1,6 +1,7 @@
 """Reading a log in pages of about so many bytes, though Redis counts elements."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -23,10 +24,11 @@ GROWTH: Final = 8
 
 
 class Pages:
-    """Reads one log, each page as many entries as should fit it, by the page before."""
+    """Reads one log, each page as many entries as should fit it, by the page before, and each in its turn."""
 
-    def __init__(self, redis: Redis, task_id: str) -> None:
+    def __init__(self, redis: Redis, task_id: str, turns: AbstractAsyncContextManager[Any]) -> None:
         self._redis = redis
+        self._turns = turns
         self._log = keys.chunks(task_id)
         self._size = FIRST
         self._ahead: asyncio.Task[list[bytes]] | None = None
@@ -36,13 +38,14 @@ class Pages:
         """Entries from `start` on, not beyond `stop` (exclusive), as many as make a page; none where there are none.
 
         Raises:
-            redis.exceptions.RedisError: Redis does not answer.
+            redis.exceptions.RedisError: Redis does not answer, or it is not one's turn in time.
         """
-        try:
-            lines: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
-        except RedisError:
-            self._size = max(LEAST, self._size // GROWTH)  # perhaps it was more than comes within the client's time-out
-            raise
+        async with self._turns:
+            try:
+                lines: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
+            except RedisError:
+                self._size = max(LEAST, self._size // GROWTH)  # perhaps it was more than comes within its time-out
+                raise
         if lines:
             fit = len(lines) * BYTES // max(1, sum(map(len, lines)))
             self._size = max(LEAST, min(fit, MOST, self._size * GROWTH))

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from services.api.page import Pages
 from services.api.tail import PAUSE_S, Tail
+from services.api.turns import Turns
 
 logger = structlog.get_logger()
 
@@ -15,15 +16,16 @@ logger = structlog.get_logger()
 class Reader:
     """Reads on from a cursor, to the end."""
 
-    __slots__ = ("_beats", "_epoch", "_pages", "cursor", "ended", "tail")
+    __slots__ = ("_beats", "_epoch", "_pages", "_turns", "cursor", "ended", "tail")
 
-    def __init__(self, tail: Tail, cursor: int) -> None:
+    def __init__(self, tail: Tail, cursor: int, turns: Turns) -> None:
         self.tail: Final = tail
         self.cursor = cursor  # seq of the entry to read next
         self.ended = False
         self._epoch = tail.epoch
         self._beats = tail.beats
         self._pages: Pages | None = None
+        self._turns = turns
 
     @property
     def behind(self) -> bool:
@@ -67,7 +69,7 @@ class Reader:
     async def page(self) -> bytes:
         """Frames between the cursor and the window, or nothing where Redis does not give them now."""
         tail = self.tail
-        self._pages = self._pages or Pages(tail.redis, tail.task_id)
+        self._pages = self._pages or Pages(tail.redis, tail.task_id, self._turns)
         try:
             lines = await self._pages.read_on(self.cursor, tail.first)
         except RedisError as error:

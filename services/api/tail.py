@@ -12,6 +12,7 @@ ready-made frames. A reader is a cursor into it; one that falls behind the windo
 """
 
 import asyncio
+from contextlib import nullcontext
 from typing import Final, Protocol
 
 import msgspec
@@ -60,7 +61,7 @@ class Tail:
         self.broken = False
         self._heartbeat_s = heartbeat_s
         self._placed = False
-        self._pages = Pages(redis, task_id)
+        self._pages = Pages(redis, task_id, nullcontext())  # what is live waits for nobody who is late
         self._newest: list[bytes] = []  # the last entry taken, if any
         self._frames: list[bytes] = []
         self._bytes = 0

@@ -18,6 +18,7 @@ from plugins import keys
 from services.api.frames import NDJSON
 from services.api.hub import Hub
 from services.api.reader import Reader
+from services.api.turns import Turns
 from tests.integration.calls import data, start
 from tests.integration.test_redis_down import Reader as EventReader
 from tests.integration.test_redis_down import until_ready
@@ -101,7 +102,7 @@ async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy
     async def complete() -> bool:
         return all(follower.lines == follower.expected for follower in followers)
 
-    async with Redis.from_pool(pool) as client, running(Hub(client, proxy.url, NEVER_S, probe_s=5)) as hub:
+    async with Redis.from_pool(pool) as client, running(Hub(client, Turns(2, 2), proxy.url, NEVER_S, probe_s=5)) as hub:
         for number in range(READERS):
             writer = dice.choice(writers)
             followers.append(Follower(hub, writer, dice.randint(0, len(writer.lines))))

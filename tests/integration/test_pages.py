@@ -1,16 +1,19 @@
 """Pages of a log: as many entries as make about so many bytes, and come within the time there is."""
 
+import asyncio
+from contextlib import nullcontext
 from itertools import pairwise
 from uuid import uuid4
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from plugins import keys
 from services.api.page import BYTES, FIRST, GROWTH, MOST, Pages
+from services.api.turns import Turns
 from tests.system import proxy_of
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +39,7 @@ async def lengths(pages: Pages, stop: int) -> list[int]:
 async def test_short_entries(redis: Redis) -> None:
     """They come in few pages that soon are long."""
     task_id = await log(redis, *[b"x" * 40] * 6_000)
-    read = await lengths(Pages(redis, task_id), 6_000)
+    read = await lengths(Pages(redis, task_id, nullcontext()), 6_000)
     assert read[0] == FIRST
     assert all(after == min(before * GROWTH, MOST) for before, after in pairwise(read[:-1]))
     assert max(read) == MOST
@@ -45,7 +48,7 @@ async def test_short_entries(redis: Redis) -> None:
 async def test_long_entries(redis: Redis) -> None:
     """One page may turn out too large, where short entries are followed by long ones; those after it are not."""
     task_id = await log(redis, *[b"x" * 40] * 160, *[b"x" * 20_000] * 400)
-    read = await lengths(Pages(redis, task_id), 560)
+    read = await lengths(Pages(redis, task_id, nullcontext()), 560)
     large = next(number for number in range(len(read)) if sum(read[: number + 1]) > 160)
     assert all(many * 20_000 <= BYTES for many in read[large + 1 :])
 
@@ -56,7 +59,7 @@ async def test_a_page_that_does_not_come_in_time(redis_url: str, redis: Redis) -
     async with proxy_of(redis_url) as proxy:
         far = Redis.from_url(proxy.url, socket_timeout=0.2, retry=Retry(NoBackoff(), 0))
         async with far:
-            pages = Pages(far, task_id)
+            pages = Pages(far, task_id, nullcontext())
             read = [len(await pages.read(0, 6_000)) for _ in range(4)]
             assert read[-1] == MOST
             proxy.freeze()
@@ -65,3 +68,48 @@ async def test_a_page_that_does_not_come_in_time(redis_url: str, redis: Redis) -
             proxy.thaw()
             proxy.cut()
             assert len(await pages.read(0, 6_000)) == MOST // GROWTH
+
+
+async def test_a_turn_that_does_not_come(redis: Redis) -> None:
+    """Who waits behind others is told in time that it is not its turn, and has one when those are done."""
+    task_id = await log(redis, *[b"x" * 40] * 10)
+    turns = Turns(2, patience_s=0.2)
+    async with asyncio.timeout(10):
+        async with turns:
+            for _ in range(2):
+                with pytest.raises(RedisError, match=r"no turn to read a page within 0\.2 s"):
+                    await Pages(redis, task_id, turns).read(0, 10)
+        assert len(await Pages(redis, task_id, turns).read(0, 10)) == 10
+
+
+async def test_room_for_everything_else(redis_url: str, redis: Redis) -> None:
+    """However many late readers there are, who wants something else of Redis waits for a page or two, not for all."""
+    task_id = await log(redis, *[b"x" * 80] * 20_000)
+    pool = BlockingConnectionPool.from_url(redis_url, max_connections=2, timeout=30)
+    many = asyncio.Condition()
+    pages, enough = 0, False
+
+    async def read_on_and_on(redis: Redis, turns: Turns) -> None:
+        nonlocal pages
+        while not enough:  # no cancel: in Python 3.11 `asyncio.wait_for`, with which redis-py reads, may swallow it
+            late, place = Pages(redis, task_id, turns), 0
+            while place < 20_000:
+                place += len(await late.read_on(place, 20_000))
+                async with many:
+                    pages += 1
+                    many.notify_all()
+
+    async with Redis.from_pool(pool) as shared, asyncio.TaskGroup() as group:
+        turns = Turns(2, 30)
+        for _ in range(50):
+            group.create_task(read_on_and_on(shared, turns))
+        waited = []
+        for _ in range(10):
+            async with many, asyncio.timeout(30):
+                next_look = pages + 100
+                await many.wait_for(lambda at=next_look: pages >= at)  # type: ignore[misc]  # mypy infers no lambda with defaults
+            before = pages
+            await shared.ping()
+            waited.append(pages - before)
+        enough = True
+    assert max(waited) <= 10, waited

@@ -21,6 +21,7 @@ from services.api.page import MOST as PAGE
 from services.api.reader import Reader
 from services.api.tail import WINDOW_ENTRIES
 from services.api.task import Task
+from services.api.turns import Turns
 from tests.processes import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
@@ -119,7 +120,7 @@ async def reading(
     client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S, connects: Hook = nothing
 ) -> AsyncIterator[Reader]:
     """A reader of the log, and the hub it lives on, which connects after this."""
-    hub = Hub(client, url, heartbeat_s, probe_s=5)
+    hub = Hub(client, Turns(2, 2), url, heartbeat_s, probe_s=5)
 
     async def run() -> None:
         await connects()
@@ -399,7 +400,7 @@ async def test_readers_at_different_places_get_each_their_own(
         async with asyncio.timeout(DEADLINE_S):
             while reader.tail.next < 5:
                 await reader.tail.changed()
-        others = [Reader(reader.tail, cursor) for cursor in (3, 0, 4, 3)]
+        others = [Reader(reader.tail, cursor, Turns(2, 2)) for cursor in (3, 0, 4, 3)]
         assert [await read(each, 5 - each.cursor) for each in [reader, *others]] == [
             writer.lines[cursor:] for cursor in (1, 3, 0, 4, 3)
         ]
@@ -410,7 +411,7 @@ async def test_readers_of_one_stream_share_one_subscription(
 ) -> None:
     """A hundred readers of a stream cost one subscription, and the last one to leave takes it along."""
     channel = keys.channel(writer.task_id)
-    hub = Hub(client, redis_url, NEVER_S, probe_s=5)
+    hub = Hub(client, Turns(2, 2), redis_url, NEVER_S, probe_s=5)
     owner = asyncio.create_task(hub.run())
     readers = [hub.open(queued(writer.task_id), NDJSON, 0, lambda: None) for _ in range(100)]
     await writer.write()

@@ -14,6 +14,7 @@ from services.api.frames import SSE
 from services.api.hub import Hub
 from services.api.reader import Reader
 from services.api.tail import Tail
+from services.api.turns import Turns
 from services.api.writer import Writer
 from tests.processes import DEADLINE_S
 
@@ -69,7 +70,8 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     """
     client = Client()
     before = asyncio.all_tasks()
-    writer = Writer(Hub(redis, redis_url, 15, 4), Reader(tail, 0), client.send, Connection(client.receive), 30)
+    hub = Hub(redis, Turns(2, 2), redis_url, 15, 4)
+    writer = Writer(hub, Reader(tail, 0, hub.turns), client.send, Connection(client.receive), 30)
     writer.start(b"hello")
     await turns()
     assert asyncio.all_tasks() - before  # it waits for its client, in a task
