@@ -31,8 +31,15 @@ class Format(msgspec.Struct, frozen=True):
 _CHUNK: Final = b'{"event":"chunk",'
 _DATA: Final = b',"data":'
 _LONG: Final = len(_DATA)
-_FRAME: Final = b"id: %d\ndata: %b\n\n"
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+
+_FRAME: Final = b"id: %d\ndata: %b\n\n"
+
+# Frames of a thousand seqs that wait for their data: of the first thousand, and of any other, which also wait for what
+# stands before the last three digits. To write a seq into a frame takes as long as to write the data.
+_THOUSAND: Final = 1_000
+_FIRST: Final = [b"id: %d\ndata: %%b\n\n" % seq for seq in range(_THOUSAND)]
+_OTHER: Final = [b"id: @%03d\ndata: %%b\n\n" % seq for seq in range(_THOUSAND)]
 
 
 def _sse_frame(seq: int, line: bytes) -> bytes:
@@ -50,10 +57,17 @@ def _sse_frames(first: int, lines: list[bytes]) -> bytes:
         return b"".join([_sse_frame(seq, line) for seq, line in enumerate(lines, first)])
     # Chunks whose numbers are as long as each other's, so that all their data begins at the same place. Nearly every
     # page is like that, and cut without a step of Python's for each entry.
-    parts: list[Any] = [None] * (2 * len(lines))
-    parts[::2] = range(first, first + len(lines))
-    parts[1::2] = map(itemgetter(slice(place, -1)), lines)
-    return _FRAME * len(lines) % tuple(parts)
+    return _blanks(first, first + len(lines)) % tuple(map(itemgetter(slice(place, -1)), lines))
+
+
+def _blanks(first: int, end: int) -> bytes:
+    """The frames of these seqs, each without its data."""
+    parts = []
+    for thousand in range(first // _THOUSAND, (end - 1) // _THOUSAND + 1):
+        start = thousand * _THOUSAND
+        frames = (_OTHER if thousand else _FIRST)[max(first - start, 0) : end - start]
+        parts.append(b"".join(frames).replace(b"@", b"%d" % thousand))
+    return b"".join(parts)
 
 
 def _sse_notice(event: str, data: Any) -> bytes:

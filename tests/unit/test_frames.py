@@ -1,11 +1,13 @@
 """Pages of entries as frames: cut in one go, they are what they would be one by one."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins import entries
 from services.api.frames import NDJSON, SSE
+from services.api.page import MOST
 
 # Numbers of few lengths, so that entries of a page often look alike, and often just not.
 NUMBERS = st.sampled_from([1, 7, 9, 10, 12, 99, 100])
@@ -23,7 +25,7 @@ DATA = st.one_of(
 @st.composite
 def pages(draw: st.DrawFn) -> tuple[int, list[bytes]]:
     """Entries that stand behind each other, and the seq of the first."""
-    first = draw(st.sampled_from([0, 8, 97, 998]))
+    first = draw(st.sampled_from([0, 8, 97, 998, 1_000, 99_998]))
     events = st.sampled_from(["chunk", "chunk", "chunk", "attempt", "done"])
     lines = [
         entries.encode(draw(events), draw(NUMBERS), seq, draw(TIMES), draw(DATA))
@@ -52,3 +54,15 @@ def test_a_frame_has_the_data_and_its_place(first: int, chunks: list[object]) ->
         id_, data_ = frame.split(b"\n")
         assert id_ == b"id: %d" % seq
         assert msgspec.json.decode(data_.removeprefix(b"data: ")) == data
+
+
+@pytest.mark.parametrize("first", [0, 990, 9_000])
+def test_a_long_page(first: int) -> None:
+    """The same for pages as long as they come."""
+    lines = [entries.encode("chunk", 1, seq, 1_764_000_000_000, "@") for seq in range(first, first + MOST)]
+    assert SSE.frames(first, lines) == b"".join(b'id: %d\ndata: "@"\n\n' % seq for seq in range(first, first + MOST))
+    for part in range(0, MOST, 7):  # where all numbers are equally long, and where they are not
+        page = lines[part : part + 7]
+        assert SSE.frames(first + part, page) == b"".join(
+            SSE.frame(seq, line) for seq, line in enumerate(page, first + part)
+        )
