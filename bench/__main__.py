@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from bench import append, fanout, growth, hop, memory, replay, report, tasks
 from bench.ceiling import Ceiling
@@ -27,6 +27,8 @@ ALL: Final[Sequence[type[System]]] = (Tailrace, *PEERS)
 
 Figures = list[Figure]
 
+Kind = TypeVar("Kind", bound=System)
+
 
 async def with_each(systems: Sequence[type[System]], measure: Callable[[System], Awaitable[Figures]]) -> Figures:
     """One after the other, each with an empty Redis; those that are not installed are left out."""
@@ -40,13 +42,20 @@ async def with_each(systems: Sequence[type[System]], measure: Callable[[System],
     return figures
 
 
-async def with_ours(measure: Callable[[Tailrace, str, AsyncExitStack], Awaitable[Figures]]) -> Figures:
-    """Ours alone, or with something that uses the same Redis."""
+async def with_one(kind: type[Kind], measure: Callable[[Kind, str, AsyncExitStack], Awaitable[Figures]]) -> Figures:
+    """One alone, or with something that uses the same Redis; nothing where it is not installed."""
     async with AsyncExitStack() as stack:
+        system = kind()
+        if system.missing() is not None:
+            return []
         url = stack.enter_context(EmbeddedRedis()).url
-        system = Tailrace()
         await system.start(stack, url)
         return await measure(system, url, stack)
+
+
+async def with_ours(measure: Callable[[Tailrace, str, AsyncExitStack], Awaitable[Figures]]) -> Figures:
+    """Ours alone, or with something that uses the same Redis."""
+    return await with_one(Tailrace, measure)
 
 
 async def appending() -> Figures:
@@ -82,11 +91,11 @@ async def one_reader() -> Figures:
     what is measured.
     """
 
-    async def ours(system: Tailrace, url: str, stack: AsyncExitStack) -> Figures:
+    async def beside(system: System, url: str, _: AsyncExitStack) -> Figures:
         bare, streamed = await asyncio.gather(hop.hop(url, Work(300, 50)), fanout.pace(system, 1, 50))
-        return bare + streamed
+        return bare + streamed if kind is Tailrace else streamed
 
-    return await with_ours(ours)
+    return [figure for kind in ALL for figure in await with_one(kind, beside)]
 
 
 async def replays() -> Figures:

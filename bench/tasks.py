@@ -21,6 +21,7 @@ PER_SECOND = "tasks of a no-op function"
 TO_START = "from POST to first chunk"
 TO_FOLLOW = "from POST to first chunk, by a second request"
 PLAIN = "plain Taskiq"
+NOTHING_KEPT = "POST, kick, publish, answer"
 
 FIRST_CHUNK = b"data: 1\n"
 
@@ -52,13 +53,8 @@ async def to_start(system: Tailrace, tasks: int) -> list[Figure]:
     itself, and in that to a second request.
     """
     function = json.dumps({"function": "one"}).encode()
-    at_once: list[float] = []
     async with Poster(system.url, "application/json", "text/event-stream") as follow:
-        for _ in range(tasks):
-            started = time.perf_counter()
-            await follow.follow("/tasks", FIRST_CHUNK, function)
-            at_once.append(time.perf_counter() - started)
-            await follow.rest()
+        at_once = await _followed(follow, tasks)
     after: list[float] = []
     async with Poster(f"{system.url}/tasks", "application/json") as start, Poster(system.url, "text/plain") as follow:
         for _ in range(tasks):
@@ -95,9 +91,31 @@ async def plain(stack: AsyncExitStack, redis_url: str, tasks: int, timed: int) -
     rate = tasks / (time.perf_counter() - started)
     await redis.aclose()
     return [
+        await nothing_kept(stack, redis_url, timed),
         Figure(PER_SECOND, PLAIN, "tasks/s", rate),
         *(Figure(work, PLAIN, "p50 ms", statistics.median(ages) / 1e6, less=True) for work in (TO_START, TO_FOLLOW)),
     ]
+
+
+async def nothing_kept(stack: AsyncExitStack, redis_url: str, timed: int) -> Figure:
+    """From POST to first chunk where plain Taskiq's worker runs the task: no less is possible."""
+    command = ["-m", "uvicorn", "--factory", "bench.peers.nothing_kept:create_app", "--port", "0", "--no-access-log"]
+    server = machine.start(stack, machine.pinned(machine.SERVER, machine.python(*command)), {"REDIS_URL": redis_url})
+    url = await asyncio.to_thread(server.wait_for, r"running on (http://[\d.:]+)")
+    async with Poster(url.group(1), "application/json") as poster:
+        ages = await _followed(poster, timed)
+    return Figure(TO_START, NOTHING_KEPT, "p50 ms", statistics.median(ages) * 1e3, less=True)
+
+
+async def _followed(poster: Poster, tasks: int) -> list[float]:
+    function = json.dumps({"function": "one"}).encode()
+    ages: list[float] = []
+    for _ in range(tasks):
+        started = time.perf_counter()
+        await poster.follow("/tasks", FIRST_CHUNK, function)
+        ages.append(time.perf_counter() - started)
+        await poster.rest()
+    return ages
 
 
 async def _age(redis: Redis, plain_taskiq: Any) -> int:
