@@ -93,7 +93,7 @@ async def one_reader() -> Figures:
 
     async def beside(system: System, url: str, _: AsyncExitStack) -> Figures:
         bare, streamed = await asyncio.gather(hop.hop(url, Work(300, 50)), fanout.pace(system, 1, 50))
-        return bare + streamed if kind is Tailrace else streamed
+        return bare + streamed if isinstance(system, Tailrace) else streamed
 
     return [figure for kind in ALL for figure in await with_one(kind, beside)]
 
