@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
@@ -36,7 +36,29 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.backoff * 2.0 ** min(attempt - 1, 64), MAX_BACKOFF_S)
 
 
+@overload
+def function(marked: F, /) -> F: ...
+
+
+@overload
 def function(
+    *,
+    name: str | None = ...,
+    timeout: float = ...,
+    retries: int = ...,
+    backoff: float = ...,
+    resumable: bool = ...,
+    max_chunks: int = ...,
+    max_bytes: int = ...,
+    concurrency: int | None = ...,
+    concurrency_key: str | None = ...,
+    rate: str | None = ...,
+) -> Callable[[F], F]: ...
+
+
+def function(
+    marked: Callable[..., Any] | None = None,
+    /,
     *,
     name: str | None = None,
     timeout: float = 3_600,
@@ -48,8 +70,8 @@ def function(
     concurrency: int | None = None,
     concurrency_key: str | None = None,
     rate: str | None = None,
-) -> Callable[[F], F]:
-    """Declare a function a plug-in: async or not, with `yield` or without.
+) -> Any:
+    """Declare a function a plug-in: async or not, with `yield` or without. `@function` is `@function()`.
 
     What it yields are its chunks; one without `yield` has one chunk, what it returns. One that is not async runs in a
     thread of its own, waits at each `yield` until the log has the chunk, and is cancelled there: in a thread, nothing
@@ -75,8 +97,11 @@ def function(
             given to the workers.
 
     Raises:
+        TypeError: one of them was given without its name.
         ValueError: one of them is not of that form.
     """
+    if marked is not None and not callable(marked):
+        raise TypeError(f"what @function takes is given by name, as in @function(timeout=60), not {marked!r}")
     if not 0 < timeout < math.inf:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     if not 0 <= backoff < math.inf:
@@ -109,7 +134,7 @@ def function(
         )
         return decorated
 
-    return attach
+    return attach if marked is None else attach(marked)
 
 
 def default_policy(name: str) -> Policy:

@@ -103,7 +103,9 @@ BROKEN: Final = {
         "`f` .*only one parameter can be the Context, not a and b",
     ),
     "no name": (marked("async def f()").replace("()", "(name='a b')", 1), 3, "'a b'"),
+    "a name without its name": (marked("async def f()").replace("()", "('f')", 1), 3, r"by name, as in .* not 'f'"),
     "a class": (marked("class f", "pass"), 3, NO_FUNCTION),
+    "a class, marked bare": (marked("class f", "pass").replace("()", "", 1), 3, NO_FUNCTION),
     "no type": (marked("async def f(x: int, y)"), 3, "`f` .*`y` has no type"),
     "args": (marked("async def f(*args: int)"), 3, r"`f` .*`\*args: int` cannot be given by name"),
     "kwargs": (marked("async def f(**all: int)"), 3, r"`f` .*`\*\*all: int` cannot be given by name"),
@@ -358,6 +360,15 @@ def test_the_numbers_that_do_not(folder: Files, given: bytes) -> None:
     plugin = only(folder(a="@function()\nasync def f(to: int) -> AsyncIterator[int]:\n    yield 1\n"))
     with pytest.raises(msgspec.ValidationError):
         plugin.arguments(given, CONTEXT)
+
+
+def test_a_mark_without_parentheses(folder: Files) -> None:
+    """It is as good as one with them, the way decorators of other libraries are."""
+    source = marked("async def f(x: int)")
+    bare = only(folder("bare", m=source.replace("()", "", 1)))
+    whole = only(folder("whole", m=source))
+    assert bare.policy == whole.policy
+    assert schema(bare) == schema(whole)
 
 
 @pytest.mark.anyio
