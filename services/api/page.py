@@ -15,11 +15,11 @@ FIRST: Final = 16
 # Bounds of the pages after it. The least is two: a tail reads one entry that it knows, and one that it does not. The
 # more in one, the less the round trip costs each: up to here that can be measured.
 LEAST: Final = 2
-MOST: Final = 2_048
+MOST: Final = 4_096
 
 # Bytes of a page, if its entries are as long as those of the one before. How many times as many they may be is bounded:
 # what follows a few short ones may be long.
-BYTES: Final = 262_144
+BYTES: Final = 393_216
 GROWTH: Final = 8
 
 
