@@ -6,7 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from litestar import Litestar, Router
@@ -42,11 +42,6 @@ from services.api.lookup import LookUp
 from services.api.recover import Recovery
 from services.api.settings import Settings
 from services.api.turns import Turns
-
-# Seconds to wait for a free connection, or for a turn to read a page, then 503. Well below what a command takes that a
-# silent Redis does not answer (twice its time-out): whoever waits behind one is told in time, instead of being the next
-# to try.
-PATIENCE_S: Final = 2
 
 logger = structlog.get_logger()
 
@@ -109,7 +104,9 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=settings.redis_connections,
-        timeout=PATIENCE_S,
+        # Seconds to wait for a free connection, then 503. Well below what a command takes that a silent Redis does not
+        # answer (below, twice 2): whoever waits behind one is told in time, instead of being the next to try.
+        timeout=2,
         socket_timeout=2,
         socket_connect_timeout=2,
         # One more try, at once: a connection that was dropped while idle is found out only when it is used.
@@ -124,7 +121,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
     # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
     queue.connection_pool = pool
-    turns = Turns(settings.redis_connections, PATIENCE_S)
+    # Many late readers may wait for longer than a connection takes to be free; but no client without a heartbeat.
+    turns = Turns(settings.redis_connections, settings.heartbeat_s)
     hub = app.state.hub = Hub(redis, turns, settings.redis_url, settings.heartbeat_s, settings.probe_s)
     gates = app.state.gates = Gates(redis, queue)
     follow = app.state.follow = stream.Follow(hub, settings.send_timeout_s)
