@@ -183,6 +183,7 @@ class Hub:
             slab = list(islice(channels, SLAB))
             channels.difference_update(slab)
             await connection.send_command(command, *slab, check_health=False)
+            _heed_cancel()
 
     async def _probe(self) -> None:
         """Call ourselves again and again, however much else is heard."""
@@ -203,6 +204,7 @@ class Hub:
         except RedisError as error:
             logger.warning("hub not probed", error=str(error))
             return False
+        _heed_cancel()
         return True
 
     async def _listen(self, connection: Connection) -> None:
@@ -218,3 +220,14 @@ class Hub:
             elif kind == b"subscribe":
                 for tail in tails:
                     tail.look()
+
+
+def _heed_cancel() -> None:
+    """End here if this task was told to.
+
+    In Python 3.11 `asyncio.wait_for`, with which redis-py sends, swallows a cancel that comes when it is done. A
+    session that has broken would then wait for what it cannot hear, and be deaf all the while.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
