@@ -18,8 +18,8 @@ class Turns:
         patience_s: Seconds to wait for a turn.
 
     Entering raises:
-        redis.exceptions.ConnectionError: It was nobody's turn for so long: Redis does not answer those before, or they
-            are too many.
+        redis.exceptions.ConnectionError: One's turn has not come in that time: Redis does not answer those before, or
+            they are too many.
     """
 
     def __init__(self, connections: int, patience_s: float) -> None:

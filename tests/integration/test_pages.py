@@ -1,7 +1,8 @@
 """Pages of a log: as many entries as make about so many bytes, and come within the time there is."""
 
 import asyncio
-from contextlib import nullcontext
+import re
+from contextlib import AsyncExitStack, nullcontext
 from itertools import pairwise
 from uuid import uuid4
 
@@ -14,7 +15,9 @@ from redis.exceptions import RedisError
 from plugins import keys
 from services.api.page import BYTES, FIRST, GROWTH, MOST, Pages
 from services.api.turns import Turns
-from tests.system import proxy_of
+from tests.integration import calls
+from tests.processes import DEADLINE_S
+from tests.system import proxy_of, system
 
 pytestmark = pytest.mark.anyio
 
@@ -113,3 +116,36 @@ async def test_room_for_everything_else(redis_url: str, redis: Redis) -> None:
             waited.append(pages - before)
         enough = True
     assert max(waited) <= 10, waited
+
+
+async def test_late_readers_of_a_redis_that_is_silent(redis_url: str) -> None:
+    """All that wait behind each other hear that we are there; and get the rest, whole, once it answers again."""
+    heartbeats = {"TAILRACE_HEARTBEAT_S": "0.5"}
+    async with proxy_of(redis_url) as proxy, system(proxy.url, api=heartbeats) as through, AsyncExitStack() as stack:
+        task_id = await calls.start(through.client, "bulky", chunks=4_096, size=4_096)
+        async with through.client.stream("GET", f"/tasks/{task_id}/stream") as response:
+            await response.aread()
+        # They take nothing for now: of 16 MiB, most is still to be read when Redis falls silent.
+        late = [
+            (await stack.enter_async_context(through.client.stream("GET", f"/tasks/{task_id}/stream"))).aiter_bytes()
+            for _ in range(8)
+        ]
+        seen = [await anext(pieces) for pieces in late]
+        proxy.freeze()
+
+        async def hear(number: int) -> None:
+            while not seen[number].endswith(b"\n\n: \n\n"):
+                seen[number] += await anext(late[number])
+
+        async with asyncio.timeout(15):  # one command after another, of two tries of two seconds each, would take 32
+            await asyncio.gather(*map(hear, range(8)))
+        proxy.thaw()
+
+        async def rest(number: int) -> None:
+            async for piece in late[number]:
+                seen[number] += piece
+
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(*map(rest, range(8)))
+        for each in seen:
+            assert list(map(int, re.findall(rb"^id: (\d+)$", each, re.MULTILINE))) == list(range(4_097))
