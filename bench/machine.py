@@ -30,7 +30,7 @@ def pinned(processor: str, command: Sequence[str]) -> list[str]:
 
 def start(stack: AsyncExitStack, command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
     """Start a process that ends with the stack."""
-    process = Process(command, env)
+    process = Process(command, env, fresh=True)  # as it runs in life
     stack.callback(process.kill)
     return process
 

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -13,50 +12,58 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.support.launcher import Launcher, kill_group, receive
+
 ROOT: Final = Path(__file__).parent.parent
 FUNCTIONS: Final = os.pathsep.join(["functions", "tests/functions"])
+
+launcher: Final = Launcher()
 
 # Seconds until what must happen has not happened. Generous: machines that run tests are busy.
 DEADLINE_S: Final = 30
 
 
 class Process:
-    """A process in a session of its own, whose output is kept and can be waited for."""
+    """A process in a session of its own, whose output is kept and can be waited for.
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> None:
+    A module of Python's, `[sys.executable, "-m", …]`, is forked from a process that has the libraries imported, unless
+    it must be `fresh`; any other command is executed.
+    """
+
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT, *, fresh: bool = False
+    ) -> None:
         self.lines: list[str] = []
+        self.returncode: int | None = None
         self._news = threading.Condition()
-        self._popen = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._ended = threading.Event()
+        # One with a path of its own has other libraries.
+        fork = not fresh and command[:2] == [sys.executable, "-m"] and "PYTHONPATH" not in (env or {})
+        whole = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.pid, output, self._keeper = launcher.launch(command, whole, cwd, fork=fork)
+        self._reader = threading.Thread(target=self._read, args=[output], daemon=True)
+        self._waiter = threading.Thread(target=self._wait, daemon=True)
         self._reader.start()
-
-    @property
-    def pid(self) -> int:
-        """Of the process that was started, not of its children."""
-        return self._popen.pid
+        self._waiter.start()
 
     @property
     def output(self) -> str:
         """All it has printed so far."""
         return "".join(self.lines)
 
-    def _read(self) -> None:
-        assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            with self._news:
-                self.lines.append(line)
-                self._news.notify_all()
+    def _read(self, output: int) -> None:
+        with open(output, errors="backslashreplace") as lines:
+            for line in lines:
+                with self._news:
+                    self.lines.append(line)
+                    self._news.notify_all()
         with self._news:
             self._news.notify_all()
+
+    def _wait(self) -> None:
+        code = receive(self._keeper)
+        self.returncode = -signal.SIGKILL if code is None else code
+        self._ended.set()
 
     def wait_for(self, pattern: str, deadline_s: float = DEADLINE_S) -> "re.Match[str]":
         """Wait until it has printed what matches."""
@@ -64,7 +71,7 @@ class Process:
         with self._news:
             while not (match := re.search(pattern, self.output)):
                 left = until - time.monotonic()
-                ended = self._popen.poll() is not None and not self._reader.is_alive()
+                ended = self._ended.is_set() and not self._reader.is_alive()
                 if left <= 0 or ended:
                     raise AssertionError(f"never printed {pattern!r}:\n{self.output}")
                 self._news.wait(min(left, 1))
@@ -72,32 +79,41 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Send a signal to the process, not to its children."""
-        self._popen.send_signal(number)
+        if not self._ended.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def wait(self, deadline_s: float = DEADLINE_S) -> int:
-        """Wait until it has ended; its exit code."""
-        code = self._popen.wait(deadline_s)
+        """Wait until it has ended, and all that it has started has closed its output; its exit code.
+
+        Raises:
+            TimeoutError: it has not ended.
+        """
+        if not self._ended.wait(deadline_s):
+            raise TimeoutError(f"process {self.pid} goes on:\n{self.output}")
         self._reader.join(deadline_s)
-        assert self._popen.stdout is not None
-        self._popen.stdout.close()
-        return code
+        self._hang_up()
+        assert self.returncode is not None
+        return self.returncode
+
+    def _hang_up(self) -> None:
+        """Let the keeper end, and with it whatever is left."""
+        self._keeper.close()
 
     def stop(self) -> int:
         """End it as an operator would; its exit code."""
-        if self._popen.poll() is None:
-            self.signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         try:
             return self.wait()
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self.kill()
             raise AssertionError(f"did not end after SIGTERM:\n{self.output}") from None
 
     def kill(self) -> None:
         """End it and its children as a crash would."""
-        if self._popen.returncode is None or self._reader.is_alive():
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self.wait()
+        if not self._ended.is_set() or self._reader.is_alive():
+            kill_group(self.pid)
+        self.wait()
 
 
 def free_port() -> int:
