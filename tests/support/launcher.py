@@ -111,12 +111,13 @@ def receive(keeper: socket.socket) -> int | None:
 
 def serve(run: socket.socket) -> list[str]:
     """Fork for every request of the run. In each program that is forked: returns its arguments."""
-    for name in PRELOADED:
-        importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no keeper is waited for
     while size := run.recv(4, socket.MSG_WAITALL):
         _, (keeper, printed), _, _ = socket.recv_fds(run, 1, 2)
         request: dict[str, Any] = json.loads(run.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
+        if request["fork"]:
+            for name in PRELOADED:
+                importlib.import_module(name)
         if os.fork() == 0:
             run.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
