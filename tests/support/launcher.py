@@ -125,6 +125,9 @@ def serve(run: socket.socket) -> list[str]:
                 if program := os.fork():
                     os.close(printed)
                     keep(program, reports)
+                # It reports its id itself, once the session is its own: it can be killed from then on.
+                os.setsid()
+                reports.sendall(b"%d\n" % os.getpid())
             return become(request, printed)
         os.close(keeper)
         os.close(printed)
@@ -132,14 +135,13 @@ def serve(run: socket.socket) -> list[str]:
 
 
 def keep(program: int, reports: socket.socket) -> None:
-    """Report the process id and then the exit code; end what is left when the run hangs up. Never returns."""
+    """Report the exit code; end what is left when the run hangs up. Never returns."""
 
     def report() -> None:
         _, status = os.waitpid(program, 0)
         with suppress(OSError):  # the run has hung up
             reports.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
-    reports.sendall(b"%d\n" % program)
     threading.Thread(target=report, daemon=True).start()
     reports.recv(1)  # returns when the run has hung up, or is gone
     kill_group(program)
@@ -154,7 +156,6 @@ def kill_group(leader: int) -> None:
 
 def become(request: dict[str, Any], printed: int) -> list[str]:
     """Make this process the one that was asked for; its arguments, if it is a Python program to be run here."""
-    os.setsid()
     os.dup2(printed, 1)
     os.dup2(printed, 2)
     os.close(printed)
