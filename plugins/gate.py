@@ -111,7 +111,9 @@ def pause_s(wait_ms: int) -> float:
     return max(wait_ms + 1, 10) / 1000
 
 
-def look_at(answer: Answer, now: int) -> int:
-    """When (s) recovery should look at the gate, if somebody waits; by then whoever was to ask again may have died."""
-    wait_s = keys.UNCLAIMED_S if answer.wait_ms is None else answer.wait_ms // 1000 + 2
-    return now + min(wait_s, keys.UNCLAIMED_S)
+def look_at(answer: Answer, now: int, unclaimed_s: int) -> int:
+    """When (s) recovery should look at the gate, if a ticket waits: after `unclaimed_s` at most, because the process
+    that was to ask again may have died.
+    """
+    wait_s = unclaimed_s if answer.wait_ms is None else answer.wait_ms // 1000 + 2
+    return now + min(wait_s, unclaimed_s)

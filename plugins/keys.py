@@ -22,9 +22,6 @@ FUNCTIONS_TTL_S: Final = 604_800
 # So long after the first POST with an Idempotency-Key a repeated one finds its task.
 IDEMPOTENCY_TTL_S: Final = 86_400
 
-# A task nobody has claimed by then is looked at again; and a gate before which somebody waits.
-UNCLAIMED_S: Final = 60
-
 # Sorted set: id of every task that has not ended, and every gate before which somebody waits, by the time (s) to look
 # at it next. Written by the api (submit, cancel, recovery) and the worker (claim, end), read by recovery. An index,
 # never the truth.

@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """The application. It starts, and says so in /health/ready, whether or not Redis is there.
 
     Raises:
-        pydantic.ValidationError: an environment variable is wrong; it names which.
+        SystemExit: an environment variable is wrong; it names which.
     """
     logs.configure()
     return Litestar(
@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             health.ready,
         ],
         lifespan=[lifespan],
-        state=State({"settings": settings or Settings()}),
+        state=State({"settings": settings or Settings.read()}),
         dependencies={name: _from_state(name) for name in ("redis", "look_up", "gates", "hub", "follow", "services")},
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
@@ -124,10 +124,10 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     # Many late readers may wait for longer than a connection takes to be free; but no client without a heartbeat.
     turns = Turns(settings.redis_connections, settings.heartbeat_s)
     hub = app.state.hub = Hub(redis, turns, settings.redis_url, settings.heartbeat_s, settings.probe_s)
-    gates = app.state.gates = Gates(redis, queue)
+    gates = app.state.gates = Gates(redis, queue, settings.unclaimed_s)
     follow = app.state.follow = stream.Follow(hub, settings.send_timeout_s)
-    app.state.services = submit.Services(redis, queue, gates, follow)
-    recovery = Recovery(redis, queue, gates, settings.scan_s, settings.lease_s)
+    app.state.services = submit.Services(redis, queue, gates, follow, settings.unclaimed_s)
+    recovery = Recovery(redis, queue, gates, settings)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),

@@ -47,9 +47,10 @@ def _value(declaration: Declaration, task_input: dict[str, Any], key: str) -> An
 class Gates:
     """Asks gates, and puts on the queue who was let in. Asks again when the rate lets the next one in."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker) -> None:
+    def __init__(self, redis: Redis, queue: RedisStreamBroker, unclaimed_s: int) -> None:
         self._redis = redis
         self._queue = queue
+        self._unclaimed_s = unclaimed_s
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -95,7 +96,8 @@ class Gates:
         arguments = gate.arguments(name, await self._limits(name), **who)
         answer = gate.answer_of(await script.run(self._redis, gate.SCRIPT, **arguments))
         if answer.waiting:
-            await self._redis.zadd(keys.OPEN, {name: gate.look_at(answer, int(time.time()))}, lt=True)
+            due = gate.look_at(answer, int(time.time()), self._unclaimed_s)
+            await self._redis.zadd(keys.OPEN, {name: due}, lt=True)
         for ticket in answer.admitted:
             await enqueue_ticket(self._queue, ticket, keys.function_of(name))
         if answer.wait_ms is not None and name not in self._timers:

@@ -24,6 +24,7 @@ from services.api import script
 from services.api.close import close, end, forget
 from services.api.gate import Gates
 from services.api.queue import enqueue
+from services.api.settings import Settings
 from services.api.task import Answers, Task, ask, read, task_of
 
 # Tasks per read of the index.
@@ -41,12 +42,13 @@ logger = structlog.get_logger()
 class Recovery:
     """Looks after the tasks that nobody else looks after."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker, gates: Gates, every_s: float, lease_s: float) -> None:
+    def __init__(self, redis: Redis, queue: RedisStreamBroker, gates: Gates, settings: Settings) -> None:
         self._redis = redis
         self._queue = queue
         self._gates = gates
-        self._every_s = every_s
-        self._lease_s = lease_s
+        self._every_s = settings.scan_s
+        self._lease_s = settings.lease_s
+        self._unclaimed_s = settings.unclaimed_s
         self._in_touch_since = time.monotonic()
 
     async def run(self) -> None:
@@ -119,7 +121,7 @@ class Recovery:
             )
             return
         # A second message does no harm: the claim drops it.
-        await self._queue_again(task, now, min(now + max(now - queued, keys.UNCLAIMED_S), last_chance))
+        await self._queue_again(task, now, min(now + max(now - queued, self._unclaimed_s), last_chance))
 
     async def _abandoned(self, task: Task, now: int) -> None:
         """Its worker has not renewed the lease."""
@@ -127,7 +129,7 @@ class Recovery:
             await self._fail(task, "worker_lost", "the worker that ran the task is gone")
         elif await script.run(self._redis, release.SCRIPT, **release.arguments(task.task_id, None, 0)):
             logger.warning("task taken from a lost worker", task_id=task.task_id, attempt=task.attempt)
-            await self._queue_again(task, now, now + keys.UNCLAIMED_S)
+            await self._queue_again(task, now, now + self._unclaimed_s)
 
     async def _queue_again(self, task: Task, now: int, at: int) -> None:
         # In this order: a worker that claims it at once notes an earlier time, when its lease is over.
@@ -152,12 +154,16 @@ class Recovery:
             some = inside[start : start + BATCH]
             answers = await ask(self._redis, [ticket.task_id for ticket, _ in some])
             over += [ticket for (ticket, _), answer in zip(some, answers, strict=True) if is_over(ticket, answer, now)]
-        looks = {ticket.task_id: soon(since // 1000, now) for ticket, since in inside if since and ticket not in over}
+        looks = {
+            ticket.task_id: soon(since // 1000, now, self._unclaimed_s)
+            for ticket, since in inside
+            if since and ticket not in over
+        }
         if looks:
             await self._redis.zadd(keys.OPEN, dict(looks), xx=True, lt=True)
         answer = await self._gates.ask(gate, go=over)
         if answer.waiting:
-            await self._redis.zadd(keys.OPEN, {gate: look_at(answer, now)})
+            await self._redis.zadd(keys.OPEN, {gate: look_at(answer, now, self._unclaimed_s)})
         else:
             await self._redis.zrem(keys.OPEN, gate)
             await self._gates.ask(gate)  # somebody may have come meanwhile: this puts the gate back
@@ -188,6 +194,6 @@ def is_over(ticket: Ticket, answers: Answers, now: int) -> bool:
     return task.attempt > ticket.attempt or (task.attempt == ticket.attempt and task.noted == "queued")
 
 
-def soon(since: int, now: int) -> int:
+def soon(since: int, now: int, unclaimed_s: int) -> int:
     """When (s) to look at a task that was let in then and has not begun: after ever longer times, as at any other."""
-    return since + max(keys.UNCLAIMED_S, 2 * (now - since))
+    return since + max(unclaimed_s, 2 * (now - since))

@@ -56,6 +56,7 @@ class Services(NamedTuple):
     queue: RedisStreamBroker
     gates: Gates
     follow: Follow
+    unclaimed_s: int
 
 
 @post(
@@ -151,7 +152,7 @@ async def again(services: Services, task: Task) -> Task:
     """
     if task.status in entries.ENDS:
         return task
-    await services.redis.zadd(keys.OPEN, {task.task_id: entries.now_ms() // 1000 + keys.UNCLAIMED_S}, nx=True)
+    await services.redis.zadd(keys.OPEN, {task.task_id: entries.now_ms() // 1000 + services.unclaimed_s}, nx=True)
     try:
         if task.status == "queued" and task.gate is None:
             # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
@@ -210,7 +211,7 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
         pipeline.eval(CREATE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *arguments)
         question(pipeline, task_id)
         if fresh:  # what has ended must not come back
-            pipeline.zadd(keys.OPEN, {task_id: now // 1000 + keys.UNCLAIMED_S}, nx=True)
+            pipeline.zadd(keys.OPEN, {task_id: now // 1000 + services.unclaimed_s}, nx=True)
         pipeline.zadd(owned, {task_id: now}, nx=True)
         pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
         pipeline.expire(owned, keys.TASK_TTL_S)

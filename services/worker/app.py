@@ -26,21 +26,31 @@ from services.worker.patience import patiently
 from services.worker.produce import failed
 from services.worker.run import Run
 from services.worker.settings import Settings
-from services.worker.signals import leave_on_signal
+from services.worker.signals import leave_on_signal, stop_the_manager
 
-# Seconds that functions have, after the grace, to clean up, and that their ends have to be written.
-CLEAN_UP_S: Final = 3
+# Seconds that the ends of functions have to be written, once the process is to end and they have cleaned up.
 WRITE_S: Final = 1
-
-# Seconds after all that. A thread of a function's, a blocked loop, a start that waits for Redis do not let go.
-PATIENCE_S: Final = 3
 
 INTERRUPTED: Final = failed("interrupted", "the worker was shut down", again=True)
 
+
+def read_settings() -> Settings:
+    """The settings of this process's environment.
+
+    Raises:
+        SystemExit: one of them is wrong. Taskiq's manager, which would start a worker again and again, ends, too.
+    """
+    try:
+        return Settings.read()
+    except SystemExit:
+        stop_the_manager()
+        raise
+
+
 logs.configure()
 logger = structlog.get_logger()
-settings: Final = Settings()
-broker: Final = Queue(settings.redis_url)
+settings: Final = read_settings()
+broker: Final = Queue(settings.redis_url, settings.abandoned_s, settings.takeover_s)
 
 
 class Worker:
@@ -130,7 +140,7 @@ class Worker:
             acknowledging.cancel()  # has an effect only where this is cancelled: then the message comes again
 
     async def _perform(self, claim: Claim) -> None:
-        run = Run(self.access, claim, self.plugins.get(claim.function))
+        run = Run(self.access, claim, self.plugins.get(claim.function), settings.grace_s)
         lease = self.keeper.hold(claim, lambda: run.stop(None))
         self.running[claim.task_id] = run
         if claim.cancelled:
@@ -192,7 +202,7 @@ class Worker:
         self._interrupted = True  # a claim may be under way
         for run in self.running.values():
             run.stop(INTERRUPTED)
-        await self._wait(CLEAN_UP_S)
+        await self._wait(settings.clean_up_s)
         for run in self.running.values():
             run.leave()
         await self._wait(WRITE_S)
@@ -228,7 +238,9 @@ async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
 async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
     worker = state.worker = Worker()
-    leave_on_signal(worker.drain, worker.end, settings.drain_s, CLEAN_UP_S + WRITE_S + PATIENCE_S)
+    # A thread of a function's, a blocked loop, a start that waits for Redis do not let go.
+    rest_s = settings.clean_up_s + WRITE_S + settings.exit_s
+    leave_on_signal(worker.drain, worker.end, settings.drain_s, rest_s)
     await worker.arrive()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)

@@ -34,13 +34,6 @@ from services.worker.patience import PAUSE_S, passes
 from services.worker.slots import Slots, granted
 from services.worker.trips import Command, Trips
 
-# How long a blocking read waits, in ms: the pause between two looks at what dead workers left.
-BLOCK_MS: Final = 2_000
-
-# A message that was read but not acknowledged for this long (ms) belongs to a worker that died before its claim,
-# which is the first thing it does with a message.
-ABANDONED_MS: Final = 30_000
-
 # An outage of Redis is waited out: 120 tries, up to 1 s apart.
 PATIENT: Final = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 120)
 
@@ -125,15 +118,17 @@ class AcknowledgedByHand(TaskiqMiddleware):
 class Queue(RedisStreamBroker):
     """The worker's end of `keys.QUEUE`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, abandoned_s: float, takeover_s: float) -> None:
+        self._takeover_s = takeover_s
         super().__init__(
             url,
             queue_name=keys.QUEUE,
             consumer_group_name=keys.QUEUE_GROUP,
             consumer_id="0",  # a group declared late still sees what was queued before it
-            xread_block=BLOCK_MS,
+            xread_block=int(takeover_s * 1000),  # it looks at what dead workers left between two reads
             xread_count=None,  # as many as there are slots
-            idle_timeout=ABANDONED_MS,
+            # To claim a message is the first thing that a worker does with it.
+            idle_timeout=int(abandoned_s * 1000),
             retry=PATIENT,
             retry_on_error=[ReadOnlyError, RuntimeError],  # as in app.py
             socket_timeout=10,  # seconds; a blocking read needs more than its block
@@ -231,7 +226,7 @@ class Queue(RedisStreamBroker):
             count=self.slots.free,
         )
         if not messages:
-            self._takeover_due = time.monotonic() + BLOCK_MS / 1000
+            self._takeover_due = time.monotonic() + self._takeover_s
         return list(messages)
 
     def _ack_generator(self, id: StreamIdT, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002  # upstream's name

@@ -19,9 +19,6 @@ from services.worker.patience import patiently
 from services.worker.produce import End, failed, produce
 from services.worker.registry import Plugin
 
-# Seconds a function has to clean up after it was told to stop, or ran out of time. Then its task ends without it.
-GRACE_S: Final = 10
-
 T = TypeVar("T")
 
 logger = structlog.get_logger()
@@ -30,8 +27,9 @@ logger = structlog.get_logger()
 class Run:
     """A task while it runs here. `stop` may be called at any time, from the same loop."""
 
-    def __init__(self, access: Access, claim: Claim, plugin: Plugin | None) -> None:
+    def __init__(self, access: Access, claim: Claim, plugin: Plugin | None, grace_s: float) -> None:
         self.claim: Final = claim
+        self._grace_s = grace_s
         self._access = access
         self._plugin = plugin
         self._function: asyncio.Task[End] | None = None
@@ -49,7 +47,7 @@ class Run:
             return
         self._stopped, self._stopped_with = True, end
         self._stopping.set()
-        asyncio.get_running_loop().call_later(GRACE_S, self.leave)
+        asyncio.get_running_loop().call_later(self._grace_s, self.leave)
         if self._function is not None:
             self._function.cancel()
 
@@ -155,7 +153,7 @@ class Run:
         """How the function ended; None where nothing is to be written for it."""
         assert self._function is not None
         limit = self._plugin.policy.timeout if self._plugin else 0
-        overdue = asyncio.get_running_loop().call_later(limit + GRACE_S, self.leave)
+        overdue = asyncio.get_running_loop().call_later(limit + self._grace_s, self.leave)
         either: list[asyncio.Future[Any]] = [self._function, self._left]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         overdue.cancel()

@@ -2,29 +2,80 @@
 
 import os
 from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.asyncio.connection import parse_url
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _url(url: str) -> str:
+    parse_url(url)  # raises what is wrong with it
+    return url
 
 
 class Settings(BaseSettings):
-    """Read once, when the process starts. A wrong value ends the process and names the variable."""
+    """Read once, when the process starts. A wrong value stops the process and names the variable."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TAILRACE_", frozen=True, allow_inf_nan=False)
 
-    redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
+    redis_url: Annotated[str, AfterValidator(_url)] = Field(
+        default="redis://localhost:6379/0", validation_alias="REDIS_URL"
+    )
     # Folders of functions, separated as in PATH.
     functions_path: str = Field(default="functions", validation_alias="FUNCTIONS_PATH")
     # Seconds that the import of a module, and then its lifespan, may take.
-    import_s: float = Field(default=30, gt=0)
+    import_s: Seconds = 30
     # Seconds until a worker that stopped renewing is taken for dead.
-    lease_s: float = Field(default=15, gt=0)
+    lease_s: Seconds = 15
     # Seconds between renewals: three chances within a lease.
-    renew_s: float = Field(default=5, gt=0)
-    # Seconds that running functions may go on after the process was told to stop. Cancelled then, they have 4 more.
-    drain_s: float = Field(default=15, ge=0)
+    renew_s: Seconds = 5
+    # Seconds that running functions may go on after the process was told to stop. Then they are cancelled.
+    drain_s: float = Field(default=15, ge=0, le=86_400)
+    # Seconds that a function has to clean up after it was cancelled or ran out of time. Then its task ends without it.
+    grace_s: Seconds = 10
+    # The same, if the process is to end.
+    clean_up_s: Seconds = 3
+    # Seconds that the process has to end after that. Then it exits, whatever holds it.
+    exit_s: Seconds = 3
+    # Seconds that a message may be read and not claimed. Then another worker takes it: the one that read it has died.
+    abandoned_s: Seconds = 30
+    # Seconds between two looks at messages that were read and not claimed.
+    takeover_s: Seconds = 2
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if self.renew_s >= self.lease_s:
+            raise ValueError(
+                f"TAILRACE_RENEW_S is {self.renew_s:g}: it should be less than TAILRACE_LEASE_S ({self.lease_s:g})"
+            )
+        return self
 
     @property
     def function_folders(self) -> list[Path]:
         """The folders of `FUNCTIONS_PATH`, in order."""
         return [Path(folder) for folder in self.functions_path.split(os.pathsep) if folder]
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings of this process's environment.
+
+        Raises:
+            SystemExit: variables are wrong; the message names each, what it is, and what would be right.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SystemExit("\n".join(_in_words(each) for each in error.errors())) from None
+
+
+def _in_words(error: ErrorDetails) -> str:
+    if not error["loc"]:  # about more than one variable: it names them itself
+        return error["msg"].removeprefix("Value error, ")
+    name = str(error["loc"][0])
+    variable = f"TAILRACE_{name.upper()}" if name in Settings.model_fields else name
+    wrong = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return f"{variable} is {error['input']!r}: {wrong}"

@@ -1,10 +1,12 @@
 """SIGTERM and SIGINT: the worker drains, and is gone in a bounded time, whatever holds it. SIGQUIT: it ends at once."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -39,6 +41,17 @@ def leave_on_signal(drain: Way, end: Way, grace_s: float, rest_s: float) -> None
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, handle)
+
+
+def stop_the_manager() -> None:
+    """End Taskiq's manager of this process, if there is one, with an exit code that says that something is wrong.
+
+    It would start the process again and again, and handles SIGTERM and SIGINT as a wish to end well.
+    """
+    manager = multiprocessing.parent_process()
+    if manager is not None and manager.pid is not None:
+        with suppress(ProcessLookupError):  # another worker of its was quicker
+            os.kill(manager.pid, signal.SIGUSR1)
 
 
 def exit_hard() -> None:

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from plugins import entries, keys
 from plugins.function import policy
-from services.worker.broker import ABANDONED_MS
+from services.worker.settings import Settings
 from tests.chaos.faults import DURABLE, System
 from tests.chaos.readers import Reader
 from tests.functions.stormy import anew, once, onward, output, twice
@@ -277,7 +277,7 @@ async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> No
     async with Redis.from_url(system.redis.url) as redis:
         # What died last may have left bookkeeping, which waits for its lease and a scan, or a message that it had read,
         # which waits until it counts as abandoned: longer than other deadlines of the tests.
-        over = time.monotonic() + ABANDONED_MS / 1000 + DEADLINE_S
+        over = time.monotonic() + Settings().abandoned_s + DEADLINE_S
         while left := await left_behind(redis):
             assert time.monotonic() < over, f"left behind: {left}"
         async with asyncio.timeout(DEADLINE_S):

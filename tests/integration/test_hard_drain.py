@@ -126,7 +126,7 @@ async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Pr
 
 async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:
     """The queue is left all the same: where the cancel of a read is swallowed, the next read is not begun."""
-    queue = Queue(server.url)
+    queue = Queue(server.url, abandoned_s=30, takeover_s=2)
     await queue.startup()
     messages = queue.listen()
     reading = asyncio.ensure_future(anext(messages))

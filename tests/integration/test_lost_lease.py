@@ -56,7 +56,7 @@ class Held:
             return call(**arguments)
 
         plugin = msgspec.structs.replace(plugin, call=begin)
-        run = Run(Access(self.redis, {}), claimed, plugin)
+        run = Run(Access(self.redis, {}), claimed, plugin, grace_s=10)
         lease = self.keeper.hold(claimed, lambda: run.stop(None))
         async with asyncio.timeout(DEADLINE_S):
             await run.perform(lease)
@@ -157,7 +157,7 @@ async def test_recovery_looks_when_the_lease_of_a_claim_is_over(held: Held, redi
     a claim that is refused puts no look off.
     """
     now = time.time()
-    await redis.zadd(keys.OPEN, {held.task_id: now + keys.UNCLAIMED_S})
+    await redis.zadd(keys.OPEN, {held.task_id: now + 60})
     assert await held.claim("dying") is not None
     look = await redis.zscore(keys.OPEN, held.task_id)
     assert look is not None

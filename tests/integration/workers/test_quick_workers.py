@@ -18,6 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from services.api.gate import Gates
     from services.api.recover import Recovery
+    from services.api.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +54,8 @@ async def unwatched(unwatched_url: str) -> AsyncIterator[Redis]:
 async def recovery(unwatched: Redis, unwatched_url: str, folder: Path) -> AsyncIterator[Recovery]:
     """Recovery, in this process, with that queue."""
     queue = Unhurried(unwatched_url, folder)
-    yield Recovery(unwatched, queue, Gates(unwatched, queue), every_s=1, lease_s=0)
+    settings = Settings(lease_s=1e-9)
+    yield Recovery(unwatched, queue, Gates(unwatched, queue, settings.unclaimed_s), settings)
     await queue.connection_pool.disconnect()
 
 
