@@ -18,7 +18,7 @@ from bench.peers.original import Original
 from bench.peers.tailrace import Tailrace
 from bench.results import Figure, medians
 from bench.work import Work
-from tests.redis_servers import EmbeddedRedis
+from tests.support.redis_servers import EmbeddedRedis
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from tests.processes import Process
+from tests.support.processes import Process
 
 SERVER: Final = "0"
 READERS: Final = "1"

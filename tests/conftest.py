@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import redis_servers
-from tests.patience import given_up, patience_s
+# So that an assert that fails there shows its values, as one in a test does. It counts for what is imported later.
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support import redis_servers  # noqa: E402
+from tests.support.patience import given_up, patience_s  # noqa: E402
 
 chosen_key = pytest.StashKey[str]()
 

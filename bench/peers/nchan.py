@@ -16,7 +16,7 @@ from bench import machine
 from bench.peers import Stream, System
 from bench.peers.http import Poster
 from bench.work import Work, chunks_of
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 MODULE: Final = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 

@@ -12,21 +12,12 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tests.processes import FUNCTIONS, Process, free_port
-from tests.redis_servers import EmbeddedRedis
-
-# Every write is on the disk before it is acknowledged: whatever is missing, Redis did not lose it.
-DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
+from tests.support.processes import FUNCTIONS, Process, free_port
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.settings import QUICK
 
 # Sooner than by default, so that two minutes hold many deaths.
-QUICK: Final = {
-    "TAILRACE_LEASE_S": "2",
-    "TAILRACE_RENEW_S": "0.5",
-    "TAILRACE_SCAN_S": "0.3",
-    "TAILRACE_HEARTBEAT_S": "1",
-    "TAILRACE_PROBE_S": "1",
-    "TAILRACE_DRAIN_S": "0.5",
-}
+HASTY: Final = QUICK | {"TAILRACE_PROBE_S": "1", "TAILRACE_DRAIN_S": "0.5"}
 
 # Longer than a lease, in seconds: whoever wakes up then is no longer the owner of what it ran.
 FROZEN_S: Final = 3
@@ -53,7 +44,7 @@ class System:
         self.redis = redis
         self.ports = [free_port(), free_port()]
         self.faults: Counter[str] = Counter()
-        self._env = {"REDIS_URL": redis.url, "FUNCTIONS_PATH": FUNCTIONS, **QUICK}
+        self._env = {"REDIS_URL": redis.url, "FUNCTIONS_PATH": FUNCTIONS, **HASTY}
         self._apis: list[Process] = []
         self._workers: list[Process] = []
         self._leaving: list[Process] = []

@@ -5,7 +5,7 @@ import random
 from contextlib import suppress
 from typing import NamedTuple
 
-from tests.processes import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 ENDS = frozenset({"done", "failed", "cancelled"})
 

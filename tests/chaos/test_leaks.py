@@ -18,9 +18,10 @@ from redis.asyncio import Redis
 
 from services.api.app import create_app
 from services.api.settings import Settings
-from tests.integration.calls import events, follow, start
-from tests.processes import DEADLINE_S, worker_process
-from tests.sockets import Client, descriptors
+from tests.support.client import events, follow, start
+from tests.support.processes import worker_process
+from tests.support.sockets import Client, descriptors
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = [
     pytest.mark.anyio,

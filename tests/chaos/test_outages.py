@@ -9,10 +9,10 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.integration.calls import events, start
-from tests.integration.test_redis_down import DURABLE, Reader, assert_a_task_runs, until_ready
-from tests.redis_servers import EmbeddedRedis
-from tests.system import assert_whole, system
+from tests.support.client import events, start, until_ready
+from tests.support.readers import Reader
+from tests.support.redis_servers import DURABLE, EmbeddedRedis
+from tests.support.system import assert_a_task_runs, assert_whole, system
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
 

@@ -21,11 +21,11 @@ from redis.exceptions import RedisError
 from plugins import entries, keys
 from plugins.function import policy
 from services.worker.settings import Settings
-from tests.chaos.faults import DURABLE, System
+from tests.chaos.faults import System
 from tests.chaos.readers import Reader
 from tests.functions.stormy import anew, once, onward, output, twice
-from tests.processes import DEADLINE_S
-from tests.redis_servers import EmbeddedRedis
+from tests.support.redis_servers import DURABLE, EmbeddedRedis
+from tests.support.waiting import DEADLINE_S
 
 STORM_S: Final = float(os.environ.get("STORM_S", "120"))
 SEED: Final = int(os.environ.get("STORM_SEED") or secrets.randbelow(1_000_000))

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.processes import Api, Process, api_process, worker_process
+from tests.support.processes import Api, Process, api_process, worker_process
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.calls import events, start
-from tests.processes import DEADLINE_S, api_process
-from tests.sockets import Client
+from tests.support.client import events, start
+from tests.support.processes import api_process
+from tests.support.sockets import Client
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

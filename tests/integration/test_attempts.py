@@ -13,8 +13,10 @@ from httpx_sse import ServerSentEvent
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, start
-from tests.processes import DEADLINE_S, api_process, worker_process
+from tests.support.client import data, events, start
+from tests.support.processes import api_process, worker_process
+from tests.support.settings import BRIEF
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -80,8 +82,7 @@ async def test_the_number_of_attempts_is_announced(client: httpx.AsyncClient, re
 async def test_two_attempts_meet_in_one_worker(redis_url: str, redis: Redis, tmp_path: Path) -> None:
     """A worker that was frozen gets its own task again while the first attempt still cleans up: each has its end."""
     own = redis_url.replace("/0", "/14")
-    quick = {"TAILRACE_LEASE_S": "1", "TAILRACE_RENEW_S": "0.3", "TAILRACE_SCAN_S": "0.2"}
-    with api_process(own, **quick) as api, worker_process(own, **quick) as worker:
+    with api_process(own, **BRIEF) as api, worker_process(own, **BRIEF) as worker:
         async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
             task_id = await start(client, "lingers", folder=str(tmp_path))
             await events(client, task_id, most=1)

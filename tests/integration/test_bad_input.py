@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import events, follow, start
-from tests.processes import DEADLINE_S, Api, Process, api_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import events, follow, start
+from tests.support.processes import Api, Process, api_process
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

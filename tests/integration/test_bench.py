@@ -10,7 +10,7 @@ from bench.peers import System
 from bench.peers.original import Original
 from bench.peers.tailrace import Tailrace
 from bench.results import Figure, medians
-from tests.redis_servers import EmbeddedRedis
+from tests.support.redis_servers import EmbeddedRedis
 
 pytestmark = pytest.mark.anyio
 

@@ -10,21 +10,14 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.functions.odd import weather
-from tests.integration.calls import data, events, start
-from tests.integration.test_redis_down import (
-    CALLS,
-    ID,
-    Reader,
-    assert_a_cancel_is_heard,
-    assert_a_task_runs,
-    call,
-    client_of,
-    until_ready,
-)
-from tests.processes import api_process, worker_process
-from tests.proxy import Proxy, Which, subscribed
-from tests.redis_servers import EmbeddedRedis
-from tests.system import NEVER, assert_whole, database, proxy_of, system
+from tests.support.client import client_of, data, events, start, until_ready
+from tests.support.outages import CALLS, ID, call
+from tests.support.processes import api_process, worker_process
+from tests.support.proxy import Proxy, Which, subscribed
+from tests.support.readers import Reader
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.settings import NO_HEARTBEAT
+from tests.support.system import assert_a_cancel_is_heard, assert_a_task_runs, assert_whole, database, proxy_of, system
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +62,7 @@ async def test_pubsub_that_breaks_all_the_time(redis_url: str) -> None:
     """A connection that lives for a twentieth of a second at a time carries a stream from its first to its last."""
     async with (
         proxy_of(redis_url) as proxy,
-        system(database(proxy.url, 13), api=NEVER) as through,
+        system(database(proxy.url, 13), api=NO_HEARTBEAT) as through,
         cutting(proxy, subscribed, 0.05) as cuts,
     ):
         task_id = await start(through.client, "storm", seed=11, chunks=3_000)
@@ -82,7 +75,7 @@ async def test_pubsub_that_breaks_all_the_time(redis_url: str) -> None:
 
 async def test_every_connection_breaks_all_the_time(redis_url: str) -> None:
     """Where nothing lives for half a second, requests may be refused, but a stream that runs is whole."""
-    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13), api=NEVER) as through:
+    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13), api=NO_HEARTBEAT) as through:
         task_id = await start(through.client, "storm", seed=12, chunks=3_000)
         readers = [Reader(through.client, task_id) for _ in range(READERS)]
         for reader in readers:
@@ -100,7 +93,7 @@ async def test_every_connection_breaks_all_the_time(redis_url: str) -> None:
 async def test_a_stream_that_is_too_much_for_the_connection() -> None:
     """Where Redis closes a subscriber that is too slow for one stream, nobody misses anything."""
     with EmbeddedRedis("--client-output-buffer-limit", "pubsub 64kb 64kb 0") as server:
-        async with Redis.from_url(server.url) as redis, system(server.url, api=NEVER) as through:
+        async with Redis.from_url(server.url) as redis, system(server.url, api=NO_HEARTBEAT) as through:
             innocent = Reader(through.client, await start(through.client, "count", to=200, every=0.02))
             await innocent.until(1)
             large = await events(through.client, await start(through.client, "heavy", bursts=40, chunks=40, size=8_000))

@@ -9,13 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import events, follow, start
-from tests.processes import DEADLINE_S, Api, api_process, worker_process
+from tests.support.client import events, follow, start
+from tests.support.processes import Api, api_process, worker_process
+from tests.support.settings import NO_RENEWAL
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
-
-# A worker that would not learn of a cancel from a renewal before the test is long over.
-RARELY = {"TAILRACE_RENEW_S": "3600", "TAILRACE_LEASE_S": "7200"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ async def test_the_call_reaches_a_silent_function(
 ) -> None:
     """A function that says nothing stops because it is told, not because its lease was looked at."""
     note = tmp_path / "note"
-    with worker_process(own_url, **RARELY):
+    with worker_process(own_url, **NO_RENEWAL):
         task_id = await start(own_client, "silent", note=str(note))
         await events(own_client, task_id, most=1)
         await own_client.delete(f"/tasks/{task_id}")

@@ -11,12 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, start
-from tests.integration.test_redis_down import Reader, until_ready
-from tests.processes import DEADLINE_S
-from tests.proxy import Proxy, named
-from tests.redis_servers import EmbeddedRedis
-from tests.system import NEVER, System, system
+from tests.support.client import data, start, until_ready
+from tests.support.proxy import Proxy, named
+from tests.support.readers import Reader
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.settings import NO_HEARTBEAT
+from tests.support.system import System, system
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +64,7 @@ async def test_a_connection_whose_other_end_is_gone(tmp_path: Path) -> None:
         async with (
             Redis.from_url(server.url) as redis,
             Proxy(server.port) as proxy,
-            system(proxy.url, api=NEVER) as through,
+            system(proxy.url, api=NO_HEARTBEAT) as through,
             listening(through, redis, tmp_path) as (reader, gate),
         ):
             assert proxy.freeze(HUB) == 1
@@ -80,7 +81,7 @@ async def test_a_connection_to_a_server_that_lost_its_place(tmp_path: Path) -> N
             Redis.from_url(old.url) as redis,
             Redis.from_url(new.url) as promoted,
             Proxy(old.port) as proxy,
-            system(proxy.url, api=NEVER) as through,
+            system(proxy.url, api=NO_HEARTBEAT) as through,
             listening(through, redis, tmp_path) as (reader, gate),
         ):
             async with asyncio.timeout(DEADLINE_S):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.processes import worker_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.processes import worker_process
+from tests.support.redis_servers import EmbeddedRedis
 
 
 @pytest.mark.parametrize("policy", ["volatile-lru", "allkeys-lru", "volatile-ttl"])

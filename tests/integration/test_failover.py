@@ -9,18 +9,14 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.calls import data, events, start
-from tests.integration.test_redis_down import (
-    QUICK,
-    Reader,
-    assert_a_cancel_is_heard,
-    assert_a_task_runs,
-    assert_told_of_the_loss,
-)
-from tests.processes import DEADLINE_S
-from tests.proxy import Proxy
-from tests.redis_servers import EmbeddedRedis
-from tests.system import NEVER, System, assert_whole, system
+from tests.support.client import data, events, start
+from tests.support.outages import assert_told_of_the_loss
+from tests.support.proxy import Proxy
+from tests.support.readers import Reader
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.settings import ALERT, NO_HEARTBEAT
+from tests.support.system import System, assert_a_cancel_is_heard, assert_a_task_runs, assert_whole, system
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +79,7 @@ async def assert_all_is_well(through: System, folder: Path) -> None:
 
 async def test_a_failover_while_a_task_runs_and_is_followed(tmp_path: Path) -> None:
     """The function goes on, its readers get everything, and new tasks are taken, though no connection was closed."""
-    async with pair() as servers, system(servers.proxy.url, api=NEVER) as through:
+    async with pair() as servers, system(servers.proxy.url, api=NO_HEARTBEAT) as through:
         task_id = await start(through.client, "count", to=150, every=0.03)
         readers = [Reader(through.client, task_id) for _ in range(3)]
         for reader in readers:
@@ -108,7 +104,7 @@ async def test_a_submit_at_the_moment_of_a_failover() -> None:
 
 async def test_a_failover_that_loses_entries(tmp_path: Path) -> None:
     """What readers have and the new master does not is no secret: they are told, and the next task runs."""
-    async with pair() as servers, system(servers.proxy.url, worker=QUICK, api=QUICK) as through:
+    async with pair() as servers, system(servers.proxy.url, worker=ALERT, api=ALERT) as through:
         reader = Reader(through.client, await start(through.client, "count", to=1_000_000, every=0.03))
         await reader.until(10)
         await servers.part()

@@ -14,13 +14,13 @@ from plugins import keys
 from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
-from tests.integration.calls import events
-from tests.processes import DEADLINE_S, Api, api_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import events
+from tests.support.processes import Api, api_process
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.settings import BRIEF
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
-
-QUICK: Final = {"TAILRACE_LEASE_S": "1", "TAILRACE_SCAN_S": "0.2"}
 
 LONG_AGO: Final = 1_000_000_000_000
 FAR_OFF: Final = 9_999_999_999_999
@@ -36,7 +36,7 @@ HEADS: Final[dict[str, dict[str, Any]]] = {
 @pytest.fixture
 async def full() -> AsyncIterator[tuple[Redis, Api]]:
     """A Redis of the test's own, and an API on it that looks often."""
-    with EmbeddedRedis() as server, api_process(server.url, **QUICK) as api:
+    with EmbeddedRedis() as server, api_process(server.url, **BRIEF) as api:
         async with Redis.from_url(server.url) as redis:
             yield redis, api
 

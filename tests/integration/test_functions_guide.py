@@ -15,10 +15,11 @@ import httpx
 import pytest
 
 from plugins.function import Policy
-from tests.integration.calls import events, follow, start
-from tests.integration.workers.watching import QUICK
-from tests.processes import DEADLINE_S, ROOT, api_process, worker_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import events, follow, start
+from tests.support.processes import ROOT, api_process, worker_process
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.settings import QUICK
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tests.functions.odd import weather
-from tests.integration.calls import data, events, start
-from tests.processes import Api
+from tests.support.client import data, events, start
+from tests.support.processes import Api
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.worker.broker import Queue
-from tests.integration.calls import events, start
-from tests.processes import DEADLINE_S, FUNCTIONS, Api, Process, api_process, worker_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import events, start
+from tests.support.processes import FUNCTIONS, Api, Process, api_process, worker_process
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,9 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import events, follow, start
-from tests.processes import DEADLINE_S, Process
+from tests.support.client import events, follow, start
+from tests.support.processes import Process
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

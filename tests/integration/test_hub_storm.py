@@ -19,14 +19,14 @@ from services.api.frames import NDJSON
 from services.api.hub import Hub
 from services.api.reader import Reader
 from services.api.turns import Turns
-from tests.integration.calls import data, start
-from tests.integration.test_redis_down import Reader as EventReader
-from tests.integration.test_redis_down import until_ready
-from tests.integration.test_seam import NEVER_S, Writer, queued
-from tests.integration.workers.watching import until
-from tests.processes import DEADLINE_S, Process, worker_process
-from tests.proxy import Proxy, subscribed
-from tests.system import proxy_of
+from tests.support.client import data, start, until_ready
+from tests.support.log_writer import Writer, queued
+from tests.support.processes import Process, worker_process
+from tests.support.proxy import Proxy, subscribed
+from tests.support.readers import Reader as EventReader
+from tests.support.settings import NEVER_S, NO_HEARTBEAT
+from tests.support.system import proxy_of
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -190,8 +190,8 @@ async def test_the_death_of_the_hubs_own_task(proxy: Proxy, redis_url: str, tmp_
 @contextmanager
 def broken_api(redis_url: str) -> Iterator[str]:
     """An API whose hub dies of its first disconnection, and where it answers."""
-    command = ["uvicorn", "--factory", "tests.integration.broken_hub:create_app", "--port", "0"]
-    settings = {"REDIS_URL": redis_url, "TAILRACE_HEARTBEAT_S": "3600"}
+    command = ["uvicorn", "--factory", "tests.support.broken_hub:create_app", "--port", "0"]
+    settings = {"REDIS_URL": redis_url, **NO_HEARTBEAT}
     process = Process([sys.executable, "-m", *command], settings)
     try:
         yield process.wait_for(r"running on (http://[\d.:]+)").group(1)

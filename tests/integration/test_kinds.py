@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S
+from tests.support.client import data, events, follow, start
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -18,14 +18,14 @@ from services.worker.claim import Claim
 from services.worker.lease import Keeper
 from services.worker.open import open_log
 from services.worker.run import Run
-from tests.processes import DEADLINE_S, ROOT
+from tests.support.processes import ROOT
+from tests.support.settings import NEVER_S
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
 # Seconds. Short enough to wait for, long enough that a busy machine does not miss it.
 LEASE_S: Final = 1.0
-
-NEVER_S: Final = 3_600
 
 
 class Held:

@@ -13,12 +13,11 @@ from redis.asyncio import Redis
 from plugins import gate, keys, release
 from services.worker import claim, lease
 from tests.functions.odd import weather
-from tests.integration.calls import data, events, start
-from tests.integration.test_redis_down import Reader, assert_a_task_runs
-from tests.integration.workers.watching import until
-from tests.processes import DEADLINE_S
-from tests.proxy import Proxy
-from tests.system import System, assert_whole, database, proxy_of, system
+from tests.support.client import data, events, start
+from tests.support.proxy import Proxy
+from tests.support.readers import Reader
+from tests.support.system import System, assert_a_task_runs, assert_whole, database, proxy_of, system
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

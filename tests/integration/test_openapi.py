@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from plugins import keys
 from plugins.declaration import Declaration
 from services.api.openapi import input_schema
-from tests.integration.calls import follow
+from tests.support.client import follow
 
 pytestmark = pytest.mark.anyio
 

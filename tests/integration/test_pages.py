@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 from plugins import keys
 from services.api.page import BYTES, FIRST, GROWTH, MOST, Pages
 from services.api.turns import Turns
-from tests.integration import calls
-from tests.processes import DEADLINE_S
-from tests.system import proxy_of, system
+from tests.support.client import start
+from tests.support.system import proxy_of, system
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.anyio
 async def log(redis: Redis, *lines: bytes) -> str:
     """The id of a task whose log is these lines."""
     task_id = uuid4().hex
-    for start in range(0, len(lines), 1_000):
-        await redis.rpush(keys.chunks(task_id), *lines[start : start + 1_000])
+    for at in range(0, len(lines), 1_000):
+        await redis.rpush(keys.chunks(task_id), *lines[at : at + 1_000])
     await redis.expire(keys.chunks(task_id), 60)
     return task_id
 
@@ -122,7 +122,7 @@ async def test_late_readers_of_a_redis_that_is_silent(redis_url: str) -> None:
     """All that wait behind each other hear that we are there; and get the rest, whole, once it answers again."""
     heartbeats = {"TAILRACE_HEARTBEAT_S": "0.5"}
     async with proxy_of(redis_url) as proxy, system(proxy.url, api=heartbeats) as through, AsyncExitStack() as stack:
-        task_id = await calls.start(through.client, "bulky", chunks=4_096, size=4_096)
+        task_id = await start(through.client, "bulky", chunks=4_096, size=4_096)
         async with through.client.stream("GET", f"/tasks/{task_id}/stream") as response:
             await response.aread()
         # They take nothing for now: of 16 MiB, most is still to be read when Redis falls silent.

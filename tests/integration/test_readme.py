@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 
 from services.api.settings import Settings as ApiSettings
 from services.worker.settings import Settings as WorkerSettings
-from tests.integration.calls import follow, start
-from tests.processes import DEADLINE_S, FUNCTIONS, ROOT, Api, api_process, worker_process
+from tests.support.client import follow, start
+from tests.support.processes import FUNCTIONS, ROOT, Api, api_process, worker_process
+from tests.support.waiting import DEADLINE_S
 
 README = (ROOT / "README.md").read_text()
 

@@ -12,12 +12,12 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import append, entries, keys
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S, Api, api_process, worker_process
+from tests.support.client import data, events, follow, start
+from tests.support.processes import Api, api_process, worker_process
+from tests.support.settings import BRIEF
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
-
-QUICK = {"TAILRACE_LEASE_S": "1", "TAILRACE_RENEW_S": "0.3", "TAILRACE_SCAN_S": "0.3"}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def own_apis(own_url: str) -> Iterator[list[Api]]:
     """Two APIs on it, which both recover."""
     with worker_process(own_url):
         pass  # what it announced stays
-    with api_process(own_url, **QUICK) as one, api_process(own_url, **QUICK) as other:
+    with api_process(own_url, **BRIEF) as one, api_process(own_url, **BRIEF) as other:
         yield [one, other]
 
 
@@ -58,7 +58,7 @@ async def closed(own: Redis, task_id: str) -> None:
 
 async def test_a_killed_worker(own_url: str, own: Redis, own_client: httpx.AsyncClient, tmp_path: Path) -> None:
     """kill -9 while a stream is open: it ends as `worker_lost`, though no worker is left and nothing else happens."""
-    with worker_process(own_url, **QUICK) as worker:
+    with worker_process(own_url, **BRIEF) as worker:
         task_id = await start(own_client, "silent", note=str(tmp_path / "note"))
         await events(own_client, task_id, most=1)
         following = asyncio.create_task(events(own_client, task_id))
@@ -76,7 +76,7 @@ async def test_a_killed_worker(own_url: str, own: Redis, own_client: httpx.Async
 
 async def test_a_living_worker_keeps_its_task(own_url: str, own: Redis, own_client: httpx.AsyncClient) -> None:
     """A task that runs for several leases is looked at again and again, and left alone."""
-    with worker_process(own_url, **QUICK):
+    with worker_process(own_url, **BRIEF):
         task_id = await start(own_client, "count", to=40, every=0.1)
         assert await follow(own_client, task_id) == (list(range(1, 41)), "done", {"chunks": 40})
     await closed(own, task_id)
@@ -87,7 +87,7 @@ async def test_a_queue_that_was_lost(own_url: str, own: Redis, own_client: httpx
     task_id = await start(own_client, "count", to=3)
     await own.delete(keys.QUEUE)
     await own.zadd(keys.OPEN, {task_id: 0})
-    with worker_process(own_url, **QUICK):
+    with worker_process(own_url, **BRIEF):
         assert await follow(own_client, task_id) == ([1, 2, 3], "done", {"chunks": 3})
     await closed(own, task_id)
     assert (await own_client.get(f"/tasks/{task_id}")).json()["attempt"] == 1

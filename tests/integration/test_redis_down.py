@@ -3,127 +3,25 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
 
-import anyio
 import httpx
 import pytest
-from httpx_sse import ServerSentEvent, aconnect_sse
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S, Api, Process, api_process, worker_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import client_of, data, events, follow, start, until_ready
+from tests.support.files import appeared
+from tests.support.outages import CALLS, PATIENCE_S, assert_told_of_the_loss, assert_unavailable, call
+from tests.support.processes import api_process, worker_process
+from tests.support.readers import Reader
+from tests.support.redis_servers import DURABLE, EmbeddedRedis
+from tests.support.settings import ALERT, QUICK
+from tests.support.system import assert_a_cancel_is_heard, assert_a_task_runs, assert_never_restarted
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
-
-# Seconds within which a request must be answered while Redis is away.
-PATIENCE_S: Final = 5
-
-# Every write is on the disk before it is acknowledged: what comes back is all there was.
-DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
-
-# What makes processes notice sooner than their defaults do.
-QUICK: Final = {"TAILRACE_RENEW_S": "0.5", "TAILRACE_HEARTBEAT_S": "0.5"}
-
-ID: Final = "0123456789abcdef0123456789abcdef"
-
-# Every call that needs Redis.
-CALLS: Final = [
-    ("POST", "/tasks"),
-    ("GET", "/tasks"),
-    ("GET", f"/tasks/{ID}"),
-    ("GET", f"/tasks/{ID}/stream"),
-    ("GET", f"/tasks/{ID}/chunks"),
-    ("GET", f"/tasks/{ID}/chunks?wait=60"),
-    ("DELETE", f"/tasks/{ID}"),
-    ("GET", "/functions"),
-    ("GET", "/functions/count"),
-    ("POST", "/functions/count/tasks"),
-    ("PUT", "/functions/nothing/paused"),
-    ("DELETE", "/functions/nothing/paused"),
-    ("GET", "/schema"),
-]
-BODIES: Final = {"/tasks": {"function": "count", "input": {"to": 1}}, "/functions/count/tasks": {"to": 1}}
-
-
-@asynccontextmanager
-async def client_of(api: Api) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of this API."""
-    async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
-        yield client
-
-
-async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
-    """One of `CALLS`, answered in time."""
-    async with asyncio.timeout(PATIENCE_S):
-        return await client.request(method, path, json=BODIES[path] if method == "POST" else None)
-
-
-def assert_unavailable(answer: httpx.Response) -> None:
-    """It says that asking again makes sense, and when."""
-    assert answer.status_code == 503, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "urn:tailrace:problem:unavailable"
-    assert 1 <= int(answer.headers["retry-after"]) <= 60
-
-
-async def until_ready(client: httpx.AsyncClient, status: int = 200) -> None:
-    """Ask until /health/ready answers with this status."""
-    async with asyncio.timeout(DEADLINE_S):
-        while (await client.get("/health/ready")).status_code != status:
-            pass
-
-
-class Reader:
-    """A stream that is followed while other things happen."""
-
-    def __init__(self, client: httpx.AsyncClient, task_id: str) -> None:
-        self.seen: list[ServerSentEvent] = []
-        self._news = asyncio.Condition()
-        self._task = asyncio.create_task(self._read(client, task_id))
-
-    async def _read(self, client: httpx.AsyncClient, task_id: str) -> None:
-        async with aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", timeout=DEADLINE_S) as source:
-            async for event in source.aiter_sse():
-                if event.data:
-                    async with self._news:
-                        self.seen.append(event)
-                        self._news.notify_all()
-
-    @property
-    def open(self) -> bool:
-        """Whether the response goes on."""
-        return not self._task.done()
-
-    async def until(self, many: int) -> None:
-        """Wait for so many events more."""
-        many += len(self.seen)
-        async with asyncio.timeout(DEADLINE_S), self._news:
-            await self._news.wait_for(lambda: len(self.seen) >= many)
-
-    async def until_end(self) -> list[ServerSentEvent]:
-        """Wait for the end of the response; all that was seen."""
-        done, _ = await asyncio.wait([self._task], timeout=DEADLINE_S)
-        assert done, f"the response goes on and on after {self.seen[-3:]}"
-        await self._task
-        return self.seen
-
-
-async def assert_a_task_runs(client: httpx.AsyncClient) -> None:
-    """From its start to its end."""
-    async with asyncio.timeout(DEADLINE_S):
-        assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
-
-
-def assert_never_restarted(worker: Process) -> None:
-    """It is the process it was."""
-    assert worker.output.count("Started process worker-0") == 1
-    assert worker.output.count("functions loaded") == 1
 
 
 async def test_an_api_that_starts_before_redis(tmp_path: Path) -> None:
@@ -219,7 +117,7 @@ async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path)
     with (
         EmbeddedRedis(*DURABLE) as server,
         worker_process(server.url) as worker,
-        api_process(server.url, **QUICK) as api,
+        api_process(server.url, **ALERT) as api,
     ):
         async with client_of(api) as client:
             task_id = await start(client, "count", to=100, every=0.03)
@@ -252,7 +150,7 @@ async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path)
 
 async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
     """Who waits for something new still gets it, though Redis was away in between."""
-    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url, **QUICK) as api:
+    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url, **ALERT) as api:
         async with client_of(api) as client:
             task_id = await start(client, "silent", note=str(tmp_path / "note"))
             await events(client, task_id, most=1)
@@ -276,24 +174,9 @@ async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
             assert (page["next"], page["ended"]) == (1, True)
 
 
-async def assert_a_cancel_is_heard(client: httpx.AsyncClient, note: Path) -> None:
-    """The worker stops a silent function that is cancelled, and its clean-up runs."""
-    task_id = await start(client, "silent", note=str(note))
-    await events(client, task_id, most=1)
-    assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
-    await until_noted(client, note)
-
-
-async def until_noted(client: httpx.AsyncClient, note: Path) -> None:
-    """Wait until the clean-up of `silent` has run."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not await anyio.Path(note).exists():
-            await client.get("/health/live")
-
-
 async def test_redis_comes_back_empty_while_a_task_writes() -> None:
     """The reader is told that entries are lost and how the task ended; the next task runs as if nothing had been."""
-    with EmbeddedRedis() as server, worker_process(server.url, **QUICK) as worker, api_process(server.url) as api:
+    with EmbeddedRedis() as server, worker_process(server.url, **ALERT) as worker, api_process(server.url) as api:
         async with client_of(api) as client:
             reader = Reader(client, await start(client, "count", to=1_000_000, every=0.03))
             await reader.until(10)
@@ -312,8 +195,8 @@ async def test_redis_comes_back_empty_while_a_task_is_silent(tmp_path: Path) -> 
     note = tmp_path / "note"
     with (
         EmbeddedRedis() as server,
-        worker_process(server.url, **QUICK) as worker,
-        api_process(server.url, **QUICK) as api,
+        worker_process(server.url, **ALERT) as worker,
+        api_process(server.url, **ALERT) as api,
     ):
         async with client_of(api) as client:
             reader = Reader(client, await start(client, "silent", note=str(note)))
@@ -322,14 +205,14 @@ async def test_redis_comes_back_empty_while_a_task_is_silent(tmp_path: Path) -> 
             server.start()
 
             await assert_all_is_well(client)
-            await until_noted(client, note)
+            await appeared(note)
             assert_told_of_the_loss(await reader.until_end())
         assert_never_restarted(worker)
 
 
 async def test_redis_comes_back_empty_and_the_worker_is_gone_too(tmp_path: Path) -> None:
     """Nobody is left who could end the task: its reader is told of the gap and let go; coming back, it learns why."""
-    with EmbeddedRedis() as server, api_process(server.url, **QUICK) as api:
+    with EmbeddedRedis() as server, api_process(server.url, **ALERT) as api:
         async with client_of(api) as client:
             with worker_process(server.url) as worker:
                 task_id = await start(client, "silent", note=str(tmp_path / "note"))
@@ -343,14 +226,6 @@ async def test_redis_comes_back_empty_and_the_worker_is_gone_too(tmp_path: Path)
             assert (await client.get(f"/tasks/{task_id}/stream")).status_code == 404
 
 
-def assert_told_of_the_loss(seen: list[ServerSentEvent]) -> None:
-    """By a gap, by a failure, or by both; and nothing comes after the failure."""
-    told: list[Any] = [(event.event, json.loads(event.data)) for event in seen if event.event != "message"]
-    assert told, "nobody told the reader"
-    assert {event for event, _ in told} <= {"gap", "failed"}
-    assert [why["code"] for event, why in told if event == "failed"] in ([], ["log_lost"])
-
-
 async def assert_all_is_well(client: httpx.AsyncClient) -> None:
     """Functions are announced and a task runs, without anybody's help."""
     await until_ready(client)
@@ -362,7 +237,7 @@ async def assert_all_is_well(client: httpx.AsyncClient) -> None:
 
 async def test_redis_is_full_for_a_while() -> None:
     """A Redis that refuses to write makes the function wait. When there is room again the stream goes on, whole."""
-    with EmbeddedRedis() as server, worker_process(server.url, **QUICK) as worker, api_process(server.url) as api:
+    with EmbeddedRedis() as server, worker_process(server.url, **ALERT) as worker, api_process(server.url) as api:
         async with client_of(api) as client, Redis.from_url(server.url) as redis:
             reader = Reader(client, await start(client, "count", to=300, every=0.01))
             await reader.until(5)
@@ -379,7 +254,7 @@ async def test_redis_is_full_for_a_while() -> None:
 
 async def test_redis_refuses_to_write_for_a_while() -> None:
     """Too few replicas, say: tasks wait and go on, requests get 503, and the worker does not start anew."""
-    with EmbeddedRedis() as server, worker_process(server.url, **QUICK) as worker, api_process(server.url) as api:
+    with EmbeddedRedis() as server, worker_process(server.url, **ALERT) as worker, api_process(server.url) as api:
         async with client_of(api) as client, Redis.from_url(server.url) as redis:
             reader = Reader(client, await start(client, "count", to=300, every=0.01))
             await reader.until(5)
@@ -396,9 +271,8 @@ async def test_redis_refuses_to_write_for_a_while() -> None:
 
 async def test_an_outage_that_is_longer_than_a_lease() -> None:
     """A worker that could not renew because Redis was away is not taken for dead when Redis is back."""
-    settings = {"TAILRACE_LEASE_S": "2", "TAILRACE_RENEW_S": "0.5", "TAILRACE_SCAN_S": "0.1"}
-    durable = ("--appendonly", "yes", "--appendfsync", "always")
-    with EmbeddedRedis(*durable) as server, worker_process(server.url, **settings) as worker:
+    settings = QUICK | {"TAILRACE_SCAN_S": "0.1"}
+    with EmbeddedRedis(*DURABLE) as server, worker_process(server.url, **settings) as worker:
         with api_process(server.url, **settings) as one, api_process(server.url, **settings):
             async with client_of(one) as client:
                 ids = [await start(client, "count", to=150, every=0.1) for _ in range(10)]

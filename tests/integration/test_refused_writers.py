@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import append, entries, keys
-from tests.integration.calls import events, follow, start
-from tests.processes import DEADLINE_S
+from tests.support.client import events, follow, start
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,10 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S, Api, Process, api_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import data, events, follow, start
+from tests.support.processes import Api, Process, api_process
+from tests.support.redis_servers import EmbeddedRedis
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

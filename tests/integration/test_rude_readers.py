@@ -10,10 +10,11 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S, Api, api_process
-from tests.sockets import Client, accepted, resident
-from tests.system import proxy_of
+from tests.support.client import data, events, follow, start
+from tests.support.processes import Api, api_process
+from tests.support.sockets import Client, accepted, resident
+from tests.support.system import proxy_of
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -7,29 +7,26 @@ of ours before or after one of its commands.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from secrets import token_hex
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from plugins import append, entries, keys
+from plugins import keys
 from services.api.frames import NDJSON
 from services.api.hub import Hub
 from services.api.page import MOST as PAGE
 from services.api.reader import Reader
 from services.api.tail import WINDOW_ENTRIES
-from services.api.task import Task
 from services.api.turns import Turns
-from tests.processes import DEADLINE_S
+from tests.support.log_writer import Writer, queued
+from tests.support.settings import NEVER_S
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
 Hook = Callable[[], Awaitable[Any]]
-
-# Never within a test: what heals in these tests heals by an event.
-NEVER_S = 3_600
 
 
 async def nothing() -> None:
@@ -53,45 +50,6 @@ class Intercepted(Redis):
         lines = await super().lrange(name, start, end)
         await self.after()
         return lines
-
-
-class Writer:
-    """Appends to one log, with the write rule, or past it."""
-
-    def __init__(self, redis: Redis) -> None:
-        self.redis = redis
-        self.task_id = token_hex(16)
-        self.lines: list[bytes] = []
-        self._script = redis.register_script(append.SCRIPT)
-
-    async def write(self, count: int = 1, event: str = "chunk") -> None:
-        """Append so many entries."""
-        start = len(self.lines)
-        new = [entries.encode(event, 1, seq, 0, f"entry {seq}") for seq in range(start, start + count)]
-        for at in range(0, count, append.MAX_ENTRIES):
-            group = new[at : at + append.MAX_ENTRIES]
-            assert await self._script(**append.arguments(self.task_id, start + at, 1, *group)) > 0
-        self.lines += new
-
-    async def write_silently(self, event: str = "chunk") -> None:
-        """An append whose ring is lost on the way."""
-        line = entries.encode(event, 1, len(self.lines), 0, "lost ring")
-        await self.redis.rpush(keys.chunks(self.task_id), line)
-        await self.redis.expire(keys.chunks(self.task_id), keys.CHUNK_TTL_S)
-        self.lines.append(line)
-
-    async def ring(self, seq: int) -> None:
-        """An entry's ring, once more."""
-        await self.redis.publish(keys.channel(self.task_id), self.lines[seq])
-
-
-def queued(task_id: str) -> Task:
-    """A task that has not ended, as far as the api knows."""
-    return Task(
-        task_id=task_id, owner="", function="f", version="", ran_version=None, gate=None, noted="running",
-        attempt=1, attempts=1, lease_until=0, uncounted=0, queued_at=0,
-        created_at=0, started_at=0, noted_end=None, noted_ended_at=None, length=0, last=None,
-    )  # fmt: skip
 
 
 @pytest.fixture

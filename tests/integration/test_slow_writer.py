@@ -16,7 +16,7 @@ from services.api.reader import Reader
 from services.api.tail import Tail
 from services.api.turns import Turns
 from services.api.writer import Writer
-from tests.processes import DEADLINE_S
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

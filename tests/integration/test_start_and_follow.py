@@ -14,8 +14,8 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, follow
-from tests.processes import DEADLINE_S
+from tests.support.client import data, events, follow
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,9 @@ from taskiq import TaskiqMessage
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S, ROOT, Api, Process, api_process, worker_process
+from tests.support.client import data, events, follow, start
+from tests.support.processes import ROOT, Api, Process, api_process, worker_process
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

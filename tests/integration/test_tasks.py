@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.submit import refuse
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S, Process, api_process, worker_process
+from tests.support.client import data, events, follow, start
+from tests.support.processes import Process, api_process, worker_process
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ import anyio
 import httpx
 import pytest
 
-from tests.integration.calls import data, events, follow, start
-from tests.processes import DEADLINE_S
+from tests.support.client import data, events, follow, start
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 

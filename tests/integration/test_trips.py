@@ -10,10 +10,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from services.worker.trips import AT_ONCE, MOST, ROUNDS, Trips
-from tests.integration.workers.watching import until
-from tests.processes import DEADLINE_S
-from tests.proxy import Proxy
-from tests.system import database, proxy_of
+from tests.support.proxy import Proxy
+from tests.support.system import database, proxy_of
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ from functions.words import words
 from plugins import Context, Event
 from plugins.testing import run
 from services.worker import registry
-from tests.processes import ROOT
-from tests.unit.test_registry import CONTEXT
+from tests.support.context import CONTEXT
+from tests.support.processes import ROOT
 
 TABLE = "name,age,city\nAda,36,London\nAlan,41,\nGrace,,London\n"
 

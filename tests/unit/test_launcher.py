@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import DEADLINE_S, ROOT, Process
+from tests.support.processes import ROOT, Process
+from tests.support.waiting import DEADLINE_S
 
 # What a program can see of how it was started.
 REFLECTS = """
@@ -67,7 +68,7 @@ def test_what_a_process_has_started_ends_with_it() -> None:
 def test_a_run_that_ends_leaves_no_process(number: int) -> None:
     """Neither Ctrl-C nor SIGKILL of a run of tests leaves a process behind."""
     starts = (
-        "from tests.processes import Process\n"
+        "from tests.support.processes import Process\n"
         "processes = [Process(['sleep', '3600']) for _ in range(2)]\n"
         "print(*(process.pid for process in processes), flush=True)\n"
         "processes[0].wait(3600)\n"

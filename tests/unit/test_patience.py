@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.patience import BEFORE_S, given_up, patience_s
+from tests.support.patience import BEFORE_S, given_up, patience_s
 
 pytestmark = pytest.mark.anyio
 

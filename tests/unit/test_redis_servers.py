@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from tests.redis_servers import choice, engine_answers
+from tests.support.redis_servers import choice, engine_answers
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-import structlog
 
-from plugins import Context
 from services.worker import registry
 from services.worker.registry import Plugin
-from tests.processes import ROOT, Process
+from tests.support.context import CONTEXT
+from tests.support.processes import ROOT, Process
 
 HEAD: Final = """\
 from collections.abc import AsyncIterator
@@ -30,8 +29,6 @@ async def {name}(x: int) -> AsyncIterator[int]:
 """
 
 Files = Callable[..., Path]
-
-CONTEXT: Final = Context(task_id="0" * 32, attempt=1, yielded=[], logger=structlog.get_logger())
 
 
 @pytest.fixture(autouse=True)

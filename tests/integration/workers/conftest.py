@@ -11,9 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests import redis_servers
-from tests.integration.workers.watching import QUICK, Full
-from tests.processes import DEADLINE_S, Api, api_process, worker_process
+from tests.support import redis_servers
+from tests.support.processes import Api, api_process, worker_process
+from tests.support.redis_servers import Full
+from tests.support.settings import QUICK
+from tests.support.waiting import DEADLINE_S
 
 
 @pytest.fixture(scope="package")

@@ -12,9 +12,12 @@ from redis.asyncio import Redis
 
 from plugins import entries, keys
 from plugins.declaration import Broken
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import QUICK, open_gate, until, written
-from tests.processes import DEADLINE_S, worker_process
+from tests.support.client import follow, start
+from tests.support.files import open_gate
+from tests.support.logs import written
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 

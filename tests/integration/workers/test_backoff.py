@@ -5,9 +5,12 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries
-from tests.integration.calls import start
-from tests.integration.workers.watching import QUICK, ended, lines_of, until
-from tests.processes import worker_process
+from tests.support.client import start
+from tests.support.logs import lines_of
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 from redis.commands.core import Script
 
 from plugins import append, entries, keys
-from tests.integration.calls import data, events, start
-from tests.integration.workers.watching import QUICK, ended
-from tests.processes import worker_process
+from tests.support.client import data, events, start
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
 
 pytestmark = pytest.mark.anyio
 

@@ -9,20 +9,14 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import events, follow, start
-from tests.integration.workers.watching import (
-    QUICK,
-    Full,
-    ended,
-    freeze,
-    left,
-    log_of,
-    open_gate,
-    renewed,
-    thaw,
-    written,
-)
-from tests.processes import Process, worker_process
+from tests.support.client import events, follow, start
+from tests.support.files import left, open_gate
+from tests.support.logs import log_of, written
+from tests.support.processes import Process, worker_process
+from tests.support.redis_servers import Full
+from tests.support.settings import QUICK
+from tests.support.tasks import ended, renewed
+from tests.support.workers import freeze, thaw
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from plugins import keys
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import QUICK, drained, ended, message, notes
-from tests.processes import worker_process
+from tests.support.client import follow, start
+from tests.support.files import notes
+from tests.support.messages import drained, message
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,14 @@ from httpx_sse import aconnect_sse
 from redis.asyncio import Redis
 
 from plugins import entries, keys
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import QUICK, ended, holder, left, renewed, written
-from tests.processes import DEADLINE_S, worker_process
+from tests.support.client import follow, start
+from tests.support.files import left
+from tests.support.logs import written
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import ended, renewed
+from tests.support.waiting import DEADLINE_S
+from tests.support.workers import holder
 
 pytestmark = pytest.mark.anyio
 

@@ -8,28 +8,19 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, follow, start
-from tests.integration.workers.watching import (
-    QUICK,
-    chunks,
-    ended,
-    freeze,
-    holder,
-    left,
-    lines_of,
-    log_of,
-    notes,
-    open_gate,
-    thaw,
-    until,
-    written,
-)
-from tests.processes import worker_process
+from tests.support.client import data, events, follow, start
+from tests.support.files import left, notes, open_gate
+from tests.support.logs import chunks, lines_of, log_of, written
+from tests.support.processes import worker_process
+from tests.support.settings import NEVER_S, QUICK
+from tests.support.tasks import ended
+from tests.support.waiting import until
+from tests.support.workers import freeze, holder, thaw
 
 pytestmark = pytest.mark.anyio
 
 # A worker that renews only when it must, and an API that would find out long after the test.
-LAZY = {"TAILRACE_LEASE_S": "1", "TAILRACE_RENEW_S": "3600"}
+LAZY = {"TAILRACE_LEASE_S": "1", "TAILRACE_RENEW_S": str(NEVER_S)}
 
 
 @pytest.mark.parametrize("every", [0.02, 3600])

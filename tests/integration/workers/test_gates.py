@@ -11,10 +11,12 @@ from redis.asyncio import Redis
 
 from plugins import gate, keys
 from plugins.gate import Limits, Ticket
-from tests.integration.calls import start
-from tests.integration.workers.test_pause import NEVER
-from tests.integration.workers.watching import QUICK, drained, ended, message, until
-from tests.processes import api_process, worker_process
+from tests.support.client import start
+from tests.support.messages import drained, message
+from tests.support.processes import api_process, worker_process
+from tests.support.settings import NO_RENEWAL, QUICK
+from tests.support.tasks import ended
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -275,7 +277,7 @@ async def test_nobody_asks_a_gate_that_is_full(
     async def looks() -> int:
         return int((await own.info("commandstats")).get("cmdstat_zrange", {"calls": 0})["calls"])
 
-    with worker_process(own_url, **NEVER):
+    with worker_process(own_url, **NO_RENEWAL):
         await begun(place, 2)
 
         async def noted() -> bool:  # the first one's end, by a script, after it has let the second in

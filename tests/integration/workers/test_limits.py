@@ -8,9 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import QUICK, ended, lines_of
-from tests.processes import Process, worker_process
+from tests.support.client import follow, start
+from tests.support.logs import lines_of
+from tests.support.processes import Process, worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.calls import events, start
-from tests.integration.workers.watching import left
-from tests.processes import worker_process
+from tests.support.client import events, start
+from tests.support.files import left
+from tests.support.processes import worker_process
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, start
-from tests.integration.test_redis_down import Reader
-from tests.integration.workers.watching import QUICK, ended, left, lines_of, open_gate, written
-from tests.processes import Process, worker_process
+from tests.support.client import data, events, start
+from tests.support.files import left, open_gate
+from tests.support.logs import lines_of, written
+from tests.support.processes import Process, worker_process
+from tests.support.readers import Reader
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,15 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, follow, start
-from tests.integration.test_redis_down import Reader
-from tests.integration.workers.watching import QUICK, drained, ended, heard, left, open_gate, until, written
-from tests.processes import worker_process
+from tests.support.client import data, events, follow, start
+from tests.support.files import left, open_gate
+from tests.support.logs import written
+from tests.support.messages import drained
+from tests.support.processes import worker_process
+from tests.support.readers import Reader, heard
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

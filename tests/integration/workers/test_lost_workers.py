@@ -10,10 +10,14 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, start
-from tests.integration.test_redis_down import Reader
-from tests.integration.workers.watching import QUICK, chunks, ended, holder, log_of, notes, written
-from tests.processes import worker_process
+from tests.support.client import data, events, start
+from tests.support.files import notes
+from tests.support.logs import chunks, log_of, written
+from tests.support.processes import worker_process
+from tests.support.readers import Reader
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
+from tests.support.workers import holder
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import QUICK
-from tests.processes import worker_process
+from tests.support.client import follow, start
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
 
 pytestmark = pytest.mark.anyio
 

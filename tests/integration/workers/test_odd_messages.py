@@ -13,9 +13,12 @@ from redis.typing import EncodableT, FieldT
 from taskiq import TaskiqMessage
 
 from plugins import keys
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import QUICK, drained, message, note, notes, raw
-from tests.processes import Process, worker_process
+from tests.support.client import follow, start
+from tests.support.files import notes
+from tests.support.messages import drained, message, raw
+from tests.support.processes import Process, worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import note
 
 pytestmark = pytest.mark.anyio
 

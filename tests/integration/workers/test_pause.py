@@ -12,30 +12,19 @@ from redis.typing import EncodableT, FieldT
 from taskiq import TaskiqMessage
 
 from plugins import keys
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import (
-    QUICK,
-    Full,
-    drained,
-    ended,
-    left,
-    message,
-    note,
-    notes,
-    open_gate,
-    raw,
-    until,
-    written,
-)
-from tests.processes import DEADLINE_S, api_process, worker_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import follow, start
+from tests.support.files import left, notes, open_gate
+from tests.support.logs import written
+from tests.support.messages import drained, message, raw
+from tests.support.processes import api_process, worker_process
+from tests.support.redis_servers import EmbeddedRedis, Full
+from tests.support.settings import NO_RENEWAL, QUICK
+from tests.support.tasks import ended, note
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
 ONE_AT_A_TIME = ("--max-async-tasks", "1")
-
-# No beat within a test: what is noticed was said.
-NEVER = QUICK | {"TAILRACE_RENEW_S": "600", "TAILRACE_LEASE_S": "1200"}
 
 
 async def pause(client: httpx.AsyncClient, function: str) -> None:
@@ -216,7 +205,7 @@ async def test_whoever_holds_a_task_dies_halfway(
 
 async def test_resumed_it_starts_at_once(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """Its worker is told, and does not first wait for something new on the queue, nor for a beat."""
-    with worker_process(own_url, **NEVER):
+    with worker_process(own_url, **NO_RENEWAL):
         for _ in range(5):
             await pause(own_client, "count")
             task_id = await start(own_client, "count", to=1)
@@ -281,7 +270,7 @@ async def test_messages_that_make_no_sense_take_no_slots(
         raw(TaskiqMessage(task_id="x", task_name="no_such_task", labels={}, args=[], kwargs={})),
         raw(TaskiqMessage(task_id="x", task_name="run", labels={"a": "b"}, labels_types={"a": 99}, args=[], kwargs={})),
     ]
-    with worker_process(own_url, *ONE_AT_A_TIME, **NEVER):
+    with worker_process(own_url, *ONE_AT_A_TIME, **NO_RENEWAL):
         for each in odd:
             await own.xadd(keys.QUEUE, each)
         await drained(own)

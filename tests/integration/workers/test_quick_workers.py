@@ -10,8 +10,10 @@ from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
-from tests.integration.workers.watching import QUICK, left, note
-from tests.processes import worker_process
+from tests.support.files import left
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import note
 
 with warnings.catch_warnings():
     # Litestar has another word for its own parameters by now.

@@ -6,9 +6,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.calls import events, start
-from tests.integration.workers.watching import QUICK, ended
-from tests.processes import worker_process
+from tests.support.client import events, start
+from tests.support.processes import worker_process
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
 
 pytestmark = pytest.mark.anyio
 

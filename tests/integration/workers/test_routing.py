@@ -17,10 +17,12 @@ from services.worker.broker import message
 from services.worker.held import Held
 from services.worker.slots import Slots
 from services.worker.trips import Trips
-from tests.integration.calls import events, follow, start
-from tests.integration.workers.test_pause import NEVER
-from tests.integration.workers.watching import QUICK, drained, ended, until
-from tests.processes import worker_process
+from tests.support.client import events, follow, start
+from tests.support.messages import drained
+from tests.support.processes import worker_process
+from tests.support.settings import NO_RENEWAL, QUICK
+from tests.support.tasks import ended
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +44,10 @@ async def test_two_workers_with_different_functions(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, flags: tuple[str, ...]
 ) -> None:
     """Forty tasks of each kind, mixed: every one is done, at its first attempt, though no beat helps."""
-    with worker_process(own_url, *flags, **NEVER, **EXAMPLES), worker_process(own_url, *flags, **NEVER, **TESTS):
+    with (
+        worker_process(own_url, *flags, **NO_RENEWAL, **EXAMPLES),
+        worker_process(own_url, *flags, **NO_RENEWAL, **TESTS),
+    ):
         ids = []
         for _ in range(40):
             ids.append(await start(own_client, "count", to=2))
@@ -55,11 +60,11 @@ async def test_two_workers_with_different_functions(
 
 async def test_a_worker_that_comes_later(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """The only worker lacks the function: its tasks wait, without a word of failure, for one that has it."""
-    with worker_process(own_url, **NEVER, **TESTS):
+    with worker_process(own_url, **NO_RENEWAL, **TESTS):
         ids = [await start(own_client, "count", to=2) for _ in range(3)]
         await until(lambda: all_held(own, "count", 3))
         await drained(own)
-        with worker_process(own_url, **NEVER, **EXAMPLES):
+        with worker_process(own_url, **NO_RENEWAL, **EXAMPLES):
             for task_id in ids:
                 assert await follow(own_client, task_id) == ([1, 2], "done", {"chunks": 2})
             for task_id in ids:
@@ -68,10 +73,10 @@ async def test_a_worker_that_comes_later(own_url: str, own_client: httpx.AsyncCl
 
 async def test_the_one_that_has_it_is_busy(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """A task waits for its only slot, without going round between the workers; then it runs."""
-    with worker_process(own_url, "--max-async-tasks", "1", **NEVER, **EXAMPLES):
+    with worker_process(own_url, "--max-async-tasks", "1", **NO_RENEWAL, **EXAMPLES):
         first = await start(own_client, "count", to=2, every=3_600)
         await events(own_client, first, most=1)
-        with worker_process(own_url, **NEVER, **TESTS):
+        with worker_process(own_url, **NO_RENEWAL, **TESTS):
             second = await start(own_client, "count", to=2)
             await until(lambda: all_held(own, "count", 1))
             before = await added(own)
@@ -118,11 +123,11 @@ async def test_those_that_waited_start_in_order(
     """
     file = tmp_path / "lines"
     numbers = [str(number) for number in range(30)]
-    with worker_process(own_url, **NEVER, **EXAMPLES):
+    with worker_process(own_url, **NO_RENEWAL, **EXAMPLES):
         for number in numbers:
             await start(own_client, "lines_up", file=str(file), line=number)
         await until(lambda: all_held(own, "lines_up", len(numbers)))
-        with worker_process(own_url, "--max-async-tasks", "1", **NEVER, **TESTS):
+        with worker_process(own_url, "--max-async-tasks", "1", **NO_RENEWAL, **TESTS):
             await until(lambda: all_held(own, "lines_up", 0))
             await until(lambda: nothing_runs(own))
             await drained(own)

@@ -13,22 +13,16 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import data, events, follow, start
-from tests.integration.workers.watching import (
-    QUICK,
-    chunks,
-    drained,
-    ended,
-    holder,
-    left,
-    log_of,
-    notes,
-    open_gate,
-    until,
-    written,
-)
-from tests.processes import DEADLINE_S, api_process, worker_process
-from tests.redis_servers import EmbeddedRedis
+from tests.support.client import data, events, follow, start
+from tests.support.files import left, notes, open_gate
+from tests.support.logs import chunks, log_of, written
+from tests.support.messages import drained
+from tests.support.processes import api_process, worker_process
+from tests.support.redis_servers import DURABLE, EmbeddedRedis
+from tests.support.settings import QUICK
+from tests.support.tasks import ended
+from tests.support.waiting import DEADLINE_S, until
+from tests.support.workers import holder
 
 pytestmark = pytest.mark.anyio
 
@@ -182,8 +176,7 @@ async def test_redis_is_away_while_a_worker_leaves(folder: Path) -> None:
     """It cannot say how its tasks ended, and leaves all the same; their clean-ups run, and when Redis is back the
     tasks end or go on elsewhere.
     """
-    durable = ("--appendonly", "yes", "--appendfsync", "always")
-    with EmbeddedRedis(*durable) as server, api_process(server.url, **QUICK) as api:
+    with EmbeddedRedis(*DURABLE) as server, api_process(server.url, **QUICK) as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client, Redis.from_url(server.url) as own:
             with worker_process(server.url, **HASTY) as worker:
                 silent = await start(client, "ticks", folder=str(folder), to=2, every=3600)

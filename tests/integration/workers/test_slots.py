@@ -9,9 +9,13 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import events, follow, start
-from tests.integration.workers.watching import QUICK, Full, drained, freeze, thaw
-from tests.processes import DEADLINE_S, worker_process
+from tests.support.client import events, follow, start
+from tests.support.messages import drained
+from tests.support.processes import worker_process
+from tests.support.redis_servers import Full
+from tests.support.settings import QUICK
+from tests.support.waiting import DEADLINE_S
+from tests.support.workers import freeze, thaw
 
 pytestmark = pytest.mark.anyio
 

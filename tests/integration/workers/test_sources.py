@@ -10,9 +10,11 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.integration.calls import follow, start
-from tests.integration.workers.watching import QUICK, notes, until
-from tests.processes import Process, worker_process
+from tests.support.client import follow, start
+from tests.support.files import notes
+from tests.support.processes import Process, worker_process
+from tests.support.settings import QUICK
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

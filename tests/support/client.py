@@ -2,12 +2,22 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from tests.processes import DEADLINE_S
+from tests.support.processes import Api
+from tests.support.waiting import DEADLINE_S
+
+
+@asynccontextmanager
+async def client_of(api: Api) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of this API."""
+    async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
+        yield client
 
 
 async def start(client: httpx.AsyncClient, function: str, headers: dict[str, str] | None = None, **given: Any) -> str:
@@ -45,3 +55,10 @@ async def follow(client: httpx.AsyncClient, task_id: str) -> tuple[list[Any], st
     """All chunks of a task, its end, and the end's data."""
     seen = await events(client, task_id)
     return data(seen), seen[-1].event, json.loads(seen[-1].data)
+
+
+async def until_ready(client: httpx.AsyncClient, status: int = 200) -> None:
+    """Ask until /health/ready answers with this status."""
+    async with asyncio.timeout(DEADLINE_S):
+        while (await client.get("/health/ready")).status_code != status:
+            pass

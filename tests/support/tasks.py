@@ -1,0 +1,68 @@
+"""Tasks, looked at in Redis past the API: whether they have ended, and what is noted of them."""
+
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from redis.asyncio import Redis
+from redis.typing import EncodableT, FieldT
+
+from plugins import entries, keys
+from tests.support.logs import Said, ends, lines_of, log_of
+from tests.support.waiting import until
+
+
+async def ended(redis: Redis, task_id: str) -> list[Said]:
+    """Wait until a task has ended and nobody has to look at it any more; its log."""
+
+    async def closed() -> bool:
+        return await redis.zscore(keys.OPEN, task_id) is None
+
+    try:
+        await until(closed)
+    except TimeoutError:
+        raise AssertionError(f"{task_id} goes on: {await state(redis, task_id)}") from None
+    log = await log_of(redis, task_id)
+    assert ends(log) == [log[-1][0]]
+    return log
+
+
+async def state(redis: Redis, task_id: str) -> dict[str, Any]:
+    """All there is to know of a task that does not end."""
+    return {
+        "now": await redis.time(),
+        "due": await redis.zscore(keys.OPEN, task_id),
+        "metadata": await redis.hgetall(keys.metadata(task_id)),
+        "entries": (await lines_of(redis, task_id))[-3:],
+        "pending": await redis.xpending_range(keys.QUEUE, keys.QUEUE_GROUP, "-", "+", 10),
+        "clients": [(each["name"], each["cmd"], each["idle"]) for each in await redis.client_list()],
+    }
+
+
+async def renewed(redis: Redis, task_id: str) -> None:
+    """Wait for the next renewal of a task's lease."""
+    lease = await redis.hget(keys.metadata(task_id), "lease_until")
+
+    async def later() -> bool:
+        return await redis.hget(keys.metadata(task_id), "lease_until") != lease
+
+    await until(later)
+
+
+async def note(redis: Redis, function: str, **given: Any) -> str:
+    """Note a task as the api does, and do not queue it; its id."""
+    task_id = uuid4().hex
+    now = entries.now_ms()
+    fields: dict[FieldT, EncodableT] = {
+        "status": "queued",
+        "function": function,
+        "version": "0",
+        "input": msgspec.json.encode(given),
+        "owner": "anonymous",
+        "created_at": now,
+        "queued_at": now,
+        "attempts": 2,
+    }
+    await redis.hset(keys.metadata(task_id), mapping=fields)
+    await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
+    return task_id
