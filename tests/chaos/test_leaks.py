@@ -21,7 +21,7 @@ from services.api.settings import Settings
 from tests.support.client import events, follow, start
 from tests.support.processes import worker_process
 from tests.support.sockets import Client, descriptors
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -42,9 +42,7 @@ async def api_here(redis_url: str) -> AsyncIterator[str]:
     app = create_app(Settings(redis_url=redis_url))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(DEADLINE_S):
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-            await asyncio.sleep(0)
+    await until(lambda: server.started)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     await serving
@@ -101,10 +99,12 @@ async def test_ten_thousand_readers_come_and_go(redis_url: str, capsys: pytest.C
                 async with asyncio.timeout(DEADLINE_S):
                     await asyncio.gather(*coming)
 
-            async with asyncio.timeout(DEADLINE_S):
-                after = await state(redis)
-                while any(after[name] > before[name] for name in before):
-                    await asyncio.sleep(0.1)  # nothing tells when the last socket is gone
-                    after = await state(redis)
+            after: dict[str, Any] = {}
+
+            async def as_before() -> bool:
+                after.update(await state(redis))
+                return all(after[name] <= before[name] for name in before)
+
+            await until(as_before, "nothing has grown", details=lambda: state(redis))
             with capsys.disabled():
                 print(f"after {CYCLES:,}: {after}")

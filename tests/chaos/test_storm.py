@@ -8,7 +8,6 @@ import json
 import os
 import random
 import secrets
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, NamedTuple
@@ -25,7 +24,7 @@ from tests.chaos.faults import System
 from tests.chaos.readers import Reader
 from tests.functions.stormy import anew, once, onward, output, twice
 from tests.support.redis_servers import DURABLE, EmbeddedRedis
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 STORM_S: Final = float(os.environ.get("STORM_S", "120"))
 SEED: Final = int(os.environ.get("STORM_SEED") or secrets.randbelow(1_000_000))
@@ -265,21 +264,24 @@ async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> No
     ended: list[Ended] = []
     with capsys.disabled():
         print(f"\nSTORM_SEED={SEED} STORM_S={STORM_S:g}", flush=True)
-    until = loop.time() + STORM_S
+    over = loop.time() + STORM_S
     async with asyncio.timeout(STORM_S + CALM_S), asyncio.TaskGroup() as group:
         for kinds in system.kinds:
-            group.create_task(system.storm(kinds, random.Random(dice.random()), until))
+            group.create_task(system.storm(kinds, random.Random(dice.random()), over))
         for _ in range(STREAMS):
-            group.create_task(streams_until(system, random.Random(dice.random()), tally, ended, until))
+            group.create_task(streams_until(system, random.Random(dice.random()), tally, ended, over))
 
     with capsys.disabled():
         print(tally.report(system.faults), flush=True)
     async with Redis.from_url(system.redis.url) as redis:
+
+        async def cleared() -> bool:
+            return not await left_behind(redis)
+
         # What died last may have left bookkeeping, which waits for its lease and a scan, or a message that it had read,
         # which waits until it counts as abandoned: longer than other deadlines of the tests.
-        over = time.monotonic() + Settings().abandoned_s + DEADLINE_S
-        while left := await left_behind(redis):
-            assert time.monotonic() < over, f"left behind: {left}"
+        deadline_s = Settings().abandoned_s + DEADLINE_S
+        await until(cleared, "nothing is left behind", deadline_s=deadline_s, details=lambda: left_behind(redis))
         async with asyncio.timeout(DEADLINE_S):
             await assert_told(system.ports[0], redis, ended)
     await system.assert_sound()

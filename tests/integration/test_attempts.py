@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests.support.client import data, events, start
+from tests.support.files import appeared
 from tests.support.processes import api_process, worker_process
 from tests.support.settings import BRIEF
 from tests.support.waiting import DEADLINE_S
@@ -93,11 +94,8 @@ async def test_two_attempts_meet_in_one_worker(redis_url: str, redis: Redis, tmp
             assert [event.data for event in seen] == ["1", '{"attempt":2,"keeps":false}', "2"]
 
             await asyncio.to_thread((tmp_path / "go").touch)
-            async with asyncio.timeout(DEADLINE_S):
-                while not await asyncio.to_thread((tmp_path / "gone 1").exists):
-                    await redis.ping()
-                assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
-                while not await asyncio.to_thread((tmp_path / "gone 2").exists):
-                    await redis.ping()
+            await appeared(tmp_path / "gone 1")
+            assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+            await appeared(tmp_path / "gone 2")
         assert worker.stop() == 0
         assert "KeyError" not in worker.output

@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests.support.client import events, follow, start
+from tests.support.files import appeared
+from tests.support.messages import queue_empty
 from tests.support.processes import Api, api_process, worker_process
 from tests.support.settings import NO_RENEWAL
-from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -46,9 +47,7 @@ async def test_the_call_reaches_a_silent_function(
         task_id = await start(own_client, "silent", note=str(note))
         await events(own_client, task_id, most=1)
         await own_client.delete(f"/tasks/{task_id}")
-        async with asyncio.timeout(DEADLINE_S):
-            while not await asyncio.to_thread(note.exists):
-                await redis.ping()
+        await appeared(note)
 
 
 async def test_a_queued_task_is_cancelled(own_url: str, own_client: httpx.AsyncClient, redis: Redis) -> None:
@@ -65,8 +64,6 @@ async def test_a_queued_task_is_cancelled(own_url: str, own_client: httpx.AsyncC
         assert await following == ([], "cancelled", {"by": "anonymous"})
 
         with worker_process(own_url):
-            async with asyncio.timeout(DEADLINE_S):
-                while await own.xlen(keys.QUEUE):
-                    pass
+            await queue_empty(own)
     status = (await own_client.get(f"/tasks/{task_id}")).json()
     assert (status["status"], status["attempt"], status["started_at"]) == ("cancelled", 0, None)

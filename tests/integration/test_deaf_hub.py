@@ -10,14 +10,13 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
-from plugins import keys
 from tests.support.client import data, start, until_ready
 from tests.support.proxy import Proxy, named
-from tests.support.readers import Reader
+from tests.support.readers import Reader, heard
 from tests.support.redis_servers import EmbeddedRedis
 from tests.support.settings import NO_HEARTBEAT
 from tests.support.system import System, system
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -35,18 +34,11 @@ async def listening(through: System, redis: Redis, folder: Path) -> AsyncIterato
     task_id = await start(through.client, "gated", gate=str(gate), note=str(folder / "note"))
     reader = Reader(through.client, task_id)
     await reader.until(1)
-    await subscribed_to(redis, task_id)
+    await until(lambda: heard(redis, task_id))
     yield reader, gate
     assert (await through.client.delete(f"/tasks/{task_id}")).status_code == 202
     assert [event.event for event in await reader.until_end()] == ["message", "message", "cancelled"]
     assert data(reader.seen) == ["before", "after"]
-
-
-async def subscribed_to(redis: Redis, task_id: str) -> None:
-    """Wait until somebody hears the task's channel."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not (await redis.pubsub_numsub(keys.channel(task_id)))[0][1]:
-            pass
 
 
 async def heard_in_time(reader: Reader, gate: Path) -> None:
@@ -84,9 +76,7 @@ async def test_a_connection_to_a_server_that_lost_its_place(tmp_path: Path) -> N
             system(proxy.url, api=NO_HEARTBEAT) as through,
             listening(through, redis, tmp_path) as (reader, gate),
         ):
-            async with asyncio.timeout(DEADLINE_S):
-                while await redis.wait(1, 1_000) < 1:
-                    pass
+            await until(lambda: redis.wait(1, 1_000), "the replica has everything")
             await promoted.replicaof("NO", "ONE")
             proxy.retarget(new.port)
             proxy.cut(lambda connection: not HUB(connection))

@@ -1,10 +1,9 @@
 """Another server takes over: the old one becomes its replica, and refuses to write. Nobody has to restart anything."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from redis.asyncio import Redis
@@ -16,7 +15,7 @@ from tests.support.readers import Reader
 from tests.support.redis_servers import EmbeddedRedis
 from tests.support.settings import ALERT, NO_HEARTBEAT
 from tests.support.system import System, assert_a_cancel_is_heard, assert_a_task_runs, assert_whole, system
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -55,11 +54,12 @@ class Pair:
 
 async def role(redis: Redis, wanted: str) -> None:
     """Wait until a server has this role, and its link stands."""
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            info: dict[str, Any] = await redis.info("replication")
-            if info["role"] == wanted and info.get("master_link_status", "up") == "up":
-                return
+
+    async def taken() -> bool:
+        info = await redis.info("replication")
+        return bool(info["role"] == wanted and info.get("master_link_status", "up") == "up")
+
+    await until(taken, f"it is a {wanted}", details=lambda: redis.info("replication"))
 
 
 @asynccontextmanager

@@ -15,10 +15,12 @@ from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
 from tests.support.client import events
+from tests.support.logs import written
 from tests.support.processes import Api, api_process
 from tests.support.redis_servers import EmbeddedRedis
 from tests.support.settings import BRIEF
-from tests.support.waiting import DEADLINE_S
+from tests.support.tasks import closed
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -76,16 +78,11 @@ async def test_what_waits_for_room_goes_on_when_there_is_some(full: tuple[Redis,
         pipeline.config_set("maxmemory", 1)
         await pipeline.execute()
     await asyncio.to_thread(api.process.wait_for, f"Redis is full.*{waiting}")
-    async with asyncio.timeout(DEADLINE_S):
-        while not await redis.llen(keys.chunks(lost)):
-            pass
+    await written(redis, lost, 1)
 
     await redis.config_set("maxmemory", 0)
-    async with asyncio.timeout(DEADLINE_S):
-        while not await redis.xlen(keys.QUEUE):
-            pass
-        while await redis.zscore(keys.OPEN, lost) is not None:
-            pass
+    await until(lambda: redis.xlen(keys.QUEUE), "a message on the queue")
+    await closed(redis, lost)
     assert await redis.hget(keys.metadata(lost), "status") == b"failed"
 
 

@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 from plugins import keys
 from services.worker.broker import Queue
 from tests.support.client import events, start
+from tests.support.files import appeared
 from tests.support.processes import FUNCTIONS, Api, Process, api_process, worker_process
 from tests.support.redis_servers import EmbeddedRedis
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -55,9 +56,7 @@ async def test_a_function_that_does_not_let_go(
     worker, client, _ = system
     note = tmp_path / "note"
     await events(client, await start(client, function, note=str(note)), most=1)
-    async with asyncio.timeout(DEADLINE_S):
-        while not await asyncio.to_thread(note.exists):
-            await client.get("/health/live")
+    await appeared(note)
     worker.signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait) == 0
     assert "exiting all the same" in worker.output
@@ -116,9 +115,11 @@ async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Pr
         task_id = await start(client, "eager")
         await redis.client_pause(60_000, all=False)  # milliseconds; writes only
         os.killpg(worker.pid, signal.SIGCONT)
-        async with asyncio.timeout(DEADLINE_S):
-            while not any(each["cmd"] == "evalsha" and "b" in each["flags"] for each in await redis.client_list()):
-                pass  # until the claim waits
+
+        async def claiming() -> bool:
+            return any(each["cmd"] == "evalsha" and "b" in each["flags"] for each in await redis.client_list())
+
+        await until(claiming, "the claim waits")
         worker.signal(signal.SIGTERM)
         assert await ended(worker) == 0
         await redis.client_unpause()
@@ -131,9 +132,12 @@ async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:
     await queue.startup()
     messages = queue.listen()
     reading = asyncio.ensure_future(anext(messages))
-    async with asyncio.timeout(DEADLINE_S), Redis.from_url(server.url) as redis:
-        while not any(each["cmd"] == "xreadgroup" for each in await redis.client_list()):
-            pass  # until it waits
+    async with asyncio.timeout(2 * DEADLINE_S), Redis.from_url(server.url) as redis:
+
+        async def waits() -> bool:
+            return any(each["cmd"] == "xreadgroup" for each in await redis.client_list())
+
+        await until(waits, "the read waits")
         queue.leaving = True
         with pytest.raises(StopAsyncIteration):
             await reading

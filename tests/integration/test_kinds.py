@@ -1,6 +1,5 @@
 """What a function may be: async or not, with `yield` or without."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.client import data, events, follow, start
-from tests.support.waiting import DEADLINE_S
+from tests.support.files import appeared
 
 pytestmark = pytest.mark.anyio
 
@@ -45,9 +44,7 @@ async def test_a_cancel_stops_a_thread_at_its_next_chunk(client: httpx.AsyncClie
     await events(client, task_id, most=2)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
     assert (await events(client, task_id))[-1].event == "cancelled"
-    async with asyncio.timeout(DEADLINE_S):
-        while not (tmp_path / "cleaned up").exists():  # noqa: ASYNC110  # what others do has no event here
-            await asyncio.sleep(0.01)
+    await appeared(tmp_path / "cleaned up")
 
 
 async def test_a_thread_that_takes_too_long_ends(client: httpx.AsyncClient, tmp_path: Path) -> None:

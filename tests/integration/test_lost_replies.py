@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -14,10 +16,12 @@ from plugins import gate, keys, release
 from services.worker import claim, lease
 from tests.functions.odd import weather
 from tests.support.client import data, events, start
+from tests.support.messages import queue_empty
 from tests.support.proxy import Proxy
 from tests.support.readers import Reader
 from tests.support.system import System, assert_a_task_runs, assert_whole, database, proxy_of, system
-from tests.support.waiting import DEADLINE_S, until
+from tests.support.tasks import closed
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -104,9 +108,8 @@ async def test_a_reply_to_the_worker(through: System, proxy: Proxy, own: Redis, 
     seen = await events(through.client, task_id)
 
     assert_whole(seen, list(range(1, 41)))
-    async with asyncio.timeout(DEADLINE_S):
-        while await own.zscore(keys.OPEN, task_id) is not None or proxy.lost < lost + 2:
-            pass
+    await closed(own, task_id)
+    await until(lambda: proxy.lost >= lost + 2)
     assert begun(note) == 1
     status = (await through.client.get(f"/tasks/{task_id}")).json()
     assert (status["status"], status["attempt"], status["chunks"]) == ("done", 1, 40)
@@ -121,9 +124,11 @@ async def test_a_cancel_before_the_reply_to_the_claim(
     await events(through.client, other, most=1)
     proxy.hold_reply(after=REQUESTS["claim"])
     task_id = await start(through.client, "noted", note=str(note), chunks=2, every=3_600)
-    async with asyncio.timeout(DEADLINE_S):
-        while await own.hget(keys.metadata(task_id), "status") != b"running":
-            pass
+
+    async def running() -> bool:
+        return await own.hget(keys.metadata(task_id), "status") == b"running"
+
+    await until(running)
     for each in (task_id, other):
         assert (await through.client.delete(f"/tasks/{each}")).status_code == 202
     await asyncio.to_thread(through.worker.wait_for, rf"cancelled\s+task_id={other}")  # it has heard of both
@@ -139,11 +144,14 @@ async def test_the_replies_to_many_appends(through: System, proxy: Proxy, own: R
     lost = proxy.lost
     task_id = await start(through.client, "storm", seed=7, chunks=2_000)
     following = asyncio.create_task(events(through.client, task_id))
+
+    async def repeated(before: int, length: int) -> bool:
+        return following.done() or (proxy.lost > before and await own.llen(keys.chunks(task_id)) > length)
+
     while not following.done() and proxy.lost < lost + 20:
         before, length = proxy.lost, await own.llen(keys.chunks(task_id))
         proxy.drop_replies(1, after=REQUESTS["append"])
-        while not following.done() and (await own.llen(keys.chunks(task_id)) == length or proxy.lost == before):
-            pass  # until it was repeated, and another has followed
+        await until(partial(repeated, before, length), "it was repeated, and another has followed")
     proxy.drop_replies(0, after=b"")
 
     assert_whole(await following, weather(7, 2_000))
@@ -160,16 +168,16 @@ async def test_the_queue_took_it_and_did_not_say_so(
     body = {"function": "noted", "input": {"note": str(note), "chunks": 20, "every": 0.01}}
     headers = {"Idempotency-Key": note.parent.name}
     proxy.drop_replies(losses, after=b"XADD")
-    answer = await through.client.post("/tasks", json=body, headers=headers)
-    while answer.status_code == 503:
-        answer = await through.client.post("/tasks", json=body, headers=headers)
 
+    async def answered() -> httpx.Response | None:
+        answer = await through.client.post("/tasks", json=body, headers=headers)
+        return None if answer.status_code == 503 else answer
+
+    answer = await until(answered)
     assert answer.status_code == 202, answer.text
     assert_whole(await events(through.client, answer.json()["task_id"]), list(range(1, 21)))
     assert proxy.lost == lost + losses
-    async with asyncio.timeout(DEADLINE_S):
-        while await own.xlen(keys.QUEUE):
-            pass
+    await queue_empty(own)
     assert (await own.xinfo_stream(keys.QUEUE))["entries-added"] >= before + max(losses, 2)
     assert begun(note) == 1
 

@@ -15,7 +15,8 @@ from plugins import append, entries, keys
 from tests.support.client import data, events, follow, start
 from tests.support.processes import Api, api_process, worker_process
 from tests.support.settings import BRIEF
-from tests.support.waiting import DEADLINE_S
+from tests.support.tasks import closed
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -47,13 +48,6 @@ async def own_client(own_apis: list[Api]) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the first API."""
     async with httpx.AsyncClient(base_url=own_apis[0].url, timeout=DEADLINE_S) as client:
         yield client
-
-
-async def closed(own: Redis, task_id: str) -> None:
-    """Wait until nobody has to look at the task any more."""
-    async with asyncio.timeout(DEADLINE_S):
-        while await own.zscore(keys.OPEN, task_id) is not None:
-            pass
 
 
 async def test_a_killed_worker(own_url: str, own: Redis, own_client: httpx.AsyncClient, tmp_path: Path) -> None:
@@ -99,9 +93,11 @@ async def test_a_task_that_waits_is_looked_at_ever_more_rarely(own: Redis, own_c
     seconds, _ = await own.time()
     await own.hset(keys.metadata(task_id), "queued_at", (seconds - 1_000) * 1000)
     await own.zadd(keys.OPEN, {task_id: 0})
-    async with asyncio.timeout(DEADLINE_S):
-        while (await own.zscore(keys.OPEN, task_id) or 0) < seconds + 990:
-            pass
+
+    async def later() -> bool:
+        return (await own.zscore(keys.OPEN, task_id) or 0) >= seconds + 990
+
+    await until(later, "the next look is after as long again")
     assert (await own.zscore(keys.OPEN, task_id) or 0) < seconds + 1_100
     await own_client.delete(f"/tasks/{task_id}")
 

@@ -10,16 +10,15 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from plugins import keys
 from tests.support.client import client_of, data, events, follow, start, until_ready
 from tests.support.files import appeared
 from tests.support.outages import CALLS, PATIENCE_S, assert_told_of_the_loss, assert_unavailable, call
 from tests.support.processes import api_process, worker_process
-from tests.support.readers import Reader
+from tests.support.readers import Reader, heard, unheard
 from tests.support.redis_servers import DURABLE, EmbeddedRedis
 from tests.support.settings import ALERT, QUICK
 from tests.support.system import assert_a_cancel_is_heard, assert_a_task_runs, assert_never_restarted
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -154,13 +153,10 @@ async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
         async with client_of(api) as client:
             task_id = await start(client, "silent", note=str(tmp_path / "note"))
             await events(client, task_id, most=1)
-            channel = keys.channel(task_id)
-            async with asyncio.timeout(DEADLINE_S), Redis.from_url(server.url) as redis:
-                while (await redis.pubsub_numsub(channel))[0][1]:
-                    pass  # until the reader before is gone
+            async with Redis.from_url(server.url) as redis:
+                await unheard(redis, task_id)  # the reader before is gone
                 poll = asyncio.create_task(client.get(f"/tasks/{task_id}/chunks?after=0&wait=60"))
-                while (await redis.pubsub_numsub(channel))[0][1] == 0:
-                    pass  # until it waits
+                await until(lambda: heard(redis, task_id), "the poll waits")
             server.kill()
             await asyncio.to_thread(api.process.wait_for, "log not read")
             server.start()
@@ -229,9 +225,11 @@ async def test_redis_comes_back_empty_and_the_worker_is_gone_too(tmp_path: Path)
 async def assert_all_is_well(client: httpx.AsyncClient) -> None:
     """Functions are announced and a task runs, without anybody's help."""
     await until_ready(client)
-    async with asyncio.timeout(DEADLINE_S):
-        while (await client.get("/functions/count")).status_code != 200:
-            pass
+
+    async def announced() -> bool:
+        return (await client.get("/functions/count")).status_code == 200
+
+    await until(announced, "the worker's functions are announced")
     await assert_a_task_runs(client)
 
 

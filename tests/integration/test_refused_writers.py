@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from plugins import append, entries, keys
 from tests.support.client import events, follow, start
-from tests.support.waiting import DEADLINE_S
+from tests.support.files import appeared
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -37,9 +38,7 @@ class Gated:
 
     async def cleaned_up(self) -> None:
         """Wait until its clean-up has run."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not await asyncio.to_thread(self._note.exists):
-                await self._redis.ping()
+        await appeared(self._note)
 
     async def write(self, event: str, attempt: int, data: object) -> None:
         """Append to its log as somebody else would, without telling the worker."""
@@ -90,14 +89,18 @@ async def test_a_log_that_redis_lost_is_announced(gated: Gated, client: httpx.As
     chunks, end, why = await follow(client, gated.task_id)
 
     assert (chunks, end, why["code"]) == ([], "failed", "log_lost")
-    async with asyncio.timeout(DEADLINE_S):
-        while (await client.get(f"/tasks/{gated.task_id}")).json()["status"] != "failed":
-            pass
+
+    async def failed() -> bool:
+        return bool((await client.get(f"/tasks/{gated.task_id}")).json()["status"] == "failed")
+
+    await until(failed)
 
 
 async def test_a_renewal_keeps_the_log_of_a_silent_function(gated: Gated, redis: Redis) -> None:
     """A function may be silent for longer than a log is kept: its lease renews the log's lifetime."""
     await redis.expire(keys.chunks(gated.task_id), 20)
-    async with asyncio.timeout(DEADLINE_S):
-        while await redis.ttl(keys.chunks(gated.task_id)) <= 20:
-            pass
+
+    async def renewed() -> bool:
+        return await redis.ttl(keys.chunks(gated.task_id)) > 20
+
+    await until(renewed)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from plugins import keys
 from tests.support.client import data, events, follow, start
 from tests.support.processes import Api, Process, api_process
 from tests.support.redis_servers import EmbeddedRedis
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +22,7 @@ EDITED = """
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from plugins import function
 
 @function()
@@ -82,11 +84,13 @@ def worker(server: str, functions: Path) -> Iterator[Process]:
 
 async def until_listed(client: httpx.AsyncClient, name: str, but: str | None = None) -> str:
     """Wait until this function is announced, in another version than this one; its version."""
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            answer = await client.get(f"/functions/{name}")
-            if answer.status_code == 200 and (version := str(answer.json()["version"])) != but:
-                return version
+
+    async def listed() -> str | None:
+        answer = await client.get(f"/functions/{name}")
+        version = str(answer.json()["version"]) if answer.status_code == 200 else None
+        return None if version == but else version
+
+    return await until(listed, f"another version of {name} than {but}")
 
 
 async def test_an_edit_cuts_no_stream(
@@ -105,9 +109,11 @@ async def test_an_edit_cuts_no_stream(
     (functions / "broken.py").write_text("import no_such_package\n")
     await until_listed(client, "edited", but=old)
     await until_listed(client, "another")
-    async with asyncio.timeout(DEADLINE_S):
-        while not (await client.get("/functions")).json()["broken"]:
-            pass
+
+    async def broken() -> Any:
+        return (await client.get("/functions")).json()["broken"]
+
+    await until(broken, "a broken file is listed")
     assert (await follow(client, await start(client, "edited")))[0] == ["new", "new again"]
     assert (await client.get(f"/tasks/{task_id}")).json()["status"] == "running"
 

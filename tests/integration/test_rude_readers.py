@@ -9,12 +9,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from plugins import keys
 from tests.support.client import data, events, follow, start
 from tests.support.processes import Api, api_process
+from tests.support.readers import unheard
 from tests.support.sockets import Client, accepted, resident
 from tests.support.system import proxy_of
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -32,13 +32,16 @@ async def strict(redis_url: str, worker: object) -> AsyncIterator[tuple[Api, htt
             yield api, client
 
 
-async def until_left(redis: Redis, api: Api, most: int = 0) -> None:
+async def until_left(api: Api, most: int = 0) -> None:
     """Wait until the API has no more than so many connections of clients open."""
-    clock = asyncio.get_running_loop()
-    deadline = clock.time() + DEADLINE_S  # no `asyncio.timeout`: in Python 3.11 redis-py may swallow its one cancel
-    while (held := accepted(api.process.pid, api.url)) > most:
-        assert clock.time() < deadline, f"{held} connections stay open, not {most}"
-        await redis.ping()
+
+    async def held() -> int:
+        return accepted(api.process.pid, api.url)
+
+    async def left() -> bool:
+        return await held() <= most
+
+    await until(left, f"{most} connections of clients at most", details=held)
 
 
 async def test_readers_that_take_nothing(strict: tuple[Api, httpx.AsyncClient], redis: Redis) -> None:
@@ -54,7 +57,7 @@ async def test_readers_that_take_nothing(strict: tuple[Api, httpx.AsyncClient], 
     assert [(len(chunks), end) for chunks, end, _ in behind] == [(BULKY["chunks"], "done")] * 3
     # All of it, for each of them, would be 640 MiB.
     assert resident(pid) - memory_before < 200 << 20
-    await until_left(redis, api)
+    await until_left(api)
     for each in stuck:
         each.close()
 
@@ -69,7 +72,7 @@ async def test_a_reader_that_stops_before_the_last_piece(strict: tuple[Api, http
     stuck = [Client(api.url, task_id, f"Last-Event-ID: {cursor}", buffer=4_096) for cursor in cursors]
     for each in stuck:
         await each.until(b"\r\n\r\n")
-    await until_left(redis, api)
+    await until_left(api)
     for each in stuck:
         each.close()
 
@@ -97,11 +100,8 @@ async def test_readers_that_leave_at_any_moment(
         await stuck.until(b"\r\n\r\n")
         leave(stuck)
 
-    await until_left(redis, api, before)
-    channel = keys.channel(running)
-    async with asyncio.timeout(DEADLINE_S):
-        while (await redis.pubsub_numsub(channel))[0][1]:
-            pass
+    await until_left(api, before)
+    await unheard(redis, running)
     await client.delete(f"/tasks/{running}")
 
 

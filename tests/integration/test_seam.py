@@ -22,7 +22,7 @@ from services.api.tail import WINDOW_ENTRIES
 from services.api.turns import Turns
 from tests.support.log_writer import Writer, queued
 from tests.support.settings import NEVER_S
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -104,10 +104,12 @@ async def read(reader: Reader, count: int) -> list[bytes]:
 
 async def until_subscribed(writer: Writer, times: int) -> None:
     """Wait until its channel has so many subscriptions."""
-    channel = keys.channel(writer.task_id)
-    async with asyncio.timeout(DEADLINE_S):
-        while (await writer.redis.pubsub_numsub(channel))[0][1] != times:
-            pass
+
+    async def are() -> bool:
+        ((_, count),) = await writer.redis.pubsub_numsub(keys.channel(writer.task_id))
+        return bool(count == times)
+
+    await until(are, f"{times} subscriptions")
 
 
 async def test_what_stands_there_does_not_wait_for_the_subscription(
@@ -195,8 +197,7 @@ async def test_an_entry_that_is_heard_while_it_is_read(client: Intercepted, redi
         async def before() -> None:
             if next(once, False):
                 await writer.write()
-                while reader.tail.next < 4:
-                    await writer.redis.ping()
+                await until(lambda: reader.tail.next >= 4)
 
         client.before = before
         reader.tail.look()
@@ -328,8 +329,7 @@ async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_
         async def given_up() -> None:
             if asyncio.current_task() is me:  # the reader's read, not the tail's
                 reader.tail.look()
-                while not reader.tail.broken:
-                    await writer.redis.ping()
+                await until(lambda: reader.tail.broken)
 
         client.after = given_up
         async with asyncio.timeout(DEADLINE_S):

@@ -16,7 +16,7 @@ from services.api.reader import Reader
 from services.api.tail import Tail
 from services.api.turns import Turns
 from services.api.writer import Writer
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -50,10 +50,12 @@ async def tail(redis: Redis) -> AsyncIterator[Tail]:
     tail.readers = 1
     following = asyncio.create_task(tail.follow())
     tail.look()
-    async with asyncio.timeout(DEADLINE_S):
-        while not tail.next:
-            tail.ring(line(0))
-            await asyncio.sleep(0)
+
+    def heard() -> int:
+        tail.ring(line(0))
+        return tail.next
+
+    await until(heard)
     yield tail
     following.cancel()
 

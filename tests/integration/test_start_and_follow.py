@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from tests.support.client import data, events, follow
+from tests.support.tasks import closed, end_noted
 from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
@@ -175,9 +176,7 @@ async def test_a_repeat_wakes_no_task_that_is_over(client: httpx.AsyncClient, re
     async with started(client, "count", SSE | key, to=1) as source:
         await seen(source)
     task_id = task_of(source.response)
-    async with asyncio.timeout(DEADLINE_S):
-        while await redis.zscore(keys.OPEN, task_id) is not None:
-            pass
+    await closed(redis, task_id)
     async with started(client, "count", SSE | key, to=1) as source:
         assert data(await seen(source)) == [1]
     assert await redis.zscore(keys.OPEN, task_id) is None
@@ -189,9 +188,7 @@ async def test_a_key_whose_log_is_gone(client: httpx.AsyncClient, redis: Redis) 
     async with started(client, "count", SSE | key, to=1) as source:
         await seen(source)
     task_id = task_of(source.response)
-    async with asyncio.timeout(DEADLINE_S):
-        while not await redis.hexists(keys.metadata(task_id), "ended_at"):
-            pass
+    await end_noted(redis, task_id)
     await redis.delete(keys.chunks(task_id))
     body = {"function": "count", "input": {"to": 1}}
     answer = await client.post("/tasks", json=body, headers=SSE | key)

@@ -15,8 +15,10 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
 from tests.support.client import data, events, follow, start
+from tests.support.messages import queue_empty
 from tests.support.processes import ROOT, Api, Process, api_process, worker_process
-from tests.support.waiting import DEADLINE_S
+from tests.support.readers import unheard
+from tests.support.tasks import closed
 
 pytestmark = pytest.mark.anyio
 
@@ -50,13 +52,10 @@ async def test_nothing_is_left_behind(client: httpx.AsyncClient, apis: list[Api]
         await client.delete(f"/tasks/{silent}")
         await following
 
-    async with asyncio.timeout(DEADLINE_S):
-        for task_id in [*ids, silent]:
-            while await redis.zscore(keys.OPEN, task_id):
-                pass
-            assert await redis.hget(keys.metadata(task_id), "ended_at")
-            while (await redis.pubsub_numsub(keys.channel(task_id)))[0][1]:
-                pass
+    for task_id in [*ids, silent]:
+        await closed(redis, task_id)
+        assert await redis.hget(keys.metadata(task_id), "ended_at")
+        await unheard(redis, task_id)
     assert await redis.xlen(keys.QUEUE) == 0
     assert (await redis.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"] == 0
     assert not [key async for key in redis.scan_iter("autoclaim:*")]
@@ -189,9 +188,7 @@ async def test_a_message_that_comes_twice_runs_once(client: httpx.AsyncClient, r
         await redis.xadd(keys.QUEUE, message)
     assert (await follow(client, task_id))[0] == list(range(1, 11))
     await redis.xadd(keys.QUEUE, message)
-    async with asyncio.timeout(DEADLINE_S):
-        while await redis.xlen(keys.QUEUE):
-            pass
+    await queue_empty(redis)
     status = (await client.get(f"/tasks/{task_id}")).json()
     assert (status["attempt"], status["chunks"]) == (1, 10)
     assert await redis.llen(keys.chunks(task_id)) == 11

@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 from plugins import keys
 from services.api.submit import refuse
 from tests.support.client import data, events, follow, start
+from tests.support.files import appeared
 from tests.support.processes import Process, api_process, worker_process
-from tests.support.waiting import DEADLINE_S
+from tests.support.tasks import end_noted
 
 pytestmark = pytest.mark.anyio
 
@@ -235,9 +236,7 @@ async def test_a_running_task_is_cancelled(client: httpx.AsyncClient, redis: Red
 
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     assert await following == ([1], "cancelled", {"by": "anonymous"})
-    async with asyncio.timeout(DEADLINE_S):
-        while not note.exists():
-            await redis.ping()
+    await appeared(note)
     again = await client.delete(f"/tasks/{task_id}")
     assert (again.status_code, again.json()["status"]) == (200, "cancelled")
     assert await redis.zscore(keys.OPEN, task_id) is None
@@ -265,9 +264,7 @@ async def test_the_same_request_with_the_same_key_is_the_same_task(client: httpx
     assert {answer.status_code for answer in answers} == {202}
     (task_id,) = {answer.json()["task_id"] for answer in answers}
     assert await follow(client, task_id) == ([1, 2], "done", {"chunks": 2})
-    async with asyncio.timeout(DEADLINE_S):
-        while not await redis.hexists(keys.metadata(task_id), "ended_at"):
-            pass
+    await end_noted(redis, task_id)
     assert (await client.get(f"/tasks/{task_id}")).json()["attempt"] == 1
 
     again = await client.post("/tasks", json=body, headers=header)
@@ -292,9 +289,7 @@ async def test_an_expired_log_is_gone_but_not_the_task(client: httpx.AsyncClient
     task_id = await start(client, "count", to=2)
     await follow(client, task_id)
     assert 0 < await redis.ttl(keys.chunks(task_id)) <= 3600
-    async with asyncio.timeout(DEADLINE_S):
-        while not await redis.hexists(keys.metadata(task_id), "ended_at"):
-            pass
+    await end_noted(redis, task_id)
     await redis.delete(keys.chunks(task_id))
 
     for path in ("stream", "chunks"):

@@ -1,15 +1,13 @@
 """What a function can say beyond plain values, and what it can be told."""
 
-import asyncio
 import json
 from pathlib import Path
 
-import anyio
 import httpx
 import pytest
 
 from tests.support.client import data, events, follow, start
-from tests.support.waiting import DEADLINE_S
+from tests.support.files import appeared
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +54,7 @@ async def test_a_function_that_ends_in_its_own_way(client: httpx.AsyncClient, tm
     await events(client, task_id, most=1)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
     assert (await events(client, task_id))[-1].event == "cancelled"
-    await left(tmp_path / "woken again True")
+    await appeared(tmp_path / "woken again True")
     assert (tmp_path / "woken True").exists()
 
 
@@ -71,11 +69,4 @@ async def test_a_thread_that_looks_up(client: httpx.AsyncClient, tmp_path: Path)
     task_id = await start(client, "asks_in_a_thread", folder=str(tmp_path))
     await events(client, task_id, most=1)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
-    await left(tmp_path / "looked up")
-
-
-async def left(path: Path) -> None:
-    """Wait until a function has left this file."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not await anyio.Path(path).exists():  # noqa: ASYNC110  # what others do has no event here
-            await asyncio.sleep(0.01)
+    await appeared(tmp_path / "looked up")

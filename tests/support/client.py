@@ -10,7 +10,7 @@ import httpx
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from tests.support.processes import Api
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 
 @asynccontextmanager
@@ -59,6 +59,8 @@ async def follow(client: httpx.AsyncClient, task_id: str) -> tuple[list[Any], st
 
 async def until_ready(client: httpx.AsyncClient, status: int = 200) -> None:
     """Ask until /health/ready answers with this status."""
-    async with asyncio.timeout(DEADLINE_S):
-        while (await client.get("/health/ready")).status_code != status:
-            pass
+
+    async def so() -> bool:
+        return (await client.get("/health/ready")).status_code == status
+
+    await until(so, f"/health/ready answers {status}")

@@ -8,11 +8,7 @@ from tests.support.waiting import until
 
 async def left(folder: Path, pattern: str, many: int = 1) -> None:
     """Wait until functions have left so many notes."""
-
-    async def there() -> bool:
-        return len(notes(folder, pattern)) >= many
-
-    await until(there)
+    await until(lambda: len(notes(folder, pattern)) >= many, f"{many} of {folder / pattern}")
 
 
 def notes(folder: Path, pattern: str) -> list[str]:

@@ -41,4 +41,4 @@ async def written(redis: Redis, task_id: str, least: int) -> None:
     async def long_enough() -> bool:
         return await redis.llen(keys.chunks(task_id)) >= least
 
-    await until(long_enough)
+    await until(long_enough, f"{least} entries in the log of {task_id}", details=lambda: log_of(redis, task_id))

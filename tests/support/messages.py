@@ -13,11 +13,7 @@ from tests.support.waiting import until
 
 async def drained(redis: Redis) -> None:
     """Wait until the queue is empty, and nobody holds a message."""
-
-    async def empty() -> bool:
-        return await redis.xlen(keys.QUEUE) == 0
-
-    await until(empty)
+    await queue_empty(redis)
     assert (await redis.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"] == 0
 
 
@@ -31,6 +27,10 @@ def raw(said: TaskiqMessage) -> dict[FieldT, EncodableT]:
     return {"data": RedisStreamBroker("redis://unused").formatter.dumps(said).message}
 
 
-async def queue_empty(redis: Redis) -> bool:
-    """Whether no message is on the queue, neither waiting nor read."""
-    return await redis.xlen(keys.QUEUE) == 0
+async def queue_empty(redis: Redis) -> None:
+    """Wait until the queue is empty."""
+
+    async def empty() -> bool:
+        return await redis.xlen(keys.QUEUE) == 0
+
+    await until(empty, "the queue is empty")

@@ -7,7 +7,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 
 class Reader:
@@ -46,5 +46,14 @@ class Reader:
 
 
 async def heard(redis: Redis, task_id: str) -> bool:
-    """Whether somebody follows a stream."""
+    """Whether any API listens to a task's channel."""
     return bool((await redis.pubsub_numsub(keys.channel(task_id)))[0][1])
+
+
+async def unheard(redis: Redis, task_id: str) -> None:
+    """Wait until no API listens to a task's channel any more."""
+
+    async def silent() -> bool:
+        return not await heard(redis, task_id)
+
+    await until(silent, f"no subscription to {task_id} is left")

@@ -43,8 +43,9 @@ class Client:
 
     async def until_end(self) -> bytes:
         """Read until the connection ends; all that was received."""
-        while await self.read():
-            pass
+        piece = await self.read()
+        while piece:
+            piece = await self.read()
         return self.received
 
     @property

@@ -12,16 +12,27 @@ from tests.support.logs import Said, ends, lines_of, log_of
 from tests.support.waiting import until
 
 
-async def ended(redis: Redis, task_id: str) -> list[Said]:
-    """Wait until a task has ended and nobody has to look at it any more; its log."""
+async def closed(redis: Redis, task_id: str) -> None:
+    """Wait until nothing has to look at a task any more: it has ended, to the last of its bookkeeping."""
 
-    async def closed() -> bool:
+    async def is_closed() -> bool:
         return await redis.zscore(keys.OPEN, task_id) is None
 
-    try:
-        await until(closed)
-    except TimeoutError:
-        raise AssertionError(f"{task_id} goes on: {await state(redis, task_id)}") from None
+    await until(is_closed, f"{task_id} is no longer open", details=lambda: state(redis, task_id))
+
+
+async def end_noted(redis: Redis, task_id: str) -> None:
+    """Wait until a task's metadata say when it ended."""
+    await until(
+        lambda: redis.hexists(keys.metadata(task_id), "ended_at"),
+        f"the end of {task_id} is noted",
+        details=lambda: state(redis, task_id),
+    )
+
+
+async def ended(redis: Redis, task_id: str) -> list[Said]:
+    """Wait until a task has ended and nobody has to look at it any more; its log."""
+    await closed(redis, task_id)
     log = await log_of(redis, task_id)
     assert ends(log) == [log[-1][0]]
     return log

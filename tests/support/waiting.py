@@ -18,20 +18,22 @@ Details = Callable[[], Awaitable[object]]
 
 @overload
 async def until(
-    look: Callable[[], Awaitable[Found]],
+    look: Callable[[], Awaitable[Found | None]],
     what: str | None = None,
     *,
     deadline_s: float = DEADLINE_S,
+    pause_s: float = PAUSE_S,
     details: Details | None = None,
 ) -> Found: ...
 
 
 @overload
 async def until(
-    look: Callable[[], Found],
+    look: Callable[[], Found | None],
     what: str | None = None,
     *,
     deadline_s: float = DEADLINE_S,
+    pause_s: float = PAUSE_S,
     details: Details | None = None,
 ) -> Found: ...
 
@@ -41,11 +43,13 @@ async def until(
     what: str | None = None,
     *,
     deadline_s: float = DEADLINE_S,
+    pause_s: float = PAUSE_S,
     details: Details | None = None,
 ) -> Any:
     """Look until there is something to see: a number, a match, True. That is what it returns.
 
     `look` may return an awaitable. `what` is what has to come about, in a few words: by default, the source of `look`.
+    Where the test is about the very moment, it looks without a pause: `pause_s=0`.
 
     Raises:
         AssertionError: The deadline has passed. It says `what`, what was seen last, and the `details`, asked then.
@@ -61,7 +65,7 @@ async def until(
         if time.monotonic() >= over:
             more = f"\n{await details()}" if details else ""
             raise AssertionError(f"not within {deadline_s:g} s: {what or source(look)}\nseen last: {found!r}{more}")
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(pause_s)
 
 
 def source(look: Callable[[], Any]) -> str:

@@ -1,15 +1,15 @@
 """The processes that tests start: what is asked for runs, how it ended is known, and none outlives the run."""
 
+import asyncio
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import ROOT, Process
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import until
 
 # What a program can see of how it was started.
 REFLECTS = """
@@ -94,7 +94,4 @@ def is_there(pid: int) -> bool:
 
 def wait_until_gone(pid: int) -> None:
     """Return when no process has this id."""
-    deadline = time.monotonic() + DEADLINE_S
-    while is_there(pid):
-        assert time.monotonic() < deadline, f"process {pid} is there"
-        time.sleep(0.01)
+    asyncio.run(until(lambda: not is_there(pid), f"process {pid} is gone"))

@@ -1,7 +1,5 @@
 """A Redis and an API of these tests' own: no other process looks after their tasks."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from tests.support import redis_servers
 from tests.support.processes import Api, api_process, worker_process
 from tests.support.redis_servers import Full
 from tests.support.settings import QUICK
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 
 @pytest.fixture(scope="package")
@@ -62,11 +60,13 @@ async def nothing_open(own: Redis) -> None:
     A gate's entry does not count: it leaves when recovery has looked at it. Where the test killed its worker between
     the end and the bookkeeping, that is recovery's, too: it is made due at once.
     """
-    over = time.monotonic() + DEADLINE_S
-    while still := await open_tasks(own):
-        assert time.monotonic() < over, f"the test has left these tasks open: {still}"
-        await own.zadd(keys.OPEN, dict.fromkeys((member for member, _ in still), 0), xx=True)
-        await asyncio.sleep(0.1)
+    async def closed() -> bool:
+        still = await open_tasks(own)
+        if still:
+            await own.zadd(keys.OPEN, dict.fromkeys((member for member, _ in still), 0), xx=True)
+        return not still
+
+    await until(closed, "the test leaves no task open", every_s=0.1, details=lambda: open_tasks(own))
 
 
 async def forget(own: Redis) -> None:

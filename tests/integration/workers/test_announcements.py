@@ -17,7 +17,7 @@ from tests.support.files import open_gate
 from tests.support.logs import written
 from tests.support.processes import worker_process
 from tests.support.settings import QUICK
-from tests.support.waiting import DEADLINE_S, until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -85,10 +85,13 @@ async def test_a_worker_that_is_leaving_says_no_more(
         (functions / "versioned.py").write_text(VERSION.format(number=2))
         with worker_process(own_url, **settings):
             seen: dict[int, str] = {}
-            async with asyncio.timeout(DEADLINE_S):
-                while len(seen) < 8:
-                    declared = await announced(own, "versioned")
-                    seen[declared["announced_at"]] = declared["version"]
+
+            async def eight() -> bool:
+                declared = await announced(own, "versioned")
+                seen[declared["announced_at"]] = declared["version"]
+                return len(seen) >= 8
+
+            await until(eight, "eight announcements")
             assert (await own_client.get(f"/tasks/{task_id}")).json()["status"] == "running"
             open_gate(gate)
             assert await asyncio.to_thread(leaving.wait) == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.processes import worker_process
 from tests.support.readers import Reader
 from tests.support.settings import QUICK
 from tests.support.tasks import ended
+from tests.support.waiting import until
 from tests.support.workers import holder
 
 pytestmark = pytest.mark.anyio
@@ -95,10 +97,12 @@ async def test_a_function_that_can_continue_goes_on_after_two_kills(
         task_id = await start(own_client, "ticks_on", folder=str(folder), to=60, every=[0.04, 0.04, 0.01])
         following = asyncio.create_task(events(own_client, task_id))
         workers = [one, two, three]
+
+        async def of_its_own(attempt: int) -> list[Any]:
+            return chunks(await log_so_far(own_client, task_id), attempt)
+
         for kills in (1, 2):
-            # Until that attempt has added something of its own.
-            while not chunks(await log_so_far(own_client, task_id), kills):
-                pass
+            await until(partial(of_its_own, kills), f"attempt {kills} has added something of its own")
             victim = await holder(own, task_id, workers)
             victim.kill()
             workers.remove(victim)
@@ -140,16 +144,19 @@ async def log_so_far(client: httpx.AsyncClient, task_id: str) -> list[tuple[str,
 
 async def test_who_sees_a_chunk_can_rely_on_the_lease(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """From its claim on recovery looks when the lease is over, not when the queue is late."""
+
+    async def seen(task_id: str) -> tuple[Any, Any] | None:
+        async with own.pipeline(transaction=True) as at_once:
+            at_once.llen(keys.chunks(task_id))
+            at_once.zscore(keys.OPEN, task_id)
+            at_once.hget(keys.metadata(task_id), "lease_until")
+            chunks, due, lease_until = await at_once.execute()
+        return (due, lease_until) if chunks else None
+
     with worker_process(own_url, **QUICK):
         for _ in range(50):
             task_id = await start(own_client, "count", to=2, every=3_600)
-            written: Any = 0
-            while not written:
-                async with own.pipeline(transaction=True) as at_once:
-                    at_once.llen(keys.chunks(task_id))
-                    at_once.zscore(keys.OPEN, task_id)
-                    at_once.hget(keys.metadata(task_id), "lease_until")
-                    written, due, lease_until = await at_once.execute()
+            due, lease_until = await until(partial(seen, task_id), "a chunk", pause_s=0)  # the first moment
             assert due <= int(lease_until) // 1000 + 1
             assert (await own_client.delete(f"/tasks/{task_id}")).status_code == 202
             await ended(own, task_id)

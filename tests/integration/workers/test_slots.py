@@ -1,7 +1,6 @@
 """How many messages a worker reads: as many as it has room for, and no more."""
 
 import asyncio
-import time
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ from tests.support.messages import drained
 from tests.support.processes import worker_process
 from tests.support.redis_servers import Full
 from tests.support.settings import QUICK
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import until
 from tests.support.workers import freeze, thaw
 
 pytestmark = pytest.mark.anyio
@@ -53,13 +52,15 @@ async def test_a_worker_with_room_reads_them_together(own_url: str, own_client: 
     ids = await asyncio.gather(*(start(own_client, "count", to=1) for _ in range(300)))
     before = await reads(own)
     with worker_process(own_url, "--max-async-tasks", "50", **QUICK) as worker:
-        over = time.monotonic() + DEADLINE_S
-        while still := await own.zrange(keys.OPEN, 0, -1):
-            assert time.monotonic() < over, (
-                await states(own, still),
-                await own.xinfo_groups(keys.QUEUE),
-                worker.output,
-            )
+
+        async def over() -> bool:
+            return not await own.zcard(keys.OPEN)
+
+        async def details() -> object:
+            still = await own.zrange(keys.OPEN, 0, -1)
+            return await states(own, still), await own.xinfo_groups(keys.QUEUE), worker.output
+
+        await until(over, "no task is open", details=details)
         for task_id in ids:
             assert (await follow(own_client, task_id))[1] == "done"
         assert await reads(own) - before < 150
