@@ -7,7 +7,7 @@ import pytest
 
 from services.api.settings import Settings as ApiSettings
 from services.worker.settings import Settings as WorkerSettings
-from tests.processes import Process
+from tests.support.processes import Process
 
 API = [sys.executable, "-m", "uvicorn", "--factory", "services.api.app:create_app", "--port", "0"]
 WORKER = [sys.executable, "-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "2"]

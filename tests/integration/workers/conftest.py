@@ -60,13 +60,14 @@ async def nothing_open(own: Redis) -> None:
     A gate's entry does not count: it leaves when recovery has looked at it. Where the test killed its worker between
     the end and the bookkeeping, that is recovery's, too: it is made due at once.
     """
+
     async def closed() -> bool:
         still = await open_tasks(own)
         if still:
             await own.zadd(keys.OPEN, dict.fromkeys((member for member, _ in still), 0), xx=True)
         return not still
 
-    await until(closed, "the test leaves no task open", every_s=0.1, details=lambda: open_tasks(own))
+    await until(closed, "the test leaves no task open", pause_s=0.1, details=lambda: open_tasks(own))
 
 
 async def forget(own: Redis) -> None:
