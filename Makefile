@@ -15,7 +15,7 @@ run: $(NEEDS_UV)
 	exec "$(UV)" run --locked python scripts/run.py
 
 test: $(NEEDS_UV)
-	exec "$(UV)" run --locked pytest -m 'not chaos' $(ARGS)
+	exec "$(UV)" run --locked pytest -m 'not chaos' -n 4 --dist worksteal $(ARGS)
 
 chaos: $(NEEDS_UV)
 	exec "$(UV)" run --locked pytest -m chaos $(ARGS)

@@ -62,3 +62,23 @@ def redis_url(pytestconfig: pytest.Config) -> Iterator[str]:
     with server() as url:
         versions.append(redis_servers.version(url))
         yield url
+
+
+@pytest.fixture(scope="session")
+def databases(redis_url: str) -> redis_servers.Databases:
+    """The databases of that Redis which a test, or a module, may have for itself."""
+    return redis_servers.Databases(redis_url)
+
+
+@pytest.fixture
+def own_database(databases: redis_servers.Databases) -> Iterator[str]:
+    """The URL of a database that is empty and that this test has alone."""
+    with databases.one() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def own_url(databases: redis_servers.Databases) -> Iterator[str]:
+    """The URL of a database that this module has alone."""
+    with databases.one() as url:
+        yield url

@@ -77,11 +77,10 @@ async def state(redis: Redis) -> dict[str, Any]:
     }
 
 
-async def test_ten_thousand_readers_come_and_go(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_ten_thousand_readers_come_and_go(own_database: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before the answer, during it, in a replay or live, politely or not: no task, descriptor, subscription stays."""
-    own = redis_url.replace("/0", "/15")
-    with worker_process(own):
-        async with api_here(own) as url, Redis.from_url(own) as redis:
+    with worker_process(own_database):
+        async with api_here(own_database) as url, Redis.from_url(own_database) as redis:
             async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S) as client:
                 ended = await start(client, "burst", chunks=1_000)
                 await follow(client, ended)

@@ -42,6 +42,16 @@ async def ticks(folder: str, to: int, every: float, ctx: Context) -> AsyncIterat
             await asyncio.sleep(every)
 
 
+@function()
+async def ticks_until(gate: str, every: float) -> AsyncIterator[int]:
+    """Count from 1 until the gate is open."""
+    number = 0
+    while not is_open(gate):
+        number += 1
+        yield number
+        await asyncio.sleep(every)
+
+
 @function(retries=1, backoff=0)
 async def ticks_again(folder: str, to: int, every: list[float], ctx: Context) -> AsyncIterator[int]:
     """Count from 1 to a number, from 1 again where another attempt is needed; each attempt at a pace of its own."""
@@ -61,10 +71,10 @@ async def ticks_on(folder: str, to: int, every: list[float], ctx: Context) -> As
 
 
 @function()
-async def is_short(chunks: int) -> AsyncIterator[int]:
+async def is_short(chunks: int, every: float = 0.01) -> AsyncIterator[int]:
     """Yield some numbers, each in a group of its own."""
     for number in range(chunks):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every)
         yield number
 
 

@@ -80,10 +80,9 @@ async def test_the_number_of_attempts_is_announced(client: httpx.AsyncClient, re
     assert set(function["input"]["properties"]) == {"to", "stumbles"}
 
 
-async def test_two_attempts_meet_in_one_worker(redis_url: str, redis: Redis, tmp_path: Path) -> None:
+async def test_two_attempts_meet_in_one_worker(own_database: str, tmp_path: Path) -> None:
     """A worker that was frozen gets its own task again while the first attempt still cleans up: each has its end."""
-    own = redis_url.replace("/0", "/14")
-    with api_process(own, **BRIEF) as api, worker_process(own, **BRIEF) as worker:
+    with api_process(own_database, **BRIEF) as api, worker_process(own_database, **BRIEF) as worker:
         async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
             task_id = await start(client, "lingers", folder=str(tmp_path))
             await events(client, task_id, most=1)

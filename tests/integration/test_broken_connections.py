@@ -11,13 +11,14 @@ from redis.asyncio import Redis
 
 from tests.functions.odd import weather
 from tests.support.client import client_of, data, events, start, until_ready
+from tests.support.files import open_gate
 from tests.support.outages import CALLS, ID, call
 from tests.support.processes import api_process, worker_process
 from tests.support.proxy import Proxy, Which, subscribed
 from tests.support.readers import Reader
 from tests.support.redis_servers import EmbeddedRedis
 from tests.support.settings import NO_HEARTBEAT
-from tests.support.system import assert_a_cancel_is_heard, assert_a_task_runs, assert_whole, database, proxy_of, system
+from tests.support.system import assert_a_cancel_is_heard, assert_a_task_runs, assert_whole, proxy_of, system
 
 pytestmark = pytest.mark.anyio
 
@@ -42,11 +43,11 @@ async def cutting(proxy: Proxy, which: Which | None, every_s: float) -> AsyncIte
         await asyncio.wait([cutter])
 
 
-async def test_connections_that_break_while_nobody_uses_them(redis_url: str) -> None:
+async def test_connections_that_break_while_nobody_uses_them(own_database: str, tmp_path: Path) -> None:
     """A network that forgets idle connections, as firewalls do, costs no request and no chunk."""
-    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13)) as through:
-        task_id = await start(through.client, "count", to=100, every=0.03)
-        reader = Reader(through.client, task_id)
+    async with proxy_of(own_database) as proxy, system(proxy.url) as through:
+        gate = tmp_path / "gate"
+        reader = Reader(through.client, await start(through.client, "ticks_until", gate=str(gate), every=0.03))
         for _ in range(10):
             await reader.until(5)
             assert proxy.cut(lambda connection: not connection.pubsub)
@@ -54,15 +55,17 @@ async def test_connections_that_break_while_nobody_uses_them(redis_url: str) -> 
                 answer = await call(through.client, method, path.replace("60", "0"))
                 usual = 202 if method == "POST" else 404 if ID in path else 200
                 assert answer.status_code == usual, (method, path, answer.text)
-        assert_whole(await reader.until_end(), list(range(1, 101)))
+        open_gate(gate)
+        seen = await reader.until_end()
+        assert_whole(seen, list(range(1, len(seen))))
         await assert_a_task_runs(through.client)
 
 
-async def test_pubsub_that_breaks_all_the_time(redis_url: str) -> None:
+async def test_pubsub_that_breaks_all_the_time(own_database: str) -> None:
     """A connection that lives for a twentieth of a second at a time carries a stream from its first to its last."""
     async with (
-        proxy_of(redis_url) as proxy,
-        system(database(proxy.url, 13), api=NO_HEARTBEAT) as through,
+        proxy_of(own_database) as proxy,
+        system(proxy.url, api=NO_HEARTBEAT) as through,
         cutting(proxy, subscribed, 0.05) as cuts,
     ):
         task_id = await start(through.client, "storm", seed=11, chunks=3_000)
@@ -73,9 +76,9 @@ async def test_pubsub_that_breaks_all_the_time(redis_url: str) -> None:
     assert sum(cuts) > 10
 
 
-async def test_every_connection_breaks_all_the_time(redis_url: str) -> None:
+async def test_every_connection_breaks_all_the_time(own_database: str) -> None:
     """Where nothing lives for half a second, requests may be refused, but a stream that runs is whole."""
-    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13), api=NO_HEARTBEAT) as through:
+    async with proxy_of(own_database) as proxy, system(proxy.url, api=NO_HEARTBEAT) as through:
         task_id = await start(through.client, "storm", seed=12, chunks=3_000)
         readers = [Reader(through.client, task_id) for _ in range(READERS)]
         for reader in readers:
@@ -104,9 +107,9 @@ async def test_a_stream_that_is_too_much_for_the_connection() -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?protocol=3"])
-async def test_a_redis_that_is_far_away(redis_url: str, query: str, tmp_path: Path) -> None:
+async def test_a_redis_that_is_far_away(own_database: str, query: str, tmp_path: Path) -> None:
     """With 50 ms each way, and with either protocol, everything works."""
-    async with proxy_of(redis_url) as proxy, system(database(proxy.url, 13) + query) as through:
+    async with proxy_of(own_database) as proxy, system(proxy.url + query) as through:
         proxy.delay_s = 0.05
         task_id = await start(through.client, "storm", seed=13, chunks=1_000)
         for each in await asyncio.gather(*(events(through.client, task_id) for _ in range(READERS))):
@@ -119,11 +122,11 @@ async def test_a_redis_that_is_far_away(redis_url: str, query: str, tmp_path: Pa
         assert (await through.client.get("/health/ready")).status_code == 200
 
 
-async def test_a_cancel_from_far_away(redis_url: str) -> None:
+async def test_a_cancel_from_far_away(own_database: str) -> None:
     """An API that is farther from Redis than the worker can cancel a function that writes faster than it can ask."""
-    with worker_process(database(redis_url, 13)):
-        async with proxy_of(redis_url) as proxy:
-            with api_process(database(proxy.url, 13)) as api:
+    with worker_process(own_database):
+        async with proxy_of(own_database) as proxy:
+            with api_process(proxy.url) as api:
                 async with client_of(api) as client:
                     await until_ready(client)
                     proxy.delay_s = 0.02

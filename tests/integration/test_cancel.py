@@ -19,12 +19,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def own_url(redis_url: str) -> str:
-    """A database of these tests' own: no other worker takes their tasks."""
-    return redis_url.replace("/0", "/9")
-
-
-@pytest.fixture(scope="module")
 def own_api(own_url: str) -> Iterator[Api]:
     """The API on that database."""
     with api_process(own_url) as api:

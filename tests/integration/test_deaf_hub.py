@@ -76,7 +76,7 @@ async def test_a_connection_to_a_server_that_lost_its_place(tmp_path: Path) -> N
             system(proxy.url, api=NO_HEARTBEAT) as through,
             listening(through, redis, tmp_path) as (reader, gate),
         ):
-            await until(lambda: redis.wait(1, 1_000), "the replica has everything")
+            await until(lambda: replicated(redis, promoted), "the replica has everything")
             await promoted.replicaof("NO", "ONE")
             proxy.retarget(new.port)
             proxy.cut(lambda connection: not HUB(connection))
@@ -99,6 +99,13 @@ async def test_readiness_while_it_is_deaf(tmp_path: Path) -> None:
             await asyncio.wait([held])
             proxy.cut(HUB)
             await until_ready(through.client)
+
+
+async def replicated(master: Redis, replica: Redis) -> bool:
+    """Whether the replica has what the master has now. WAIT says so only of what its own connection has written."""
+    there = (await master.info("replication"))["master_repl_offset"]
+    here = await replica.info("replication")
+    return bool(here["master_link_status"] == "up" and here["slave_repl_offset"] >= there)
 
 
 async def hold(proxy: Proxy) -> None:

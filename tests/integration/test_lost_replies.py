@@ -19,7 +19,7 @@ from tests.support.client import data, events, start
 from tests.support.messages import queue_empty
 from tests.support.proxy import Proxy
 from tests.support.readers import Reader
-from tests.support.system import System, assert_a_task_runs, assert_whole, database, proxy_of, system
+from tests.support.system import System, assert_a_task_runs, assert_whole, proxy_of, system
 from tests.support.tasks import closed
 from tests.support.waiting import until
 
@@ -48,22 +48,16 @@ REQUESTS: Final = {
 
 
 @pytest.fixture(scope="module")
-def own_url(redis_url: str) -> str:
-    """A database of these tests' own."""
-    return database(redis_url, 12)
-
-
-@pytest.fixture(scope="module")
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+async def proxy(own_url: str) -> AsyncIterator[Proxy]:
     """Between all of it and Redis."""
-    async with proxy_of(redis_url) as proxy:
+    async with proxy_of(own_url) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
 async def through(proxy: Proxy) -> AsyncIterator[System]:
     """A system that has run a task: Redis has the scripts, so a request is one request."""
-    async with system(database(proxy.url, 12), worker=WORKER, api=API) as through:
+    async with system(proxy.url, worker=WORKER, api=API) as through:
         await assert_a_task_runs(through.client)
         await events(through.client, await start(through.client, "fails_at_first", times=1))
         yield through

@@ -130,7 +130,7 @@ async def test_late_readers_of_a_redis_that_is_silent(redis_url: str) -> None:
             (await stack.enter_async_context(through.client.stream("GET", f"/tasks/{task_id}/stream"))).aiter_bytes()
             for _ in range(8)
         ]
-        seen = [await anext(pieces) for pieces in late]
+        seen = [bytearray(await anext(pieces)) for pieces in late]
         proxy.freeze()
 
         async def hear(number: int) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from services.api.settings import Settings as ApiSettings
 from services.worker.settings import Settings as WorkerSettings
@@ -52,15 +51,15 @@ def test_the_transcripts(api: Api, block: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_function_of_your_own(redis_url: str, redis: Redis, tmp_path: Path) -> None:
+async def test_the_function_of_your_own(own_database: str, tmp_path: Path) -> None:
     """The README's functions, dropped into a folder, are listed and run."""
     sources = blocks("python")
     names = [re.findall(r"# functions/(\w+\.py)", source) for source in sources]
     assert names == [["shout.py"], ["collect.py"]]
     for (name,), source in zip(names, sources, strict=True):
         await asyncio.to_thread((tmp_path / name).write_text, source)
-    own = redis_url.replace("/0", "/7")
-    with worker_process(own, FUNCTIONS_PATH=os.pathsep.join([FUNCTIONS, str(tmp_path)])), api_process(own) as its_api:
+    path = os.pathsep.join([FUNCTIONS, str(tmp_path)])
+    with worker_process(own_database, FUNCTIONS_PATH=path), api_process(own_database) as its_api:
         async with httpx.AsyncClient(base_url=its_api.url) as client:
             listed = (await client.get("/functions/shout")).json()
             assert listed["description"] == "Say it loud, and again."

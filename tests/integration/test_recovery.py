@@ -22,12 +22,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def own_url(redis_url: str) -> str:
-    """A database of these tests' own: no other process looks after their tasks."""
-    return redis_url.replace("/0", "/10")
-
-
-@pytest.fixture(scope="module")
 def own_apis(own_url: str) -> Iterator[list[Api]]:
     """Two APIs on it, which both recover."""
     with worker_process(own_url):

@@ -147,10 +147,9 @@ async def test_an_api_that_is_told_to_stop_ends_its_streams(redis_url: str, work
             assert data(await events(client, task_id, after=str(seen))) == list(range(seen + 2, 41))
 
 
-async def test_a_worker_that_is_told_to_stop_ends_its_tasks(redis_url: str, redis: Redis, tmp_path: Path) -> None:
+async def test_a_worker_that_is_told_to_stop_ends_its_tasks(own_database: str, tmp_path: Path) -> None:
     """SIGTERM: what still runs is stopped, cleans up, and its stream ends with the reason. Nothing hangs."""
-    own = redis_url.replace("/0", "/5")
-    with api_process(own) as api, worker_process(own, "--wait-tasks-timeout", "0.1") as worker:
+    with api_process(own_database) as api, worker_process(own_database, "--wait-tasks-timeout", "0.1") as worker:
         async with httpx.AsyncClient(base_url=api.url, timeout=30) as client:
             note = tmp_path / "note"
             task_id = await start(client, "silent", note=str(note))
@@ -163,12 +162,15 @@ async def test_a_worker_that_is_told_to_stop_ends_its_tasks(redis_url: str, redi
             assert note.exists()
 
 
-async def test_two_workers_share_the_queue(redis_url: str, redis: Redis) -> None:
+async def test_two_workers_share_the_queue(own_database: str) -> None:
     """A worker takes only what it can run: of a queue that waits for two workers with one slot each, both take part."""
-    own = redis_url.replace("/0", "/6")
     one_slot = ("--max-async-tasks", "1")
-    with api_process(own) as api, worker_process(own, *one_slot), worker_process(own, *one_slot):
-        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own) as other:
+    with (
+        api_process(own_database) as api,
+        worker_process(own_database, *one_slot),
+        worker_process(own_database, *one_slot),
+    ):
+        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own_database) as other:
             ids = [await start(client, "count", to=10, every=0.02) for _ in range(12)]
             assert [(await follow(client, task_id))[0] for task_id in ids] == [list(range(1, 11))] * 12
             by = [await other.hget(keys.metadata(task_id), "worker") for task_id in ids]

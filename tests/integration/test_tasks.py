@@ -300,11 +300,10 @@ async def test_an_expired_log_is_gone_but_not_the_task(client: httpx.AsyncClient
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 200
 
 
-async def test_a_queue_that_refuses(redis_url: str, redis: Redis) -> None:
+async def test_a_queue_that_refuses(own_database: str) -> None:
     """A task that cannot be queued ends, and its client is told to come back; with the same key it may."""
-    own = redis_url.replace("/0", "/8")
-    with worker_process(own), api_process(own) as api:
-        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own) as other:
+    with worker_process(own_database), api_process(own_database) as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own_database) as other:
             await other.delete(keys.QUEUE)
             await other.set(keys.QUEUE, "not a queue", ex=60)
             body = {"function": "count", "input": {"to": 1}}
@@ -384,11 +383,10 @@ async def test_a_deploy_between_a_request_and_its_repeat(client: httpx.AsyncClie
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
 
 
-async def test_own_tasks_are_listed(redis_url: str, redis: Redis) -> None:
+async def test_own_tasks_are_listed(own_database: str) -> None:
     """All of them, newest first, page by page, with the state they have now; none is skipped between two pages."""
-    own = redis_url.replace("/0", "/11")
-    with worker_process(own), api_process(own) as api:
-        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own) as other:
+    with worker_process(own_database), api_process(own_database) as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own_database) as other:
             assert (await client.get("/tasks")).json() == {"tasks": [], "next": None}
             ids = []
             for number in range(5):

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from services.worker.trips import AT_ONCE, MOST, ROUNDS, Trips
 from tests.support.proxy import Proxy
-from tests.support.system import database, proxy_of
+from tests.support.system import proxy_of
 from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
@@ -21,16 +21,16 @@ COUNTING = "return redis.call('INCR', KEYS[1])"
 
 
 @pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+async def proxy(own_database: str) -> AsyncIterator[Proxy]:
     """The network between the trips and Redis."""
-    async with proxy_of(redis_url) as proxy:
+    async with proxy_of(own_database) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def far(proxy: Proxy) -> AsyncIterator[Redis]:
     """A client that goes through it; its database is empty, before and after."""
-    pool = BlockingConnectionPool.from_url(database(proxy.url, 11), max_connections=4)
+    pool = BlockingConnectionPool.from_url(proxy.url, max_connections=4)
     async with Redis.from_pool(pool) as redis:
         await redis.flushdb()
         yield redis

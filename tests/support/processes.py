@@ -1,6 +1,8 @@
 """Real processes for tests: started, listened to, and ended as an operator or a crash would."""
 
+import atexit
 import os
+import random
 import re
 import signal
 import socket
@@ -19,6 +21,10 @@ ROOT: Final = Path(__file__).parent.parent.parent
 FUNCTIONS: Final = os.pathsep.join(["functions", "tests/functions"])
 
 launcher: Final = Launcher()
+
+
+# Ports for servers that must be told theirs.
+PORTS: Final = range(20_000, 30_000)
 
 
 class Process:
@@ -114,11 +120,35 @@ class Process:
         self.wait()
 
 
+# What holds the ports of this run, until it ends.
+_ports: Final[list[socket.socket]] = []
+
+
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nothing else takes before this run has ended.
+
+    It is below those that the kernel gives to clients and to servers that ask for any. A UDP socket of the same number
+    holds it: another run that looks for a port at the same moment finds another.
+    """
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        lock = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+                lock.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+        else:
+            _ports.append(lock)
+            return port
+    raise AssertionError(f"no port of {PORTS} is free")
+
+
+@atexit.register
+def release_ports() -> None:
+    """Let other runs have the ports of this one, which has ended."""
+    for lock in _ports:
+        lock.close()
 
 
 class Api:
@@ -141,9 +171,11 @@ def api_process(redis_url: str, *flags: str, **settings: str) -> Iterator[Api]:
 
 
 @contextmanager
-def worker_process(redis_url: str, *flags: str, **settings: str) -> Iterator[Process]:
+def worker_process(
+    redis_url: str, *flags: str, broker: str = "services.worker.app:broker", **settings: str
+) -> Iterator[Process]:
     """A worker that listens, and knows the examples and the tests' own functions; with these flags of Taskiq's."""
-    command = ["taskiq", "worker", "services.worker.app:broker", "--workers", "1", *flags]
+    command = ["taskiq", "worker", broker, "--workers", "1", *flags]
     env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": FUNCTIONS, **settings}
     process = Process([sys.executable, "-m", *command], env)
     try:

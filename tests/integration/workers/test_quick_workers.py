@@ -39,23 +39,16 @@ class Unhurried(RedisStreamBroker):
 
 
 @pytest.fixture
-def unwatched_url(own_url: str) -> str:
-    """A database that no API looks after."""
-    return own_url.replace("/0", "/1")
-
-
-@pytest.fixture
-async def unwatched(unwatched_url: str) -> AsyncIterator[Redis]:
-    """A client of it; it is emptied after the test."""
-    async with Redis.from_url(unwatched_url) as redis:
+async def unwatched(own_database: str) -> AsyncIterator[Redis]:
+    """A client of a database that no API looks after."""
+    async with Redis.from_url(own_database) as redis:
         yield redis
-        await redis.flushdb()
 
 
 @pytest.fixture
-async def recovery(unwatched: Redis, unwatched_url: str, folder: Path) -> AsyncIterator[Recovery]:
+async def recovery(unwatched: Redis, own_database: str, folder: Path) -> AsyncIterator[Recovery]:
     """Recovery, in this process, with that queue."""
-    queue = Unhurried(unwatched_url, folder)
+    queue = Unhurried(own_database, folder)
     settings = Settings(lease_s=1e-9)
     yield Recovery(unwatched, queue, Gates(unwatched, queue, settings.unclaimed_s), settings)
     await queue.connection_pool.disconnect()
@@ -69,7 +62,7 @@ async def recovery(unwatched: Redis, unwatched_url: str, folder: Path) -> AsyncI
     ],
 )
 async def test_the_lease_of_a_worker_that_is_quick_is_watched(
-    unwatched: Redis, unwatched_url: str, recovery: Recovery, folder: Path, was: dict[str, int | str]
+    unwatched: Redis, own_database: str, recovery: Recovery, folder: Path, was: dict[str, int | str]
 ) -> None:
     """A task that has a worker again is looked at when that worker's lease is over, not when a queue would be long."""
     seconds, _ = await unwatched.time()
@@ -78,7 +71,7 @@ async def test_the_lease_of_a_worker_that_is_quick_is_watched(
     task_id = await note(unwatched, "ticks_again", folder=str(folder), to=2, every=[3600, 3600])
     await unwatched.hset(keys.metadata(task_id), mapping=was)  # type: ignore[arg-type]  # a dict of its keys
     await unwatched.zadd(keys.OPEN, {task_id: 0})
-    with worker_process(unwatched_url, **QUICK):
+    with worker_process(own_database, **QUICK):
         await recovery.look()
         due = await unwatched.zscore(keys.OPEN, task_id)
         lease_until = int(await unwatched.hget(keys.metadata(task_id), "lease_until") or 0)
