@@ -102,7 +102,7 @@ def receive(keeper: socket.socket) -> int | None:
     """The next number that a keeper reports: first the process id, then its exit code; None if the keeper is gone."""
     line = b""
     while not line.endswith(b"\n"):
-        piece = keeper.recv(1)  # the second number may be there already
+        piece = keeper.recv(1)  # no more: of a process that ends at once, the exit code may be there, too
         if not piece:
             return None
         line += piece

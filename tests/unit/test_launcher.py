@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.launcher import receive
 from tests.support.processes import ROOT, Process
 from tests.support.waiting import until
 
@@ -54,6 +56,15 @@ def test_a_process_that_is_killed() -> None:
     process.kill()
     assert process.returncode == -signal.SIGKILL
     process.kill()  # once more changes nothing
+
+
+def test_an_exit_code_that_comes_with_the_process_id() -> None:
+    """Of a process that ends at once, both may be there before the first is read: each is taken by itself."""
+    ours, keepers = socket.socketpair()
+    with ours, keepers:
+        keepers.sendall(b"4711\n0\n")
+        keepers.shutdown(socket.SHUT_WR)
+        assert [receive(ours), receive(ours), receive(ours)] == [4711, 0, None]
 
 
 def test_what_a_process_has_started_ends_with_it() -> None:
