@@ -2,6 +2,8 @@
 
 from typing import Final, Self
 
+from pydantic import model_validator
+
 from services.worker import settings
 from tests.support.settings import NEVER_S
 
@@ -12,6 +14,7 @@ class Lazy(settings.Settings):
     lease_s: float = 1
     renew_s: float = NEVER_S
 
+    @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:
         return self
 
