@@ -12,8 +12,8 @@ from tests.support.processes import Api, Process, api_process, worker_process
 
 @pytest.fixture(scope="session")
 def worker(redis_url: str) -> Iterator[Process]:
-    """One worker for the whole run."""
-    with worker_process(redis_url) as process:
+    """One worker for the whole run; what does not let go of it is left behind soon."""
+    with worker_process(redis_url, TAILRACE_GRACE_S="2") as process:
         yield process
 
 

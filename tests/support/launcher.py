@@ -138,14 +138,27 @@ def keep(program: int, reports: socket.socket) -> None:
     """Report the exit code; end what is left when the run hangs up. Never returns."""
 
     def report() -> None:
-        _, status = os.waitpid(program, 0)
+        code = exit_code(program)
         with suppress(OSError):  # the run has hung up
-            reports.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+            reports.sendall(b"%d\n" % code)
 
     threading.Thread(target=report, daemon=True).start()
     reports.recv(1)  # returns when the run has hung up, or is gone
     kill_group(program)
     os._exit(0)
+
+
+def exit_code(program: int) -> int:
+    """Wait until a child has ended; its exit code, negative for a signal.
+
+    It stays a zombie where the system can do that (macOS cannot before Python 3.13): so no other process gets its id,
+    by which what it has started may still have to be killed.
+    """
+    if not hasattr(os, "waitid"):
+        return os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+    ended = os.waitid(os.P_PID, program, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def kill_group(leader: int) -> None:

@@ -27,7 +27,7 @@ from tests.support.workers import holder
 pytestmark = pytest.mark.anyio
 
 # A grace that is over soon.
-HASTY: Final = {**QUICK, "TAILRACE_DRAIN_S": "2"}
+HASTY: Final = {**QUICK, "TAILRACE_DRAIN_S": "2", "TAILRACE_CLEAN_UP_S": "1"}
 
 # Whatever Taskiq is told about waiting.
 FLAGS: Final = [(), ("--wait-tasks-timeout", "60"), ("--max-async-tasks", "100", "--max-prefetch", "0")]
