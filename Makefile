@@ -12,7 +12,7 @@ help:
 	@echo 'make clean    remove what the others made'
 
 run: $(NEEDS_UV)
-	exec "$(UV)" run --locked python scripts/run.py
+	exec "$(UV)" run --locked python -m scripts.run
 
 test: $(NEEDS_UV)
 	exec "$(UV)" run --locked pytest -m 'not chaos' -n 4 --dist worksteal $(ARGS)

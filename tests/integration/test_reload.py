@@ -71,9 +71,9 @@ async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def worker(server: str, functions: Path) -> Iterator[Process]:
     """The worker, as the Procfile starts it."""
-    command = [sys.executable, "scripts/reload.py", sys.executable, "-m", "taskiq", "worker"]
+    command = [sys.executable, "-m", "scripts.reload", sys.executable, "-m", "taskiq", "worker"]
     env = {"REDIS_URL": server, "FUNCTIONS_PATH": str(functions), "TAILRACE_DRAIN_S": "86400"}
-    process = Process([*command, "services.worker.app:broker", "--workers", "1"], env)
+    process = Process([*command, "services.worker.app:broker", "--workers", "1"], env, fresh=True)
     try:
         process.wait_for("Listening started")
         yield process
@@ -146,5 +146,5 @@ async def test_it_ends_at_once_with_all_that_was_left_running(
 
 async def test_a_worker_that_does_not_start_is_no_reason_to_wait(server: str) -> None:
     """It ends with what it watches: whoever started it sees that something is wrong."""
-    process = Process([sys.executable, "scripts/reload.py", sys.executable, "-c", "raise SystemExit(3)"])
+    process = Process([sys.executable, "-m", "scripts.reload", sys.executable, "-c", "raise SystemExit(3)"], fresh=True)
     assert await asyncio.to_thread(process.wait) == 3
