@@ -1,9 +1,13 @@
 """Which Redis the tests run against, said where nobody can miss it."""
 
 import inspect
+import os
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.workermanage import NodeManager
 
 # So that an assert that fails there shows its values, as one in a test does. It counts for what is imported later.
 pytest.register_assert_rewrite("tests.support")
@@ -15,11 +19,16 @@ chosen_key = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose once."""
+    """Choose once: the processes that pytest-xdist starts find the choice in their environment."""
     try:
-        config.stash[chosen_key] = redis_servers.choice()
+        config.stash[chosen_key] = os.environ["TEST_REDIS"] = redis_servers.choice()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
+    if hasattr(config, "workerinput"):
+        # One of pytest-xdist's. Ctrl-C ends it at once: what it has started is ended by its keepers.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    # Seconds for those that had not come so far when they were interrupted.
+    NodeManager.EXIT_TIMEOUT = 1
 
 
 def said(config: pytest.Config) -> str:
@@ -34,12 +43,24 @@ def pytest_report_header(config: pytest.Config) -> str:
     return said(config)
 
 
-versions: list[str] = []
+versions: set[str] = set()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a process of pytest-xdist's: hand over which servers answered."""
+    if isinstance(output := getattr(session.config, "workeroutput", None), dict):
+        output["versions"] = sorted(versions)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the process that the others report to."""
+    versions.update(getattr(node, "workeroutput", {}).get("versions", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The last lines of the run."""
-    terminalreporter.write_line(f"{said(config)}{''.join(f'; {version}' for version in versions)}")
+    terminalreporter.write_line(f"{said(config)}{''.join(f'; {version}' for version in sorted(versions))}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,7 +81,7 @@ def redis_url(pytestconfig: pytest.Config) -> Iterator[str]:
     """A real Redis for the whole run."""
     server = redis_servers.container if pytestconfig.stash[chosen_key] == "container" else redis_servers.embedded
     with server() as url:
-        versions.append(redis_servers.version(url))
+        versions.add(redis_servers.version(url))
         yield url
 
 

@@ -5,7 +5,6 @@ STORM_S is how long it lasts (120 seconds), STORM_SEED repeats a schedule (not t
 
 import asyncio
 import json
-import os
 import random
 import secrets
 from collections import Counter
@@ -24,10 +23,11 @@ from tests.chaos.faults import System
 from tests.chaos.readers import Reader
 from tests.functions.stormy import anew, once, onward, output, twice
 from tests.support.redis_servers import DURABLE, EmbeddedRedis
+from tests.support.seeds import seconds, seed
 from tests.support.waiting import DEADLINE_S, until
 
-STORM_S: Final = float(os.environ.get("STORM_S", "120"))
-SEED: Final = int(os.environ.get("STORM_SEED") or secrets.randbelow(1_000_000))
+STORM_S: Final = seconds("STORM_S", 120)
+SEED: Final = seed("STORM_SEED")
 
 STREAMS: Final = 20
 READERS: Final = 5

@@ -1,9 +1,7 @@
 """A hub whose connection keeps breaking, with hundreds of readers; and one whose own task dies."""
 
 import asyncio
-import os
 import random
-import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,6 +22,7 @@ from tests.support.log_writer import Writer, queued
 from tests.support.processes import Process, worker_process
 from tests.support.proxy import Proxy, subscribed
 from tests.support.readers import Reader as EventReader
+from tests.support.seeds import seed
 from tests.support.settings import NEVER_S, NO_HEARTBEAT
 from tests.support.system import proxy_of
 from tests.support.waiting import DEADLINE_S, until
@@ -88,9 +87,9 @@ async def until_subscribed(redis: Redis, writers: list[Writer], wanted: dict[str
 
 async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy, redis: Redis) -> None:
     """Five hundred readers at random instants: who stays hears everything; what nobody reads is not subscribed to."""
-    seed = int(os.environ.get("STORM_SEED", secrets.randbelow(1 << 30)))
-    print(f"STORM_SEED={seed}")
-    dice = random.Random(seed)
+    drawn = seed("STORM_SEED")
+    print(f"STORM_SEED={drawn}")
+    dice = random.Random(drawn)
     writers = [Writer(redis) for _ in range(STREAMS)]
     followers: list[Follower] = []
     # As the product's: whoever finds no free connection waits for one.

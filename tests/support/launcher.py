@@ -144,6 +144,8 @@ def keep(program: int, reports: socket.socket) -> None:
 
     threading.Thread(target=report, daemon=True).start()
     reports.recv(1)  # returns when the run has hung up, or is gone
+    with suppress(ProcessLookupError):
+        os.kill(program, signal.SIGKILL)  # it may not have a session of its own yet
     kill_group(program)
     os._exit(0)
 

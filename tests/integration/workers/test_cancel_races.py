@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from redis.commands.core import Script
 from plugins import append, entries, keys
 from tests.support.client import data, events, start
 from tests.support.processes import worker_process
+from tests.support.seeds import seed
 from tests.support.settings import QUICK
 from tests.support.tasks import ended
 
@@ -32,9 +32,9 @@ async def test_cancels_around_the_end(own_url: str, own_client: httpx.AsyncClien
     """Cancelled at every moment from before the claim to after the end: DELETE answers 202 if and only if the stream
     ends `cancelled`, 200 if and only if it had ended before, and every reader sees the one end that the log has.
     """
-    seed = int(os.environ.get("CANCEL_SEED", random.randrange(1 << 32)))
-    print(f"CANCEL_SEED={seed}")
-    dice = random.Random(seed)
+    drawn = seed("CANCEL_SEED")
+    print(f"CANCEL_SEED={drawn}")
+    dice = random.Random(drawn)
     slots = asyncio.Semaphore(AT_ONCE)
     tally: Counter[tuple[int, str, int]] = Counter()
     # Seconds between two chunks: slower after each function that was done before its cancel, faster after each other.
