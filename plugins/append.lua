@@ -21,7 +21,7 @@ local log = KEYS[1]
 local expected, attempt = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count = #ARGV - 4
 
--- Entries begin with these two fields (plugins/entries.py), so the rule needs no JSON parser.
+-- Entries begin with these two fields, so the rule needs no JSON parser. (LUA_HEAD in plugins/entries.py)
 local function last_entry()
   local line = redis.call('LINDEX', log, -1)
   if not line then return nil, 0 end

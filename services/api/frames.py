@@ -27,12 +27,6 @@ class Format(msgspec.Struct, frozen=True):
     heartbeat: bytes
 
 
-# How a chunk's line begins, and what stands before its data: between the two are only numbers (plugins/entries.py).
-_CHUNK: Final = b'{"event":"chunk",'
-_DATA: Final = b',"data":'
-_LONG: Final = len(_DATA)
-_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
-
 _FRAME: Final = b"id: %d\ndata: %b\n\n"
 
 # Frames of a thousand seqs that wait for their data: of the first thousand, and of any other, which also wait for what
@@ -43,21 +37,18 @@ _OTHER: Final = [b"id: @%03d\ndata: %%b\n\n" % seq for seq in range(_THOUSAND)]
 
 
 def _sse_frame(seq: int, line: bytes) -> bytes:
-    if line.startswith(_CHUNK):  # nearly all are: their data is cut out, which costs half of what decoding does
-        return _FRAME % (seq, line[line.find(_DATA) + _LONG : -1])
+    if (data := entries.chunk_data(line)) is not None:  # as of nearly all
+        return _FRAME % (seq, data)
     entry = entries.decode(line)
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, entry.event.encode(), bytes(entry.data))
 
 
 def _sse_frames(first: int, lines: list[bytes]) -> bytes:
-    place = lines[0].find(_DATA) + _LONG
-    head = lines[0][:place].translate(_DIGITS)
-    heads = b"".join(map(itemgetter(slice(place)), lines)).translate(_DIGITS)
-    if not head.startswith(_CHUNK) or heads != head * len(lines):
+    start = entries.chunk_data_start(lines)
+    if start is None:
         return b"".join([_sse_frame(seq, line) for seq, line in enumerate(lines, first)])
-    # Chunks whose numbers are as long as each other's, so that all their data begins at the same place. Nearly every
-    # page is like that, and cut without a step of Python's for each entry.
-    return _blanks(first, first + len(lines)) % tuple(map(itemgetter(slice(place, -1)), lines))
+    # Nearly every page is like that, and cut without a step of Python's for each entry.
+    return _blanks(first, first + len(lines)) % tuple(map(itemgetter(slice(start, -1)), lines))
 
 
 def _blanks(first: int, end: int) -> bytes:

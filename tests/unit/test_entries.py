@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import math
+import re
 import sys
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plugins import entries, keys
+from plugins import append, entries, event, keys
 
 # JSON's own texts: everything but lone surrogates, and often what ends a line somewhere.
 TEXTS: Final = st.text() | st.text(alphabet=st.sampled_from('a\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029\0"\\ \ufeff💧'))
@@ -64,6 +65,28 @@ def test_a_line_begins_as_the_write_rule_reads_it(value: Any, attempt: int, seq:
 
     assert line.startswith(b'{"event":"chunk","attempt":%d,"seq":%d,"at":%d,"data":' % (attempt, seq, at))
     assert json.loads(line) == {"event": "chunk", "attempt": attempt, "seq": seq, "at": at, "data": value}
+
+
+@given(st.sampled_from([*entries.ENDS, "chunk", "attempt"]) | st.from_regex(event.NAME, fullmatch=True), SEQS)
+def test_the_write_rules_pattern_is_that_of_the_layout(name: str, attempt: int) -> None:
+    """`append.lua` has the pattern that stands beside the layout: it finds any event and attempt, and every end."""
+    assert f"'{entries.LUA_HEAD}'" in append.SCRIPT
+    pattern = entries.LUA_HEAD.replace("%w", "A-Za-z0-9").replace("%d", "[0-9]")  # Lua's, as Python has it
+    found = re.match(pattern, entries.encode(name, attempt, 1, 1, None).decode())
+    assert found is not None
+    assert found.groups() == (name, str(attempt))
+    assert set(re.findall(r"event == '(\w+)'", append.SCRIPT)) == entries.ENDS
+
+
+@given(st.lists(st.tuples(st.sampled_from(["chunk", "chunk", "done", "x"]), SEQS, VALUES), min_size=1, max_size=4))
+def test_data_that_is_cut_out(said: list[tuple[str, int, Any]]) -> None:
+    """Is that of the entry; and of no entry but chunks."""
+    lines = [entries.encode(name, 1, seq, 1_764_000_000_000, data) for name, seq, data in said]
+    for (name, *_), line in zip(said, lines, strict=True):
+        assert entries.chunk_data(line) == (bytes(entries.decode(line).data) if name == "chunk" else None)
+    start = entries.chunk_data_start(lines)
+    if start is not None:
+        assert [line[start:-1] for line in lines] == [entries.chunk_data(line) for line in lines]
 
 
 @pytest.mark.parametrize("event", ["chunk", "attempt", "done", "failed", "cancelled"])
