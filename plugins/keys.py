@@ -82,16 +82,8 @@ def channel(task_id: str) -> str:
 
 
 def metadata(task_id: str) -> str:
-    """Hash: what a task is and who runs it. The api creates, cancels and recovers; the worker claims, renews, closes.
-
-    `function`, `version`, `input` (JSON), `owner`, `created_at`, `attempts` (how many there may be), `queued_at`,
-    `gate` (its key, where the function has limits); then `attempt`, `worker`, `claim` (the delivery that won),
-    `ran_version` (of the function, as that worker has it), `started_at`, `lease_until` (nobody else may claim it
-    before: the lease of who runs it, or the back-off between attempts), `uncounted` (entries of the log that are no
-    chunks of this attempt's: its mark, and what it does not keep); `status` (`queued`, `running`, or the event of the
-    end), `end` (the end's data, JSON), `ended_at`.
-    Times are milliseconds since the epoch.
-    Kept `TASK_TTL_S`; renewed while the task runs.
+    """Hash: what a task is and who runs it (`plugins.metadata`). The api creates, cancels and recovers; the worker
+    claims, renews, closes. Kept `TASK_TTL_S`; renewed while the task runs.
     """
     return f"stream:{task_id}:metadata"
 

@@ -1,15 +1,13 @@
-"""Ending a task from here: the log says it first, then the metadata, then its gate, then the index of open tasks."""
+"""Ending a task from here, in the order of all ends (docs/design.md): log, metadata, gate, index of open tasks."""
 
 from typing import Any
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
-from redis.typing import EncodableT, FieldT
 from taskiq.exceptions import SendTaskError
 
-from plugins import append, entries, keys
+from plugins import append, entries, keys, metadata
 from plugins.gate import Ticket
 from services.api import script
 from services.api.gate import Gates
@@ -43,20 +41,15 @@ async def close(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses for another reason than that it is full.
     """
-    end: dict[FieldT, EncodableT] = {
-        "status": event,
-        "end": msgspec.json.encode(data),
-        "ended_at": entries.now_ms(),
-    }
     try:
         async with redis.pipeline(transaction=True) as pipeline:
-            pipeline.hset(keys.metadata(task.task_id), mapping=end)
+            pipeline.hset(keys.metadata(task.task_id), mapping=metadata.ended(event, data))
             pipeline.expire(keys.metadata(task.task_id), keys.TASK_TTL_S)
             await pipeline.execute()
     except OutOfMemoryError:
         # To take away is always possible: without its claim, the worker stops at the next renewal even if it hears
         # nothing else. The task stays in the index, and recovery notes the rest when there is room.
-        await redis.hdel(keys.metadata(task.task_id), "claim")
+        await redis.hdel(keys.metadata(task.task_id), metadata.CLAIM)
         return
     if runs:
         await redis.zrem(keys.OPEN, task.task_id)

@@ -19,8 +19,9 @@ from taskiq_redis import RedisStreamBroker
 from plugins import gate, keys
 from plugins.declaration import Declaration
 from plugins.gate import Answer, Limits, Ticket
+from plugins.message import Message
 from services.api import script
-from services.api.queue import enqueue_ticket
+from services.api.queue import enqueue
 
 logger = structlog.get_logger()
 
@@ -99,7 +100,7 @@ class Gates:
             due = gate.look_at(answer, int(time.time()), self._unclaimed_s)
             await self._redis.zadd(keys.OPEN, {name: due}, lt=True)
         for ticket in answer.admitted:
-            await enqueue_ticket(self._queue, ticket, keys.function_of(name))
+            await enqueue(self._queue, Message(ticket.task_id, keys.function_of(name), ticket.attempt))
         if answer.wait_ms is not None and name not in self._timers:
             loop = asyncio.get_running_loop()
             self._timers[name] = loop.call_later(gate.pause_s(answer.wait_ms), self._ask_again, name)

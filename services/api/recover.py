@@ -20,6 +20,7 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import entries, keys, release
 from plugins.gate import Ticket, look_at
+from plugins.message import Message
 from services.api import script
 from services.api.close import close, end, forget
 from services.api.gate import Gates
@@ -136,7 +137,7 @@ class Recovery:
         await self._look_again(task, now, at)
         try:
             if task.gate is None:
-                await enqueue(self._queue, task.task_id, task.function)
+                await enqueue(self._queue, Message(task.task_id, task.function))
             else:
                 await self._gates.come(task.gate, Ticket(task.task_id, task.attempt + 1), task.created_at)
         except SendTaskError:

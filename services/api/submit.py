@@ -9,13 +9,13 @@ import msgspec
 from litestar import Request, Response, post
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
-from redis.typing import EncodableT
 from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
-from plugins import entries, keys
+from plugins import entries, keys, metadata
 from plugins.declaration import Declaration
 from plugins.gate import Ticket
+from plugins.message import Message
 from services.api.answer import SEEN, STREAM, Submitted, answer, wanted
 from services.api.catalog import Name, declaration_of
 from services.api.close import end
@@ -24,7 +24,7 @@ from services.api.faults import faults
 from services.api.gate import Gates, gate_of
 from services.api.idempotency import IdempotencyKey, fingerprint, first, reserve, unknown_key
 from services.api.problems import malformed, problem, unavailable
-from services.api.queue import enqueue, message_of
+from services.api.queue import enqueue, entry_of
 from services.api.stream import Follow
 from services.api.task import OWNER, Task, question, read, task_of
 
@@ -156,7 +156,7 @@ async def again(services: Services, task: Task) -> Task:
     try:
         if task.status == "queued" and task.gate is None:
             # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
-            await enqueue(services.queue, task.task_id, task.function)
+            await enqueue(services.queue, Message(task.task_id, task.function))
         elif task.status == "queued" and not task.attempt and task.gate is not None:  # later attempts are recovery's
             await services.gates.come(task.gate, Ticket(task.task_id, 1), task.created_at)
     except SendTaskError as error:
@@ -192,18 +192,16 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses a part.
     """
-    fields: dict[str, EncodableT] = {
-        "status": "queued",
-        "function": submission.declaration.name,
-        "version": submission.declaration.version,
-        "input": submission.input,
-        "owner": OWNER,
-        "created_at": now,
-        "queued_at": now,
-        "attempts": submission.declaration.retries + 1,
-    }
-    if submission.gate is not None:
-        fields["gate"] = submission.gate
+    declaration = submission.declaration
+    fields = metadata.created(
+        declaration.name,
+        declaration.version,
+        submission.input,
+        OWNER,
+        attempts=declaration.retries + 1,
+        now=now,
+        gate=submission.gate,
+    )
     arguments = [part for field in fields.items() for part in field]
     owned = keys.by_owner(OWNER)
     async with services.redis.pipeline(transaction=False) as pipeline:
@@ -216,7 +214,7 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
         pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
         pipeline.expire(owned, keys.TASK_TTL_S)
         if fresh and submission.gate is None:
-            pipeline.xadd(keys.QUEUE, message_of(services.queue, task_id, submission.declaration.name))
+            pipeline.xadd(keys.QUEUE, entry_of(Message(task_id, declaration.name)))
         _, fields_now, length, last, *_ = await pipeline.execute()
     task = task_of(task_id, (fields_now, length, last))
     assert task is not None, "it was noted just now"

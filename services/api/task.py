@@ -6,7 +6,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from plugins import entries, keys
+from plugins import entries, keys, metadata
 
 # Until there is authentication, everybody is this one.
 OWNER: Final = "anonymous"
@@ -113,29 +113,30 @@ def task_of(task_id: str, answers: Answers) -> Task | None:
         ValueError: they are not what we write.
     """
     fields, length, last = answers
-    if b"function" not in fields:
+    has = {name.decode(): value for name, value in fields.items()}
+    if metadata.FUNCTION not in has:
         return None
 
-    def number(name: bytes) -> int | None:
-        return int(fields[name]) if name in fields else None
+    def number(field: str) -> int | None:
+        return int(has[field]) if field in has else None
 
     return Task(
         task_id=task_id,
-        owner=fields[b"owner"].decode(),
-        function=fields[b"function"].decode(),
-        version=fields[b"version"].decode(),
-        ran_version=fields.get(b"ran_version", b"").decode() or None,
-        gate=fields[b"gate"].decode() if b"gate" in fields else None,
-        noted=fields[b"status"].decode(),
-        attempt=number(b"attempt") or 0,
-        attempts=number(b"attempts") or 1,
-        lease_until=number(b"lease_until") or 0,
-        uncounted=number(b"uncounted") or 0,
-        created_at=int(fields[b"created_at"]),
-        queued_at=number(b"queued_at") or int(fields[b"created_at"]),
-        started_at=number(b"started_at"),
-        noted_end=msgspec.Raw(fields[b"end"]) if b"end" in fields else None,
-        noted_ended_at=number(b"ended_at"),
+        owner=has[metadata.OWNER].decode(),
+        function=has[metadata.FUNCTION].decode(),
+        version=has[metadata.VERSION].decode(),
+        ran_version=has.get(metadata.RAN_VERSION, b"").decode() or None,
+        gate=has[metadata.GATE].decode() if metadata.GATE in has else None,
+        noted=has[metadata.STATUS].decode(),
+        attempt=number(metadata.ATTEMPT) or 0,
+        attempts=number(metadata.ATTEMPTS) or 1,
+        lease_until=number(metadata.LEASE_UNTIL) or 0,
+        uncounted=number(metadata.UNCOUNTED) or 0,
+        created_at=int(has[metadata.CREATED_AT]),
+        queued_at=number(metadata.QUEUED_AT) or int(has[metadata.CREATED_AT]),
+        started_at=number(metadata.STARTED_AT),
+        noted_end=msgspec.Raw(has[metadata.END]) if metadata.END in has else None,
+        noted_ended_at=number(metadata.ENDED_AT),
         length=length,
         last=entries.decode(last) if last else None,
     )

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from plugins import append, keys, release
 from plugins.gate import Limits
-from services.worker.broker import message
+from plugins.metadata import Fields
 from services.worker.claim import Claims
 from services.worker.gate import Gates
 from services.worker.trips import Command, Trips
@@ -25,9 +25,9 @@ class Access:
         self.claims: Final = Claims(self.trips)
         self.append: Final = self.trips.script(append.SCRIPT)
         self.release: Final = self.trips.script(release.SCRIPT)
-        self.gates: Final = Gates(self.trips, limits, message)
+        self.gates: Final = Gates(self.trips, limits)
 
-    def note(self, task_id: str, **fields: str | int | bytes) -> Command:
+    def note(self, task_id: str, fields: Fields) -> Command:
         """The command that writes these fields of a task's metadata. By its text: no server lacks it."""
         args = [part for field in fields.items() for part in field]
         return ("EVAL", NOTE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *args)

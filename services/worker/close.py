@@ -1,21 +1,26 @@
-"""The bookkeeping after an end: the log says it first, then the gate, the metadata, and the index of open tasks."""
+"""The bookkeeping after an end, in the order of all ends (docs/design.md): log, metadata, gate, index of open tasks."""
 
 from typing import Any
 
-import msgspec
-
-from plugins import entries, keys
+from plugins import keys, metadata
 from services.worker.access import Access
 from services.worker.claim import Claim
 
 
 async def close(access: Access, claim: Claim, event: str, data: Any) -> None:
-    """Let another through the task's gate, and note how it ended. Doing it twice changes nothing.
+    """Note how a task ended, as its log says already, and let another through its gate. Doing it twice changes nothing.
 
     A crash before it leaves the log, which is the truth; one within it leaves the task in the index, so that recovery
     does the rest.
+
+    Raises:
+        redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
     """
-    await access.gates.leave(claim)
-    # The note is refused for no reason for which the index would not be, too: so nothing leaves the index without it.
-    note = access.note(claim.task_id, status=event, end=msgspec.json.encode(data), ended_at=entries.now_ms())
-    await access.trips.go([note, ("ZREM", keys.OPEN, claim.task_id)])
+    note = access.note(claim.task_id, metadata.ended(event, data))
+    off_the_index = ("ZREM", keys.OPEN, claim.task_id)
+    if claim.gate:
+        await access.gates.leave(claim, after=[note])
+        await access.trips.go([off_the_index])
+    else:
+        # The note is refused for no reason for which the index would not be, too: so nothing leaves it without a note.
+        await access.trips.go([note, off_the_index])

@@ -4,7 +4,7 @@ The api lets tasks come to their gates (services/api/gate.py), and looks after t
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -12,7 +12,9 @@ from redis.exceptions import RedisError
 
 from plugins import gate, keys
 from plugins.gate import Limits, Ticket
+from plugins.message import Message
 from services.worker.claim import Claim
+from services.worker.messages import command_of
 from services.worker.trips import Command, Trips
 
 # Nobody is let in: the limits are not known here.
@@ -24,33 +26,34 @@ logger = structlog.get_logger()
 class Gates:
     """The gates of the tasks that run here. `limits` are those of this worker's functions, by name."""
 
-    def __init__(self, trips: Trips, limits: Mapping[str, Limits], message: Callable[[Ticket, str], Command]) -> None:
+    def __init__(self, trips: Trips, limits: Mapping[str, Limits]) -> None:
         self._limits = limits
-        self._message = message  # the command that puts a ticket of a function on the queue
         self._trips = trips
         self._script = trips.script(gate.SCRIPT)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def leave(self, claim: Claim) -> None:
+    async def leave(self, claim: Claim, after: Sequence[Command] = ()) -> None:
         """This attempt is over: whom it makes room for goes on the queue. Without effect where there is no gate.
 
-        Doing it twice does no harm.
+        Doing it twice does no harm. The commands of `after` go before, in the same trip.
 
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
         if claim.gate:
-            await self._ask(claim.gate, [claim.ticket])
+            await self._ask(claim.gate, [claim.ticket], after)
 
-    async def _ask(self, name: str, go: Iterable[Ticket] = ()) -> None:
-        limits = self._limits.get(keys.function_of(name))
-        answer = gate.answer_of(await self._script(**gate.arguments(name, limits or SHUT, go=go)))
-        after = [self._message(ticket, keys.function_of(name)) for ticket in answer.admitted]
+    async def _ask(self, name: str, go: Iterable[Ticket] = (), after: Sequence[Command] = ()) -> None:
+        function = keys.function_of(name)
+        limits = self._limits.get(function)
+        *_, reply = await self._trips.go([*after, self._script.command(**gate.arguments(name, limits or SHUT, go=go))])
+        answer = gate.answer_of(reply)
+        then: list[Command] = [command_of(Message(task_id, function, attempt)) for task_id, attempt in answer.admitted]
         if limits is None and answer.waiting:  # recovery knows the limits
-            after.append(("ZADD", keys.OPEN, "XX", "LT", 0, name))
-        if after:
-            await self._trips.go(after)
+            then.append(("ZADD", keys.OPEN, "XX", "LT", 0, name))
+        if then:
+            await self._trips.go(then)
         if answer.wait_ms is not None and name not in self._timers:
             loop = asyncio.get_running_loop()
             self._timers[name] = loop.call_later(gate.pause_s(answer.wait_ms), self._ask_again, name)

@@ -8,14 +8,16 @@ again, as ever.
 
 import asyncio
 import time
-from collections.abc import Callable, Container
+from collections.abc import Container
 from typing import Final
 
 import structlog
 from redis.exceptions import RedisError
 
-from plugins import gate, keys
-from plugins.gate import Ticket
+from plugins import keys
+from plugins.gate import ticket_of
+from plugins.message import Message
+from services.worker.messages import command_of
 from services.worker.slots import Slots
 from services.worker.trips import Command, Trips
 
@@ -28,13 +30,10 @@ logger = structlog.get_logger()
 class Held:
     """What is held, as one worker has to do with it. `functions` are those that it has."""
 
-    def __init__(
-        self, trips: Trips, functions: Container[str], slots: Slots, message: Callable[[Ticket, str, int], Command]
-    ) -> None:
+    def __init__(self, trips: Trips, functions: Container[str], slots: Slots) -> None:
         self._trips = trips
         self._functions = functions
         self._slots = slots
-        self._message = message  # the command that puts a ticket of a function, held since then, on the queue
         self._paused: frozenset[str] = frozenset()
         self._news = asyncio.Event()
 
@@ -42,20 +41,21 @@ class Held:
         """Whether a task of this function must not start here now, as far as this worker has heard."""
         return function in self._paused or function not in self._functions
 
-    async def hold(self, function: str, ticket: Ticket, since: int = 0) -> None:
-        """Let this ticket wait; its message can go then. Doing it twice does no harm.
+    async def hold(self, message: Message) -> None:
+        """Let the ticket of this message wait; the message can go then. Doing it twice does no harm.
 
-        One that was held before, `since` then (µs), keeps its place.
+        A ticket that was held before keeps its place.
 
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
         # In microseconds: a worker may hold several within a millisecond, and their order counts.
-        held, place = keys.held(function), since or time.time_ns() // 1_000
+        function = message.function
+        held, place = keys.held(function), message.held_since or time.time_ns() // 1_000
         noted: list[Command] = [
             # Its task is not kept any more: nobody comes for it.
             ("ZREMRANGEBYSCORE", held, 0, time.time_ns() // 1_000 - keys.TASK_TTL_S * 1_000_000),
-            ("ZADD", held, "NX", place, str(ticket)),
+            ("ZADD", held, "NX", place, str(message.ticket)),
             ("EXPIRE", held, keys.TASK_TTL_S),
             ("SADD", keys.HELD, function),
             ("EXPIRE", keys.HELD, keys.TASK_TTL_S),
@@ -119,8 +119,8 @@ class Held:
             (since,) = await self._trips.go([("ZMSCORE", held, *members)])
             # In this order. Another worker may do the same at the same time: the claim drops the second message.
             messages = [
-                self._message(gate.ticket_of(member), function, int(float(then)))
-                for member, then in zip(members, since, strict=True)
+                command_of(Message(task_id, function, attempt, int(float(then))))
+                for (task_id, attempt), then in zip(map(ticket_of, members), since, strict=True)
                 if then is not None
             ]
             await self._trips.go([*messages, ("ZREM", held, *members)])

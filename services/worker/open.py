@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from plugins import Event, append, entries, gate, keys
+from plugins import Event, append, entries, gate, keys, metadata
 from services.worker.access import Access
 from services.worker.claim import Claim
 from services.worker.close import close
@@ -55,7 +55,7 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         length, line = await access.trips.go([("LLEN", log), ("LINDEX", log, -1)])
         last = entries.decode(line) if line else None
     kept, size = await _kept(access.redis, claim.task_id, length) if keeps else ([], 0)
-    await access.trips.go([access.note(claim.task_id, uncounted=answer - len(kept))])
+    await access.trips.go([access.note(claim.task_id, {metadata.UNCOUNTED: answer - len(kept)})])
     return Opened(answer, kept, size)
 
 

@@ -14,8 +14,24 @@ from taskiq.cli.worker.args import WorkerArgs
 MOST: Final = 100
 
 
+class Slot:
+    """One slot, from the moment that its message is handed to Taskiq until `release`."""
+
+    def __init__(self, released: Callable[[], None]) -> None:
+        self._released = released
+
+    def release(self) -> None:
+        """Its task is done with. Only the first call counts."""
+        released, self._released = self._released, _already
+        released()
+
+
+def _already() -> None:
+    """The slot is free."""
+
+
 class Slots:
-    """The slots of one process: taken when a message is handed to Taskiq, freed when its task is done with."""
+    """The slots of one process."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -32,19 +48,19 @@ class Slots:
         """How many messages to read now. At least one: who reads has been given a slot."""
         return max(1, min(MOST, self.left))
 
-    def take(self) -> None:
-        """A message is handed over."""
+    def take(self) -> Slot:
+        """A slot for a message that is handed over."""
         self._taken += 1
+        return Slot(self._given_back)
 
-    def give_back(self) -> None:
-        """Its task is done with."""
+    def _given_back(self) -> None:
         self._taken -= 1
         then, self._then = self._then, None
         if then is not None:
             then()
 
     def when_free(self, then: Callable[[], None]) -> None:
-        """Call this once, when the next one is given back."""
+        """Call `then` once, when the next slot is released."""
         self._then = then
 
 

@@ -138,7 +138,7 @@ async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:
             return any(each["cmd"] == "xreadgroup" for each in await redis.client_list())
 
         await until(waits, "the read waits")
-        queue.leaving = True
+        queue.stop_reading()
         with pytest.raises(StopAsyncIteration):
             await reading
     await messages.aclose()

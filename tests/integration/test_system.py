@@ -10,10 +10,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
-from taskiq import TaskiqMessage
-from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
+from plugins.message import FIELD, Message, encode
 from tests.support.client import data, events, follow, start
 from tests.support.messages import queue_empty
 from tests.support.processes import ROOT, Api, Process, api_process, worker_process
@@ -198,5 +197,4 @@ async def test_a_message_that_comes_twice_runs_once(client: httpx.AsyncClient, r
 
 def queue_message(task_id: str) -> dict[FieldT, EncodableT]:
     """The message that the api puts on the queue for a task."""
-    message = TaskiqMessage(task_id="again", task_name=keys.RUN, labels={}, args=[task_id], kwargs={})
-    return {"data": RedisStreamBroker("redis://unused").formatter.dumps(message).message}
+    return {FIELD: encode(Message(task_id))}

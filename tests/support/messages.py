@@ -1,13 +1,12 @@
 """The queue, and the messages on it."""
 
-from typing import Any
-
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 from taskiq import TaskiqMessage
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
+from plugins.message import FIELD, Message, encode
 from tests.support.waiting import until
 
 
@@ -17,9 +16,9 @@ async def drained(redis: Redis) -> None:
     assert (await redis.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"] == 0
 
 
-def message(task_id: str, **labels: Any) -> dict[FieldT, EncodableT]:
-    """The message that the api puts on the queue for a task, with these labels."""
-    return raw(TaskiqMessage(task_id="again", task_name=keys.RUN, labels=labels, args=[task_id], kwargs={}))
+def message(task_id: str, function: str = "", attempt: int = 0) -> dict[FieldT, EncodableT]:
+    """The message that the api puts on the queue for a task."""
+    return {FIELD: encode(Message(task_id, function, attempt))}
 
 
 def raw(said: TaskiqMessage) -> dict[FieldT, EncodableT]:

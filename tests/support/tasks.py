@@ -5,9 +5,8 @@ from uuid import uuid4
 
 import msgspec
 from redis.asyncio import Redis
-from redis.typing import EncodableT, FieldT
 
-from plugins import entries, keys
+from plugins import entries, keys, metadata
 from tests.support.logs import Said, ends, lines_of, log_of
 from tests.support.waiting import until
 
@@ -64,16 +63,7 @@ async def note(redis: Redis, function: str, **given: Any) -> str:
     """Note a task as the api does, and do not queue it; its id."""
     task_id = uuid4().hex
     now = entries.now_ms()
-    fields: dict[FieldT, EncodableT] = {
-        "status": "queued",
-        "function": function,
-        "version": "0",
-        "input": msgspec.json.encode(given),
-        "owner": "anonymous",
-        "created_at": now,
-        "queued_at": now,
-        "attempts": 2,
-    }
-    await redis.hset(keys.metadata(task_id), mapping=fields)
+    created = metadata.created(function, "0", msgspec.json.encode(given), "anonymous", attempts=2, now=now)
+    await redis.hset(keys.metadata(task_id), mapping=created)
     await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
     return task_id

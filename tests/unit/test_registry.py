@@ -141,7 +141,7 @@ def test_many_broken_files_are_all_named(folder: Files, capsys: pytest.CaptureFi
 def test_the_log_shows_the_line_and_not_the_values(folder: Files) -> None:
     """What a variable holds at the time, a key from the environment say, is nobody's business but the function's."""
     place = folder(bad='key = "-".join(["tell", "no", "one"])\nraise OSError("no such model")\n')
-    as_a_worker = "import sys, pathlib, services.worker.app as app; app.registry.load([pathlib.Path(sys.argv[1])])"
+    as_a_worker = "import sys, pathlib, services.worker.process as p; p.registry.load([pathlib.Path(sys.argv[1])])"
     process = Process([sys.executable, "-c", as_a_worker, str(place)])
 
     assert process.wait() == 0, process.output

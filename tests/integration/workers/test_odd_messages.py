@@ -15,7 +15,7 @@ from taskiq import TaskiqMessage
 from plugins import keys
 from tests.support.client import follow, start
 from tests.support.files import notes
-from tests.support.messages import drained, message, raw
+from tests.support.messages import drained, raw
 from tests.support.processes import Process, worker_process
 from tests.support.settings import QUICK
 from tests.support.tasks import note
@@ -92,7 +92,7 @@ async def test_labels_of_a_message_change_nothing(
 ) -> None:
     """Taskiq knows labels that time tasks out, retry or acknowledge them; a task runs as its function's policy says."""
     task_id = await note(own, "ticks", folder=str(folder), to=10, every=0.05)
-    await own.xadd(keys.QUEUE, message(task_id, **labels))
+    await own.xadd(keys.QUEUE, raw(said(labels=labels, args=[task_id])))
     async with asyncio.timeout(20):
         assert await follow(own_client, task_id) == (list(range(1, 11)), "done", {"chunks": 10})
     await drained(own)

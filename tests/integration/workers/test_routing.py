@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from plugins.gate import Ticket
-from services.worker.broker import message
+from plugins.message import Message
 from services.worker.held import Held
 from services.worker.slots import Slots
 from services.worker.trips import Trips
@@ -145,7 +145,7 @@ async def nothing_runs(redis: Redis) -> bool:
 @pytest.fixture
 def apart(own: Redis) -> Held:
     """What one worker has to do with held tasks, without the worker. It has one slot."""
-    return Held(Trips(own), {"count"}, Slots(1), message)
+    return Held(Trips(own), {"count"}, Slots(1))
 
 
 async def test_a_ticket_that_is_held_just_after_the_resume(apart: Held, own: Redis) -> None:
@@ -157,7 +157,7 @@ async def test_a_ticket_that_is_held_just_after_the_resume(apart: Held, own: Red
     assert apart.holds("count")
     await own.srem(keys.PAUSED, "count")
     await apart.look()
-    await apart.hold("count", TICKET)
+    await apart.hold(Message(TICKET.task_id, "count"))
     keeping = asyncio.create_task(apart.keep(600))
     await until(lambda: all_held(own, "count", 0))
     await until(lambda: on_the_queue(own, 1))
@@ -182,13 +182,12 @@ async def test_a_ticket_that_is_held_while_the_list_is_tidied(own_url: str, own:
             return 0 if self.looks == 2 else 1
 
     slots = Taken(1)
-    apart = Held(Trips(own), {"count"}, slots, message)
+    apart = Held(Trips(own), {"count"}, slots)
     await own.sadd(keys.HELD, "count")
     await apart.look()
     assert slots.looks == 2
     keeping = asyncio.create_task(apart.keep(600))
-    slots.take()
-    slots.give_back()
+    slots.take().release()
     await until(lambda: on_the_queue(own, 1))
     keeping.cancel()
     await own.xtrim(keys.QUEUE, 0)

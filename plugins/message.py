@@ -1,0 +1,106 @@
+"""The message on the queue: which task to run, of which function, and which attempt its gate has let in.
+
+A message is one entry of the stream `keys.QUEUE`, with a single field. Its value is JSON as Taskiq writes it, so that
+any Taskiq worker could read it: the name of the one Taskiq task, the id of ours as its argument, the rest as labels.
+Only what this module knows is read. Labels by which Taskiq would acknowledge, time out or retry mean nothing here.
+"""
+
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+
+from plugins import keys
+from plugins.function import NAME
+from plugins.gate import Ticket
+
+# The one field of the stream's entry: taskiq-redis gives it this name.
+FIELD: Final = b"data"
+
+# Labels are numbers below these. A larger one is not from us.
+MAX_ATTEMPT: Final = 2**31
+MAX_HELD_SINCE: Final = 2**53
+
+
+class NotAMessageError(ValueError):
+    """What stands on the queue is not a message of ours: the error says why."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """Run the task `task_id`.
+
+    `function` is empty if an API of an older release has sent it. `attempt` is the one that the task's gate has let in,
+    0 if the task has none. `held_since` is when (µs since the epoch) the task was first held, 0 if it was not.
+    """
+
+    task_id: str
+    function: str = ""
+    attempt: int = 0
+    held_since: int = 0
+
+    @property
+    def ticket(self) -> Ticket:
+        """What the task's gate knows this attempt by."""
+        return Ticket(self.task_id, self.attempt)
+
+
+class _Labels(msgspec.Struct, frozen=True, omit_defaults=True):
+    function: str = ""
+    attempt: int = 0
+    held: int = 0
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """A message as Taskiq has it. `task_id` is Taskiq's own, for its log lines."""
+
+    task_id: str
+    task_name: str
+    labels: Any
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(_Envelope)
+
+
+def encode(message: Message) -> bytes:
+    """The value of `FIELD` for this message."""
+    labels = _Labels(message.function, message.attempt, message.held_since)
+    return _encoder.encode(_Envelope(uuid4().hex, keys.RUN, labels, [message.task_id], {}))
+
+
+def decode(value: bytes) -> Message:
+    """The message that this value of `FIELD` is. A label that makes no sense counts as none.
+
+    Raises:
+        NotAMessageError: it is not JSON of this form, not for `keys.RUN`, or its only argument is not a task's id.
+    """
+    try:
+        envelope = _decoder.decode(value)
+    except (ValueError, RecursionError) as error:
+        raise NotAMessageError(str(error)) from error
+    if envelope.task_name != keys.RUN:
+        raise NotAMessageError(f"there is no task named {envelope.task_name!r}")
+    if envelope.kwargs or len(envelope.args) != 1:
+        raise NotAMessageError("its only argument must be the id of a task")
+    (task_id,) = envelope.args
+    if not isinstance(task_id, str) or not keys.TASK_ID.fullmatch(task_id):
+        raise NotAMessageError(f"{task_id!r:.100} is not the id of a task")
+    labels = envelope.labels if isinstance(envelope.labels, dict) else {}
+    return Message(
+        task_id,
+        _function(labels.get("function")),
+        _number(labels.get("attempt"), MAX_ATTEMPT),
+        _number(labels.get("held"), MAX_HELD_SINCE),
+    )
+
+
+def _function(label: object) -> str:
+    return label if isinstance(label, str) and NAME.fullmatch(label) else ""
+
+
+def _number(label: object, end: int) -> int:
+    if isinstance(label, str) and label.isascii() and label.isdecimal() and len(label) < 20:
+        label = int(label)  # Taskiq's own sender, which older releases use, writes numbers as text
+    return label if type(label) is int and 0 < label < end else 0

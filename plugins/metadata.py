@@ -1,0 +1,66 @@
+"""The fields of a task's metadata, the hash at `keys.metadata`: what a task is, who runs it, and how it ended.
+
+The scripts name fields as they are; a test holds them to this list. Times are milliseconds since the epoch.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from plugins import entries
+
+# The API writes these once, when it creates the task.
+FUNCTION: Final = "function"
+VERSION: Final = "version"  # of the function, as announced then
+INPUT: Final = "input"  # JSON
+OWNER: Final = "owner"
+CREATED_AT: Final = "created_at"
+ATTEMPTS: Final = "attempts"  # how many there may be
+GATE: Final = "gate"  # its key; only if the function has limits
+
+# `queued`, `running`, or the event of the end. Written by each step that changes it.
+STATUS: Final = "status"
+QUEUED_AT: Final = "queued_at"  # the last time that it became `queued`
+
+# The claim writes these, for each attempt.
+ATTEMPT: Final = "attempt"
+CLAIM: Final = "claim"  # the delivery that won
+WORKER: Final = "worker"
+RAN_VERSION: Final = "ran_version"  # of the function, as that worker has it
+STARTED_AT: Final = "started_at"
+# Before this time, by the server's clock, no other claim takes the task: the lease of the worker that runs it
+# (renewals move it), or the back-off between attempts (the release writes it).
+LEASE_UNTIL: Final = "lease_until"
+
+# The worker, when an attempt after the first opens the log: entries that are no chunks of this attempt's, which are
+# its mark and what it does not keep.
+UNCOUNTED: Final = "uncounted"
+
+# Whichever service notes the end.
+END: Final = "end"  # its data, JSON
+ENDED_AT: Final = "ended_at"
+
+# Values by field: text, bytes or a number, as a client of Redis takes them.
+Fields = dict[Any, Any]
+
+
+def created(
+    function: str, version: str, task_input: bytes, owner: str, *, attempts: int, now: int, gate: str | None = None
+) -> Fields:
+    """What is noted of a new task. `task_input` is JSON, `now` the time of its creation."""
+    fields: Fields = {
+        STATUS: "queued",
+        FUNCTION: function,
+        VERSION: version,
+        INPUT: task_input,
+        OWNER: owner,
+        CREATED_AT: now,
+        QUEUED_AT: now,
+        ATTEMPTS: attempts,
+    }
+    return fields if gate is None else fields | {GATE: gate}
+
+
+def ended(event: str, data: Any) -> Fields:
+    """What is noted of a task that has ended now, by this event with this data (any JSON value, or msgspec.Raw)."""
+    return {STATUS: event, END: msgspec.json.encode(data), ENDED_AT: entries.now_ms()}
