@@ -26,6 +26,7 @@ from services.api import (
     catalog,
     chunks,
     health,
+    identity,
     listing,
     logs,
     openapi,
@@ -71,7 +72,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         state=State({"settings": settings or Settings.read()}),
-        dependencies={name: _from_state(name) for name in ("redis", "look_up", "gates", "hub", "follow", "services")},
+        dependencies={
+            "owner": Provide(identity.owner, sync_to_thread=False),
+            **{name: _from_state(name) for name in ("redis", "look_up", "gates", "hub", "follow", "services")},
+        },
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(

@@ -35,6 +35,7 @@ MAX_BYTES: Final = 1_048_576
 )
 async def chunks(
     task_id: str,
+    owner: str,
     redis: Redis,
     look_up: LookUp,
     hub: Hub,
@@ -52,7 +53,7 @@ async def chunks(
     cursor = cursor_of(after=after)
     most = int(number("limit", limit, 100, 1, MAX_LIMIT, whole=True))
     patience = number("wait", wait, 0, 0, MAX_WAIT_S)
-    task = await look_up(task_id)
+    task = await look_up(task_id, owner)
     if task.expired:
         raise gone(task)
     start = cursor.start(task.length)

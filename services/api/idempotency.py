@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.problems import problem
-from services.api.task import OWNER, Task, read
+from services.api.task import Task, read
 
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 
@@ -30,30 +30,40 @@ def fingerprint(function: str, encoded: bytes) -> str:
     return hashlib.sha256(function.encode() + b"\0" + encoded).hexdigest()
 
 
-async def first(redis: Redis, key: str, asked: str) -> Task | None:
-    """The task that this key stands for; None where there is none (yet, or any more). `asked` is a fingerprint.
+def place_of(owner: str, key: str) -> str:
+    """Where Redis has what this owner's key stands for.
 
     Raises:
-        ProblemDetailsException: 400, the key is malformed; 422, it was used for another request.
-        redis.exceptions.RedisError: Redis does not answer.
+        ProblemDetailsException: 400, the key is malformed.
     """
     if not KEY.fullmatch(key):
         raise problem(
             400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 printable ASCII characters."
         )
-    held: Any = await redis.get(keys.idempotency(OWNER, key))
+    return keys.idempotency(owner, key)
+
+
+async def first(redis: Redis, place: str, asked: str) -> Task | None:
+    """The task that the key at this place stands for; None where there is none (yet, or any more). `asked` is a
+    fingerprint.
+
+    Raises:
+        ProblemDetailsException: 422, the key was used for another request.
+        redis.exceptions.RedisError: Redis does not answer.
+    """
+    held: Any = await redis.get(place)
     return await read(redis, id_in(held, asked)) if held else None
 
 
-async def reserve(redis: Redis, key: str, task_id: str, asked: str) -> str:
-    """Let this key stand for this task, unless it stands for one already: the id of the one that it stands for then.
+async def reserve(redis: Redis, place: str, task_id: str, asked: str) -> str:
+    """Let the key at this place stand for this task, unless it stands for one already; the id of the one that it
+    stands for then.
 
     Raises:
         ProblemDetailsException: 422, it was used for another request.
         redis.exceptions.RedisError: Redis does not answer.
     """
     mine = f"{task_id}:{asked}"
-    place = keys.idempotency(OWNER, key)
     held: Any = await redis.set(place, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
     return id_in(held, asked) if held else task_id
 

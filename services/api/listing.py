@@ -11,7 +11,7 @@ from plugins import keys
 from services.api.problems import problem
 from services.api.query import number
 from services.api.status import Status, status_of
-from services.api.task import OWNER, read_all
+from services.api.task import read_all
 
 MAX_LIMIT: Final = 100
 
@@ -25,6 +25,7 @@ class Tasks(msgspec.Struct, frozen=True):
 
 @get("/tasks", summary="Own tasks", tags=["tasks"])
 async def list_tasks(
+    owner: str,
     redis: Redis,
     limit: Annotated[
         str | None, QueryParameter(description=f"Tasks per page, 1 to {MAX_LIMIT}; 20 by default.")
@@ -36,11 +37,11 @@ async def list_tasks(
     start = 0
     if before:
         # By id and not by time: several tasks may be of one millisecond.
-        place: Any = await redis.zrevrank(keys.by_owner(OWNER), checked(before))
+        place: Any = await redis.zrevrank(keys.by_owner(owner), checked(before))
         if place is None:
             return Tasks([], None)
         start = int(place) + 1
-    members: Any = await redis.zrange(keys.by_owner(OWNER), start, start + most - 1, desc=True)
+    members: Any = await redis.zrange(keys.by_owner(owner), start, start + most - 1, desc=True)
     ids = [member.decode() for member in members]
     tasks = await read_all(redis, ids)
     return Tasks([status_of(task) for task in tasks if task is not None], ids[-1] if len(ids) == most else None)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.problems import problem
-from services.api.task import OWNER, Answers, Task, ask, task_of
+from services.api.task import Answers, Task, ask, task_of
 
 # Tasks per round trip. More would hold the loop, and Redis, for long.
 MOST: Final = 200
@@ -26,15 +26,15 @@ class LookUp:
         self._wanted: dict[str, asyncio.Future[Answers]] = {}
         self._asking: asyncio.Task[None] | None = None
 
-    async def __call__(self, task_id: str) -> Task:
-        """The task of this id.
+    async def __call__(self, task_id: str, owner: str) -> Task:
+        """The task of this id, if it is this owner's.
 
         Raises:
             ProblemDetailsException: 404, before anything reaches Redis where the id is not of the right form.
             redis.exceptions.RedisError: Redis does not answer.
         """
         task = task_of(task_id, await self._answers(task_id)) if keys.TASK_ID.fullmatch(task_id) else None
-        if task is None or task.owner != OWNER:
+        if task is None or task.owner != owner:
             raise problem(404, "unknown-task", "Unknown task", "There is no such task. Tasks are kept for a day.")
         return task
 

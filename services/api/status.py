@@ -49,7 +49,7 @@ def status_of(task: Task) -> Status:
 
 @get("/tasks/{task_id:str}", summary="The state of a task", tags=["tasks"])
 async def status(
-    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], look_up: LookUp
+    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], owner: str, look_up: LookUp
 ) -> Status:
     """Status, attempt, chunks so far, times, and the end's data."""
-    return status_of(await look_up(task_id))
+    return status_of(await look_up(task_id, owner))

@@ -108,6 +108,7 @@ def media_types(request: Request[Any, Any, Any]) -> set[str]:
 async def stream(
     task_id: str,
     request: Request[Any, Any, Any],
+    owner: str,
     look_up: LookUp,
     follow: Follow,
     last_event_id: LastEventId = None,
@@ -121,4 +122,4 @@ async def stream(
     """Decide everything that can go wrong before the first byte; then hand over to the reader."""
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
     written = NDJSON if NDJSON.media_type in media_types(request) else SSE
-    return follow(await look_up(task_id), cursor, written, {})
+    return follow(await look_up(task_id, owner), cursor, written, {})

@@ -22,11 +22,11 @@ from services.api.close import end
 from services.api.cursor import LastEventId
 from services.api.faults import faults
 from services.api.gate import Gates, gate_of
-from services.api.idempotency import IdempotencyKey, fingerprint, first, reserve, unknown_key
+from services.api.idempotency import IdempotencyKey, fingerprint, first, place_of, reserve, unknown_key
 from services.api.problems import malformed, problem, unavailable
 from services.api.queue import enqueue, entry_of
 from services.api.stream import Follow
-from services.api.task import OWNER, Task, question, read, task_of
+from services.api.task import Task, question, read, task_of
 
 # A body longer than this is no input but a file. In bytes.
 MAX_BODY: Final = 64_000
@@ -70,6 +70,7 @@ class Services(NamedTuple):
 )
 async def submit(
     data: NewTask,
+    owner: str,
     services: Services,
     request: Request[Any, Any, Any],
     idempotency_key: IdempotencyKey = None,
@@ -77,7 +78,7 @@ async def submit(
 ) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
     how = wanted(request, idempotency_key, last_event_id)
-    task = await start(services, data, idempotency_key, ["input"], goes_on=how.goes_on)
+    task = await start(services, owner, data, idempotency_key, ["input"], goes_on=how.goes_on)
     return answer(task, how, services.follow)
 
 
@@ -93,6 +94,7 @@ async def submit(
 async def submit_to(
     name: Name,
     data: dict[str, Any],
+    owner: str,
     services: Services,
     request: Request[Any, Any, Any],
     idempotency_key: IdempotencyKey = None,
@@ -100,14 +102,20 @@ async def submit_to(
 ) -> Response[Submitted]:
     """As POST /tasks, with the function's input as the body: 202, or the stream."""
     how = wanted(request, idempotency_key, last_event_id)
-    task = await start(services, NewTask(name, data), idempotency_key, [], goes_on=how.goes_on)
+    task = await start(services, owner, NewTask(name, data), idempotency_key, [], goes_on=how.goes_on)
     return answer(task, how, services.follow)
 
 
 async def start(
-    services: Services, request: NewTask, idempotency_key: str | None, place: Sequence[str], *, goes_on: bool
+    services: Services,
+    owner: str,
+    request: NewTask,
+    idempotency_key: str | None,
+    pointer: Sequence[str],
+    *,
+    goes_on: bool,
 ) -> Task:
-    """Check, note and queue it: the task as it is then. `place` is where the input stands in the body.
+    """Check, note and queue it: the task as it is then. `pointer` is where the input stands in the body.
 
     A request whose key has a task is not checked again: the function may be another one by now.
 
@@ -120,17 +128,18 @@ async def start(
     redis = services.redis
     encoded = msgspec.json.encode(request.input, order="deterministic")
     asked = fingerprint(request.function, encoded)
-    if idempotency_key is not None and (task := await first(redis, idempotency_key, asked)) is not None:
+    place = place_of(owner, idempotency_key) if idempotency_key is not None else None
+    if place is not None and (task := await first(redis, place, asked)) is not None:
         return task if goes_on else await again(services, task)
     if goes_on:
         raise unknown_key()
-    submission = await check(redis, request, encoded, place)
+    submission = await check(redis, request, encoded, pointer)
     fresh = task_id = secrets.token_hex(16)
-    if idempotency_key is not None:
-        task_id = await reserve(redis, idempotency_key, fresh, asked)
+    if place is not None:
+        task_id = await reserve(redis, place, fresh, asked)
     now = entries.now_ms()
     try:
-        task = await note(services, task_id, submission, now, fresh=task_id == fresh)
+        task = await note(services, owner, task_id, submission, now, fresh=task_id == fresh)
         if task_id == fresh and task.gate is not None:
             await services.gates.come(task.gate, Ticket(task_id, 1), now)
     except (ResponseError, SendTaskError) as error:
@@ -138,7 +147,7 @@ async def start(
         # the task stays: recovery queues it again, and the client's next try finds it.
         cause = error.__cause__ if isinstance(error, SendTaskError) else error
         if task_id == fresh and isinstance(cause, ResponseError):
-            await refuse(redis, services.gates, task_id, now, idempotency_key)
+            await refuse(redis, services.gates, task_id, now, place)
         raise unavailable(cause or error) from error
     return task if task_id == fresh else await again(services, task)
 
@@ -164,7 +173,7 @@ async def again(services: Services, task: Task) -> Task:
     return task
 
 
-async def check(redis: Redis, request: NewTask, encoded: bytes, place: Sequence[str]) -> Submission:
+async def check(redis: Redis, request: NewTask, encoded: bytes, pointer: Sequence[str]) -> Submission:
     """The request with what it refers to.
 
     Raises:
@@ -172,7 +181,7 @@ async def check(redis: Redis, request: NewTask, encoded: bytes, place: Sequence[
         redis.exceptions.RedisError: Redis does not answer.
     """
     declaration = await declaration_of(redis, request.function)
-    if wrong := faults(declaration.input, request.input, place):
+    if wrong := faults(declaration.input, request.input, pointer):
         raise problem(
             400,
             "invalid-input",
@@ -183,7 +192,7 @@ async def check(redis: Redis, request: NewTask, encoded: bytes, place: Sequence[
     return Submission(declaration, encoded, gate_of(declaration, request.input))
 
 
-async def note(services: Services, task_id: str, submission: Submission, now: int, *, fresh: bool) -> Task:
+async def note(services: Services, owner: str, task_id: str, submission: Submission, now: int, *, fresh: bool) -> Task:
     """Create the task's metadata unless it is there, and read it. `now` is in milliseconds.
 
     In the same trip, queue a fresh one, unless it has a gate, and let recovery look at it in a while; let its owner
@@ -197,13 +206,13 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
         declaration.name,
         declaration.version,
         submission.input,
-        OWNER,
+        owner,
         attempts=declaration.retries + 1,
         now=now,
         gate=submission.gate,
     )
     arguments = [part for field in fields.items() for part in field]
-    owned = keys.by_owner(OWNER)
+    owned = keys.by_owner(owner)
     async with services.redis.pipeline(transaction=False) as pipeline:
         # By its text: a script by its hash would cost a pipeline of redis-py's one more trip.
         pipeline.eval(CREATE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *arguments)
@@ -221,8 +230,9 @@ async def note(services: Services, task_id: str, submission: Submission, now: in
     return task
 
 
-async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, idempotency_key: str | None) -> None:
-    """End a task that cannot be queued, so that nobody waits for it, and give its key back: the client asks again.
+async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, place: str | None) -> None:
+    """End a task that cannot be queued, so that nobody waits for it, and give its key back, which is at this place: the
+    client asks again.
 
     Unless another request with its key has noted it, or it is queued all the same and has begun.
 
@@ -233,5 +243,5 @@ async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, idempotency
     if task is None or task.created_at != now or task.attempt or task.length:
         return
     data = {"code": "not_started", "message": "the queue did not take the task"}
-    if await end(redis, gates, task, "failed", data) and idempotency_key is not None:
-        await redis.delete(keys.idempotency(OWNER, idempotency_key))
+    if await end(redis, gates, task, "failed", data) and place is not None:
+        await redis.delete(place)

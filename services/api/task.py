@@ -1,15 +1,12 @@
 """A task as Redis has it: its metadata and the state of its log, read in one round trip."""
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from plugins import entries, keys, metadata
-
-# Until there is authentication, everybody is this one.
-OWNER: Final = "anonymous"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
