@@ -41,7 +41,7 @@ async def many(system: Tailrace, streams: int, chunks: int) -> list[Figure]:
 async def _lengths(system: Tailrace, opened: list[Published]) -> list[int]:
     async with system.redis.pipeline(transaction=False) as pipeline:
         for stream in opened:
-            pipeline.llen(keys.chunks(stream.task_id))
+            pipeline.llen(keys.log(stream.task_id))
         lengths: list[int] = await pipeline.execute()
     return lengths
 

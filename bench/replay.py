@@ -44,7 +44,7 @@ async def _nothing() -> None:
 async def bare(redis_url: str, stream: Published, chunks: int) -> list[Figure]:
     """LRANGE, by redis-py, in pages."""
     async with AsyncExitStack() as stack:
-        command = machine.python("-m", "bench.replay", redis_url, keys.chunks(stream.task_id), str(chunks))
+        command = machine.python("-m", "bench.replay", redis_url, keys.log(stream.task_id), str(chunks))
         process = machine.start(stack, machine.pinned(machine.READERS, command))
         await asyncio.to_thread(process.wait, 60)
         rate = json.loads(process.lines[-1])

@@ -33,6 +33,6 @@ def arguments(task_id: str, expected: int, attempt: int, *lines: bytes) -> dict[
     `expected` is the length the writer knows the log to have: the seq of the first of `lines`.
     """
     return {
-        "keys": [keys.chunks(task_id)],
+        "keys": [keys.log(task_id)],
         "args": [expected, attempt, keys.CHUNK_TTL_S, keys.channel(task_id), *lines],
     }

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
-from plugins import gate
+from plugins import limits
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
@@ -113,7 +113,7 @@ def function(
         raise ValueError(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
     if concurrency_key is not None and concurrency is None:
         raise ValueError("concurrency_key needs concurrency: how many may run at once for each of its values")
-    if rate is not None and not (isinstance(rate, str) and gate.RATE.fullmatch(rate)):
+    if rate is not None and not (isinstance(rate, str) and limits.RATE.fullmatch(rate)):
         raise ValueError(f'rate must be 1 to 10000 starts per s, m or h, such as "10/s", not {rate!r}')
 
     def attach(decorated: F) -> F:

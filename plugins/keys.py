@@ -67,7 +67,7 @@ PERMANENT: Final = frozenset({OPEN, QUEUE, PAUSED})
 TASK_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
-def chunks(task_id: str) -> str:
+def log(task_id: str) -> str:
     """List: the log, one JSON entry (`plugins.entries`) per element, its index the entry's `seq`.
 
     Written only by `append.lua`: the worker's chunks and ends, the api's ends. Read by the api.
@@ -89,17 +89,17 @@ def metadata(task_id: str) -> str:
 
 
 def gate(function: str, digest: str) -> str:
-    """Sorted set: who is let in, who waits, and the latest starts, of a function with limits (`plugins.gate`).
+    """Sorted set: who is let in, who waits, and the latest starts, of a function with limits (`plugins.limits`).
 
-    The digest is that of the value that the limits count by. Written only by `gate.lua`, and the worker's word that it
-    has begun. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
+    The digest is that of the value that the limits count by. Written only by `limits.lua`, and the worker's word that
+    it has begun. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
     """
     return f"{GATE}{function}:{digest}"
 
 
 def held(function: str) -> str:
-    """Sorted set: tickets (`plugins.gate`) of a function that is paused, or that the worker who met them lacks, by the
-    time (µs) it did. Written by the workers: who has the function takes them. Kept `TASK_TTL_S` after the last.
+    """Sorted set: tickets (`plugins.limits`) of a function that is paused, or that the worker who met them lacks, by
+    the time (µs) it did. Written by the workers: who has the function takes them. Kept `TASK_TTL_S` after the last.
     """
     return f"functions:held:{function}"
 

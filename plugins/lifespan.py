@@ -8,64 +8,19 @@ A module says how in an async context manager that it calls `lifespan` and that 
 Functions of that module get it for the parameter of that type.
 """
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType
-from typing import Any, Final, get_args
-
-# Seconds for leaving it, at shutdown.
-LEAVE_S: Final = 2
+from typing import Any, NamedTuple, get_args
 
 
-class Lifespan:
-    """One module's. `kind` is the type of what it makes, `value` what it made, once `enter` has returned."""
+class Lifespan(NamedTuple):
+    """One module's: `make()` is entered once per process; `kind` is the type of what that gives."""
 
-    def __init__(self, name: str, make: Callable[[], AbstractAsyncContextManager[Any]], kind: Any) -> None:
-        self.name: Final = name
-        self.kind: Final = kind
-        self.value: Any = None
-        self.make: Final = make
-        self._entered: asyncio.Future[None] | None = None
-        self._over = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def enter(self, timeout_s: float) -> None:
-        """Make it. Raises whatever its author's code raises; TimeoutError where that takes too long."""
-        self._task = asyncio.create_task(self._live())
-        self._entered = asyncio.get_running_loop().create_future()
-        either: set[asyncio.Future[None]] = {self._task, self._entered}
-        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if not (self._task.done() or self._entered.done()):
-            self._task.cancel()
-            raise TimeoutError(f"its lifespan was not ready within {timeout_s:g} s (TAILRACE_IMPORT_S)")
-        if not self._entered.done():
-            await self._task  # raises
-            raise RuntimeError("its lifespan yielded nothing")
-
-    async def leave(self) -> None:
-        """Let it clean up, in a bounded time. Raises whatever its author's code raises, or TimeoutError."""
-        self._over.set()
-        if self._task is None:
-            return
-        # Not by a cancel of who waits for it: that would wait for a clean-up that takes no cancel.
-        done, _ = await asyncio.wait({self._task}, timeout=LEAVE_S)
-        if not done:
-            self._task.cancel()
-            raise TimeoutError(f"its lifespan did not clean up within {LEAVE_S} s")
-        await self._task
-
-    async def _live(self) -> None:
-        # Entered and left in one task: what it holds may be bound to that (anyio's cancel scopes are).
-        try:
-            async with self.make() as value:
-                self.value = value
-                assert self._entered is not None
-                self._entered.set_result(None)
-                await self._over.wait()
-        except SystemExit as error:  # from a task it would end the worker
-            raise RuntimeError(f"sys.exit({error.code!r})") from error
+    name: str
+    make: Callable[[], AbstractAsyncContextManager[Any]]
+    kind: Any
 
 
 def lifespan_of(module: ModuleType | None) -> Lifespan | None:

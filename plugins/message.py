@@ -12,7 +12,7 @@ import msgspec
 
 from plugins import keys
 from plugins.function import NAME
-from plugins.gate import Ticket
+from plugins.limits import Ticket
 
 # The one field of the stream's entry: taskiq-redis gives it this name.
 FIELD: Final = b"data"

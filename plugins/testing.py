@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from plugins import entries
-from plugins.chunks import chunks_of
+from plugins.calls import chunks_of
 from plugins.context import Context
 from plugins.event import Event, named
 from plugins.lifespan import lifespan_of

@@ -24,15 +24,15 @@ END = "[DONE]"
 async def append(redis_url: str, task_id: str, chunk: str) -> None:
     """As its worker does for each chunk."""
     async with redis.asyncio.from_url(redis_url) as client:
-        await client.rpush(keys.chunks(task_id), chunk)
-        await client.expire(keys.chunks(task_id), keys.CHUNK_TTL_S)
+        await client.rpush(keys.log(task_id), chunk)
+        await client.expire(keys.log(task_id), keys.CHUNK_TTL_S)
         await client.publish(keys.channel(task_id), chunk)
 
 
 async def follow(redis_url: str, task_id: str) -> AsyncIterator[str]:
     """As its API does for each reader."""
     async with redis.asyncio.from_url(redis_url, decode_responses=True) as client, client.pubsub() as pubsub:
-        for chunk in await client.lrange(keys.chunks(task_id), 0, -1):
+        for chunk in await client.lrange(keys.log(task_id), 0, -1):
             yield str(chunk)
         await pubsub.subscribe(keys.channel(task_id))
         async for message in pubsub.listen():

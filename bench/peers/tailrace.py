@@ -33,7 +33,7 @@ class Published(Stream):
         """The same; returns when the end stands in the log."""
         await self.begin()
         while True:
-            last: Any = await self._redis.lindex(keys.chunks(self.task_id), -1)
+            last: Any = await self._redis.lindex(keys.log(self.task_id), -1)
             if last and entries.decode(last).ends:
                 return
             await asyncio.sleep(0.002)

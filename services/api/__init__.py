@@ -1,1 +1,3 @@
-"""HTTP in, SSE out. Imports `plugins`, never `services.worker`."""
+"""The API: HTTP in, SSE out. A request goes down these floors, and up again:
+`app > routes > streams > tasks > catalog > http > redis_client | settings | logs > plugins`.
+"""

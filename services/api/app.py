@@ -1,7 +1,6 @@
 """The API: `uvicorn --factory services.api.app:create_app`."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,35 +13,22 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ReadOnlyError
+from redis.asyncio import Redis
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
-from services.api import (
-    cancel,
-    catalog,
-    chunks,
-    health,
-    identity,
-    listing,
-    logs,
-    openapi,
-    origin,
-    pause,
-    problems,
-    status,
-    stream,
-    submit,
-)
-from services.api.gate import Gates
-from services.api.hub import Hub
-from services.api.lookup import LookUp
-from services.api.recover import Recovery
+from services.api import logs
+from services.api.http import identity, origin, problems
+from services.api.redis_client import pool_of
+from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
-from services.api.turns import Turns
+from services.api.streams.hub import Hub
+from services.api.streams.pages import Turns
+from services.api.streams.response import Follow
+from services.api.tasks.limits import Gates
+from services.api.tasks.loader import LookUp
+from services.api.tasks.recovery import Recovery
+from services.api.tasks.submission import Services
 
 logger = structlog.get_logger()
 
@@ -58,15 +44,15 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[
             submit.submit,
             submit.submit_to,
-            status.status,
-            listing.list_tasks,
+            task.status,
+            task.list_tasks,
             stream.stream,
             chunks.chunks,
-            cancel.cancel,
-            catalog.list_functions,
-            catalog.get_function,
-            pause.pause,
-            pause.resume,
+            task.cancel,
+            functions.list_functions,
+            functions.get_function,
+            functions.pause,
+            functions.resume,
             health.live,
             health.ready,
         ],
@@ -105,21 +91,7 @@ def _from_state(name: str) -> Provide:
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Open what the process holds, and close it. Nothing here waits for Redis."""
     settings: Settings = app.state.settings
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=settings.redis_connections,
-        # Seconds to wait for a free connection, then 503. Well below what a command takes that a silent Redis does not
-        # answer (below, twice 2): whoever waits behind one is told in time, instead of being the next to try.
-        timeout=2,
-        socket_timeout=2,
-        socket_connect_timeout=2,
-        # One more try, at once: a connection that was dropped while idle is found out only when it is used.
-        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
-        # A server that became a replica is left: behind the same name there is another master. A RuntimeError is
-        # uvloop's, where a connection is lost under a write: redis-py takes it for none of its own.
-        retry_on_error=[ReadOnlyError, RuntimeError],
-        client_name=f"tailrace-api-{os.getpid()}",
-    )
+    pool = pool_of(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pool)
     app.state.look_up = LookUp(redis)
     queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
@@ -129,8 +101,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     turns = Turns(settings.redis_connections, settings.heartbeat_s)
     hub = app.state.hub = Hub(redis, turns, settings.redis_url, settings.heartbeat_s, settings.probe_s)
     gates = app.state.gates = Gates(redis, queue, settings.unclaimed_s)
-    follow = app.state.follow = stream.Follow(hub, settings.send_timeout_s)
-    app.state.services = submit.Services(redis, queue, gates, follow, settings.unclaimed_s)
+    app.state.follow = Follow(hub, settings.send_timeout_s)
+    app.state.services = Services(redis, queue, gates, settings.unclaimed_s)
     recovery = Recovery(redis, queue, gates, settings)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),

@@ -1,34 +1,29 @@
-"""GET /functions: what can be run, as the workers announced it."""
+"""What can be run, as the workers announced it, and what is paused."""
 
-from typing import Annotated, Any
+from typing import Any, Final
 
 import msgspec
-from litestar import get
-from litestar.params import PathParameter
+import structlog
 from litestar.plugins.problem_details import ProblemDetailsException
 from redis.asyncio import Redis
 
 from plugins import entries, keys
 from plugins.declaration import Broken, Declaration
-from services.api.problems import problem
+from services.api.http.problems import problem
+from services.api.redis_client import run_script
+
+# Also where Redis is full: a function that misbehaves may have filled it.
+PAUSE: Final = "#!lua flags=allow-oom\nreturn redis.call('SADD', KEYS[1], ARGV[1])"
+
+logger = structlog.get_logger()
 
 _decoder = msgspec.json.Decoder(Declaration)
-
-
-Name = Annotated[str, PathParameter(description="As in GET /functions.")]
 
 
 class Function(Declaration, frozen=True, kw_only=True):
     """What is announced of a function, and whether it is paused."""
 
     paused: bool = False
-
-
-class Functions(msgspec.Struct, frozen=True):
-    """All functions, by name; and what some worker could not load, by source."""
-
-    functions: list[Function]
-    broken: list[Broken]
 
 
 def unknown(name: str, known: list[str]) -> ProblemDetailsException:
@@ -74,13 +69,11 @@ async def broken(redis: Redis) -> list[Broken]:
     return [broken for broken in each if broken.at > since]
 
 
-@get("/functions", summary="What can be run", tags=["functions"])
-async def list_functions(redis: Redis) -> Functions:
-    """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
+async def functions(redis: Redis) -> list[Function]:
+    """What is announced of all functions, by name, and which are paused."""
     announced = await declarations(redis)
     paused: Any = await redis.smembers(keys.PAUSED)
-    functions = [_function(each, paused=each.name.encode() in paused) for each in announced]
-    return Functions(functions, await broken(redis))
+    return [_function(each, paused=each.name.encode() in paused) for each in announced]
 
 
 def _function(declaration: Declaration, *, paused: bool) -> Function:
@@ -97,7 +90,17 @@ async def function_of(redis: Redis, name: str) -> Function:
     return _function(declaration, paused=bool(await redis.sismember(keys.PAUSED, name)))
 
 
-@get("/functions/{name:str}", summary="One function", tags=["functions"])
-async def get_function(name: Name, redis: Redis) -> Function:
-    """What is announced of this function, and whether it is paused."""
-    return await function_of(redis, name)
+async def pause(redis: Redis, name: str) -> None:
+    """Let workers start this function no more, from the moment they hear of it. The mark in `keys.PAUSED` is all there
+    is to it: workers hold the tasks that they meet of a paused function, so nothing here can be left half done.
+    """
+    if await run_script(redis, PAUSE, [keys.PAUSED], [name]):
+        logger.warning("function paused", function=name)
+    await redis.publish(keys.HELD_NEWS, name)
+
+
+async def resume(redis: Redis, name: str) -> None:
+    """Take the mark away: workers take up the tasks that they have held."""
+    if await redis.srem(keys.PAUSED, name):
+        logger.warning("function resumed", function=name)
+    await redis.publish(keys.HELD_NEWS, name)

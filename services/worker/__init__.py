@@ -1,1 +1,3 @@
-"""Queue in, log out. Imports `plugins` and the functions, never `services.api`."""
+"""The worker: queue in, log out. A message goes down these floors:
+`app > process > attempt > (queue | registry) > redis_client | settings | logs | signals > plugins`.
+"""

@@ -6,9 +6,10 @@ import structlog
 from taskiq import TaskiqEvents, TaskiqState
 
 from plugins import keys
-from services.worker import eviction, logs
-from services.worker.broker import Queue
+from services.worker import logs
 from services.worker.process import WRITE_S, Worker
+from services.worker.queue.broker import Queue
+from services.worker.redis_client import eviction
 from services.worker.settings import Settings
 from services.worker.signals import leave_on_signal, stop_the_manager
 

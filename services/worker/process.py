@@ -11,20 +11,20 @@ import structlog
 from redis.exceptions import RedisError
 
 from plugins import keys
-from plugins.gate import limits_of
-from plugins.lifespan import Lifespan
-from services.worker import announce, registry
-from services.worker.access import Access
-from services.worker.broker import Queue
-from services.worker.claim import Claim
-from services.worker.hearing import hear
-from services.worker.held import Held
-from services.worker.lease import Keeper
-from services.worker.messages import Delivery, acknowledgement
-from services.worker.patience import patiently
-from services.worker.pool import connect
-from services.worker.produce import failed
-from services.worker.run import Run
+from plugins.limits import limits_of
+from services.worker.attempt.attempt import Run
+from services.worker.attempt.claim import Claim
+from services.worker.attempt.commands import Access
+from services.worker.attempt.lease import Keeper
+from services.worker.attempt.produce import failed
+from services.worker.queue.broker import Queue
+from services.worker.queue.messages import Delivery, acknowledgement
+from services.worker.queue.parked import Held
+from services.worker.redis_client.pool import connect
+from services.worker.redis_client.retry import patiently
+from services.worker.redis_client.subscriber import hear
+from services.worker.registry import announce, registry
+from services.worker.registry.lifespan import Resource
 from services.worker.settings import Settings
 
 # Seconds that the ends of functions have to be written, once the process is to end and they have cleaned up.
@@ -63,7 +63,7 @@ class Worker:
 
     async def arrive(self) -> None:
         """Make what functions need, and say what can be run, and what cannot: before the first task is read."""
-        await asyncio.gather(*(self._enter(lifespan) for lifespan in self.registry.lifespans))
+        await asyncio.gather(*(self._enter(resource) for resource in self.registry.resources))
         await patiently("announcement", lambda: announce.announce(self.redis, self.registry))
         await patiently("forgetting old announcements", lambda: announce.forget(self.redis))
         await patiently("look at what is held", self.held.look)
@@ -73,13 +73,13 @@ class Worker:
         self._chores.append(asyncio.create_task(supervised("held", lambda: self.held.keep(self._settings.renew_s))))
         self._chores.append(asyncio.create_task(supervised("announcing", again)))
 
-    async def _enter(self, lifespan: Lifespan) -> None:
+    async def _enter(self, resource: Resource) -> None:
         try:
-            await lifespan.enter(self._settings.import_s)
+            await resource.enter(self._settings.import_s)
         # It is its author's code: nothing is known of what it may raise.
         except Exception as error:
-            logger.exception("lifespan failed", module=lifespan.name)
-            self.registry.drop(lifespan, registry.in_words(error))
+            logger.exception("lifespan failed", module=resource.name)
+            self.registry.drop(resource, registry.in_words(error))
 
     async def run(self, delivery: Delivery) -> None:
         """Claim the task of a message, acknowledge the message, and run the task to its end."""
@@ -166,16 +166,16 @@ class Worker:
         await self._interrupt()
         for chore in self._chores:
             chore.cancel()
-        await asyncio.gather(*(self._exit(lifespan) for lifespan in self.registry.lifespans))
+        await asyncio.gather(*(self._exit(resource) for resource in self.registry.resources))
         self.access.gates.close()
         self.access.trips.leave()
         await self.redis.aclose()
 
-    async def _exit(self, lifespan: Lifespan) -> None:
+    async def _exit(self, resource: Resource) -> None:
         try:
-            await lifespan.leave()
+            await resource.leave()
         except Exception:
-            logger.exception("lifespan not left", module=lifespan.name)
+            logger.exception("lifespan not left", module=resource.name)
 
     async def _interrupt(self) -> None:
         """Stop what still runs: its function cleans up, its task is handed back or ends, in a bounded time."""

@@ -181,7 +181,7 @@ class Stream:
         async with Redis.from_url(self._system.redis.url) as redis:
             while True:
                 try:
-                    lines: Any = await redis.lrange(keys.chunks(self._task_id), 0, -1)
+                    lines: Any = await redis.lrange(keys.log(self._task_id), 0, -1)
                     return [entries.decode(line) for line in lines]
                 except RedisError:  # it is being restarted
                     await asyncio.sleep(0.2)

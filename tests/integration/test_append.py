@@ -138,16 +138,14 @@ class Histories(RuleBasedStateMachine):
         """A failover loses the end of the log."""
         if keep % 3 == 0 and keep < len(self.model.lines):
             del self.model.lines[keep:]
-            self.redis.ltrim(keys.chunks(self.task_id), 0, keep - 1) if keep else self.redis.delete(
-                keys.chunks(self.task_id)
-            )
+            self.redis.ltrim(keys.log(self.task_id), 0, keep - 1) if keep else self.redis.delete(keys.log(self.task_id))
 
     @invariant()
     def same_log(self) -> None:
         """What stands in Redis is what stands in the model, with a lifetime."""
         if not hasattr(self, "model"):
             return
-        log = keys.chunks(self.task_id)
+        log = keys.log(self.task_id)
         assert self.redis.lrange(log, 0, -1) == self.model.lines
         assert not self.model.lines or 0 < self.redis.ttl(log) <= keys.CHUNK_TTL_S
 
@@ -161,7 +159,7 @@ class Histories(RuleBasedStateMachine):
             assert self.pubsub.get_message(timeout=0) is None
         finally:
             self.pubsub.close()
-            self.redis.delete(keys.chunks(self.task_id))
+            self.redis.delete(keys.log(self.task_id))
 
 
 @pytest.fixture
@@ -189,7 +187,7 @@ def ask(redis_url: str) -> Iterator["Asking"]:
     """The script on a log of its own."""
     with Redis.from_url(redis_url) as redis:
         yield Asking(redis)
-        redis.delete(keys.chunks(Asking.task_id))
+        redis.delete(keys.log(Asking.task_id))
 
 
 class Asking:

@@ -11,9 +11,9 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.worker.access import Access
-from services.worker.claim import Claim
-from services.worker.close import close
+from services.worker.attempt.claim import Claim
+from services.worker.attempt.commands import Access
+from services.worker.attempt.ending import close
 from tests.support.client import events
 from tests.support.logs import written
 from tests.support.processes import Api, api_process

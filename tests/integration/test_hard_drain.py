@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.worker.broker import Queue
+from services.worker.queue.broker import Queue
 from tests.support.client import events, start
 from tests.support.files import appeared
 from tests.support.processes import FUNCTIONS, Api, Process, api_process, worker_process
@@ -123,7 +123,7 @@ async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Pr
         worker.signal(signal.SIGTERM)
         assert await ended(worker) == 0
         await redis.client_unpause()
-        assert await redis.llen(keys.chunks(task_id)) == 0
+        assert await redis.llen(keys.log(task_id)) == 0
 
 
 async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:

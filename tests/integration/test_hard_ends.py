@@ -41,9 +41,9 @@ async def test_a_function_that_does_not_stop_at_its_time_out(client: httpx.Async
     _, end, why = await follow(client, task_id)
 
     assert (end, why["code"]) == ("failed", "timeout")
-    length = await redis.llen(keys.chunks(task_id))
+    length = await redis.llen(keys.log(task_id))
     assert (await follow(client, await start(client, "count", to=3)))[1] == "done"
-    assert await redis.llen(keys.chunks(task_id)) == length
+    assert await redis.llen(keys.log(task_id)) == length
 
 
 async def test_a_clean_up_that_never_ends(

@@ -13,10 +13,10 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 
 from plugins import keys
-from services.api.frames import NDJSON
-from services.api.hub import Hub
-from services.api.reader import Reader
-from services.api.turns import Turns
+from services.api.streams.formats import NDJSON
+from services.api.streams.hub import Hub
+from services.api.streams.pages import Turns
+from services.api.streams.reader import Reader
 from tests.support.client import data, start, until_ready
 from tests.support.log_writer import Writer, queued
 from tests.support.processes import Process, worker_process

@@ -11,13 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries, keys, release
-from plugins.gate import BEGUN, Ticket
-from services.worker import registry
-from services.worker.access import Access
-from services.worker.claim import Claim
-from services.worker.lease import Keeper
-from services.worker.open import open_log
-from services.worker.run import Run
+from plugins.limits import BEGUN, Ticket
+from services.worker.attempt.attempt import Run
+from services.worker.attempt.claim import Claim
+from services.worker.attempt.commands import Access
+from services.worker.attempt.lease import Keeper
+from services.worker.attempt.opening import open_log
+from services.worker.registry import registry
 from tests.support.processes import ROOT
 from tests.support.settings import NEVER_S
 from tests.support.waiting import DEADLINE_S, until
@@ -63,7 +63,7 @@ class Held:
 
     async def log(self) -> list[tuple[str, int]]:
         """Events and attempts of what stands in its log."""
-        lines: Any = await self.redis.lrange(keys.chunks(self.task_id), 0, -1)
+        lines: Any = await self.redis.lrange(keys.log(self.task_id), 0, -1)
         return [(entry.event, entry.attempt) for entry in map(entries.decode, lines)]
 
     def sleep_past(self, claimed: Claim) -> None:
@@ -88,7 +88,7 @@ async def held(redis: Redis) -> AsyncIterator[Held]:
     keeping = asyncio.create_task(task.keeper.run())
     yield task
     keeping.cancel()
-    await redis.delete(keys.metadata(task_id), keys.chunks(task_id))
+    await redis.delete(keys.metadata(task_id), keys.log(task_id))
     await redis.zrem(keys.OPEN, task_id)
 
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from plugins import gate, keys, release
-from services.worker import claim, lease
+from plugins import keys, limits, release
+from services.worker.attempt import claim, lease
 from tests.functions.odd import weather
 from tests.support.client import data, events, start
 from tests.support.messages import queue_empty
@@ -140,10 +140,10 @@ async def test_the_replies_to_many_appends(through: System, proxy: Proxy, own: R
     following = asyncio.create_task(events(through.client, task_id))
 
     async def repeated(before: int, length: int) -> bool:
-        return following.done() or (proxy.lost > before and await own.llen(keys.chunks(task_id)) > length)
+        return following.done() or (proxy.lost > before and await own.llen(keys.log(task_id)) > length)
 
     while not following.done() and proxy.lost < lost + 20:
-        before, length = proxy.lost, await own.llen(keys.chunks(task_id))
+        before, length = proxy.lost, await own.llen(keys.log(task_id))
         proxy.drop_replies(1, after=REQUESTS["append"])
         await until(partial(repeated, before, length), "it was repeated, and another has followed")
     proxy.drop_replies(0, after=b"")
@@ -220,10 +220,10 @@ async def test_a_gate_that_let_somebody_in_and_did_not_say_so(
     await events(through.client, await begin("before", 0))  # now Redis has the script
     lost = proxy.lost
     if who == "api":
-        proxy.drop_replies(losses, after=gate.SCRIPT.encode()[:100])
+        proxy.drop_replies(losses, after=limits.SCRIPT.encode()[:100])
     ids = [await begin("one", 0.5), await begin("other", 0)]
     if who == "worker":
-        proxy.drop_replies(losses, after=sha(gate.SCRIPT))
+        proxy.drop_replies(losses, after=sha(limits.SCRIPT))
     for task_id in ids:
         assert [event.event for event in await events(through.client, task_id)] == ["message", "done"]
     assert [line.split()[:2] for line in place.read_text().splitlines()] == [

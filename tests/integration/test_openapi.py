@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from plugins.declaration import Declaration
-from services.api.openapi import input_schema
+from services.api.routes.openapi import input_schema
 from tests.support.client import follow
 
 pytestmark = pytest.mark.anyio

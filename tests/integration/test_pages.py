@@ -13,8 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from plugins import keys
-from services.api.page import BYTES, FIRST, GROWTH, MOST, Pages
-from services.api.turns import Turns
+from services.api.streams.pages import BYTES, FIRST, GROWTH, MOST, Pages, Turns
 from tests.support.client import start
 from tests.support.system import proxy_of, system
 from tests.support.waiting import DEADLINE_S
@@ -26,8 +25,8 @@ async def log(redis: Redis, *lines: bytes) -> str:
     """The id of a task whose log is these lines."""
     task_id = uuid4().hex
     for at in range(0, len(lines), 1_000):
-        await redis.rpush(keys.chunks(task_id), *lines[at : at + 1_000])
-    await redis.expire(keys.chunks(task_id), 60)
+        await redis.rpush(keys.log(task_id), *lines[at : at + 1_000])
+    await redis.expire(keys.log(task_id), 60)
     return task_id
 
 

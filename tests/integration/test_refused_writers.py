@@ -48,7 +48,7 @@ class Gated:
 
     async def log(self) -> list[tuple[str, int]]:
         """Events and attempts of what stands in its log."""
-        lines = [json.loads(line) for line in await self._redis.lrange(keys.chunks(self.task_id), 0, -1)]
+        lines = [json.loads(line) for line in await self._redis.lrange(keys.log(self.task_id), 0, -1)]
         return [(line["event"], line["attempt"]) for line in lines]
 
 
@@ -84,7 +84,7 @@ async def test_a_cancel_that_nobody_called_out_is_learnt_of_at_the_renewal(gated
 
 async def test_a_log_that_redis_lost_is_announced(gated: Gated, client: httpx.AsyncClient, redis: Redis) -> None:
     """A log that vanished under its writer ends as `log_lost`: it never begins again at 0 as if nothing had been."""
-    await redis.delete(keys.chunks(gated.task_id))
+    await redis.delete(keys.log(gated.task_id))
     await gated.open_gate()
     chunks, end, why = await follow(client, gated.task_id)
 
@@ -98,9 +98,9 @@ async def test_a_log_that_redis_lost_is_announced(gated: Gated, client: httpx.As
 
 async def test_a_renewal_keeps_the_log_of_a_silent_function(gated: Gated, redis: Redis) -> None:
     """A function may be silent for longer than a log is kept: its lease renews the log's lifetime."""
-    await redis.expire(keys.chunks(gated.task_id), 20)
+    await redis.expire(keys.log(gated.task_id), 20)
 
     async def renewed() -> bool:
-        return await redis.ttl(keys.chunks(gated.task_id)) > 20
+        return await redis.ttl(keys.log(gated.task_id)) > 20
 
     await until(renewed)

@@ -14,12 +14,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from plugins import keys
-from services.api.frames import NDJSON
-from services.api.hub import Hub
-from services.api.page import MOST as PAGE
-from services.api.reader import Reader
-from services.api.tail import WINDOW_ENTRIES
-from services.api.turns import Turns
+from services.api.streams.formats import NDJSON
+from services.api.streams.hub import Hub
+from services.api.streams.pages import MOST as PAGE
+from services.api.streams.pages import Turns
+from services.api.streams.reader import Reader
+from services.api.streams.tail import WINDOW_ENTRIES
 from tests.support.log_writer import Writer, queued
 from tests.support.settings import NEVER_S
 from tests.support.waiting import DEADLINE_S, until
@@ -283,7 +283,7 @@ async def test_a_log_that_became_shorter_is_announced(client: Intercepted, redis
     await writer.write(5)
     async with reading(client, redis_url, writer, heartbeat_s=0.2) as reader:
         assert await read(reader, 5) == writer.lines
-        await writer.redis.ltrim(keys.chunks(writer.task_id), 0, 1)
+        await writer.redis.ltrim(keys.log(writer.task_id), 0, 1)
         assert await read(reader, 3) == [b'{"event":"gap","data":{"after":4,"length":2}}', *writer.lines[:2]]
 
 
@@ -294,7 +294,7 @@ async def test_a_log_that_lost_what_a_reader_has_and_grew_again(
     await writer.write(5)
     async with reading(client, redis_url, writer) as reader:
         assert await read(reader, 5) == writer.lines
-        await writer.redis.ltrim(keys.chunks(writer.task_id), 0, 3)
+        await writer.redis.ltrim(keys.log(writer.task_id), 0, 3)
         del writer.lines[4:]
         await writer.write(event="failed")
         gap = b'{"event":"gap","data":{"after":4,"length":5}}'
@@ -309,7 +309,7 @@ async def test_a_reader_in_the_middle_of_a_log_that_vanishes(
     await writer.write(PAGE)
     async with reading(client, redis_url, writer) as reader:
         assert (await reader.read()).startswith(writer.lines[0])
-        await writer.redis.delete(keys.chunks(writer.task_id))
+        await writer.redis.delete(keys.log(writer.task_id))
         async with asyncio.timeout(DEADLINE_S):
             pieces = []
             while not reader.ended:
@@ -322,7 +322,7 @@ async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_
     await writer.write(PAGE)
     async with reading(client, redis_url, writer) as reader:
         assert (await reader.read()).startswith(writer.lines[0])
-        await writer.redis.delete(keys.chunks(writer.task_id))
+        await writer.redis.delete(keys.log(writer.task_id))
 
         me = asyncio.current_task()
 

@@ -9,13 +9,13 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries
-from services.api.connection import Connection
-from services.api.frames import SSE
-from services.api.hub import Hub
-from services.api.reader import Reader
-from services.api.tail import Tail
-from services.api.turns import Turns
-from services.api.writer import Writer
+from services.api.streams.formats import SSE
+from services.api.streams.hub import Hub
+from services.api.streams.pages import Turns
+from services.api.streams.reader import Reader
+from services.api.streams.tail import Tail
+from services.api.streams.transport import Connection
+from services.api.streams.writer import Writer
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,7 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     client = Client()
     before = asyncio.all_tasks()
     hub = Hub(redis, Turns(2, 2), redis_url, 15, 4)
-    writer = Writer(hub, Reader(tail, 0, hub.turns), client.send, Connection(client.receive), 30)
+    writer = Writer(hub, Reader(tail, 0, Turns(2, 15)), client.send, Connection(client.receive), 30)
     writer.start(b"hello")
     await turns()
     assert asyncio.all_tasks() - before  # it waits for its client, in a task

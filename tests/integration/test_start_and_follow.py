@@ -189,7 +189,7 @@ async def test_a_key_whose_log_is_gone(client: httpx.AsyncClient, redis: Redis) 
         await seen(source)
     task_id = task_of(source.response)
     await end_noted(redis, task_id)
-    await redis.delete(keys.chunks(task_id))
+    await redis.delete(keys.log(task_id))
     body = {"function": "count", "input": {"to": 1}}
     answer = await client.post("/tasks", json=body, headers=SSE | key)
     assert (answer.status_code, answer.json()["type"]) == (410, "urn:tailrace:problem:expired")

@@ -192,7 +192,7 @@ async def test_a_message_that_comes_twice_runs_once(client: httpx.AsyncClient, r
     await queue_empty(redis)
     status = (await client.get(f"/tasks/{task_id}")).json()
     assert (status["attempt"], status["chunks"]) == (1, 10)
-    assert await redis.llen(keys.chunks(task_id)) == 11
+    assert await redis.llen(keys.log(task_id)) == 11
 
 
 def queue_message(task_id: str) -> dict[FieldT, EncodableT]:

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.api.submit import refuse
+from services.api.tasks.submission import refuse
 from tests.support.client import data, events, follow, start
 from tests.support.files import appeared
 from tests.support.processes import Process, api_process, worker_process
@@ -111,7 +111,7 @@ async def test_entries_as_lines(client: httpx.AsyncClient, redis: Redis) -> None
     answer = await client.get(f"/tasks/{task_id}/stream", headers={"Accept": "application/x-ndjson"})
 
     assert answer.headers["content-type"] == "application/x-ndjson"
-    assert [line for line in answer.content.split(b"\n") if line] == await redis.lrange(keys.chunks(task_id), 0, -1)
+    assert [line for line in answer.content.split(b"\n") if line] == await redis.lrange(keys.log(task_id), 0, -1)
 
 
 async def test_pages(client: httpx.AsyncClient, redis: Redis) -> None:
@@ -248,8 +248,8 @@ async def test_a_task_that_writes_all_the_time_is_cancelled(client: httpx.AsyncC
     await events(client, task_id, most=1000)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
 
-    length = await redis.llen(keys.chunks(task_id))
-    last = json.loads((await redis.lrange(keys.chunks(task_id), -1, -1))[0])
+    length = await redis.llen(keys.log(task_id))
+    last = json.loads((await redis.lrange(keys.log(task_id), -1, -1))[0])
     assert (last["event"], last["seq"]) == ("cancelled", length - 1)
     assert (await client.get(f"/tasks/{task_id}")).json()["chunks"] == length - 1
 
@@ -288,9 +288,9 @@ async def test_an_expired_log_is_gone_but_not_the_task(client: httpx.AsyncClient
     """After the log's hour the stream answers 410, and the status still says how it ended."""
     task_id = await start(client, "count", to=2)
     await follow(client, task_id)
-    assert 0 < await redis.ttl(keys.chunks(task_id)) <= 3600
+    assert 0 < await redis.ttl(keys.log(task_id)) <= 3600
     await end_noted(redis, task_id)
-    await redis.delete(keys.chunks(task_id))
+    await redis.delete(keys.log(task_id))
 
     for path in ("stream", "chunks"):
         answer = await client.get(f"/tasks/{task_id}/{path}")
@@ -332,7 +332,7 @@ async def test_a_refusal_ends_no_task_that_goes_on(redis: Redis, otherwise: dict
     await redis.expire(keys.metadata(task_id), 60)
     gates: Any = None  # this task has none
     await refuse(redis, gates, task_id, 1, None)
-    assert await redis.llen(keys.chunks(task_id)) == 0
+    assert await redis.llen(keys.log(task_id)) == 0
     assert await redis.hget(keys.metadata(task_id), "status") == b"running"
 
 

@@ -9,7 +9,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.worker.trips import AT_ONCE, MOST, ROUNDS, Trips
+from services.worker.redis_client.batcher import AT_ONCE, MOST, ROUNDS, Trips
 from tests.support.proxy import Proxy
 from tests.support.system import proxy_of
 from tests.support.waiting import DEADLINE_S, until

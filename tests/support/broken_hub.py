@@ -3,7 +3,8 @@
 from litestar import Litestar
 from redis.backoff import AbstractBackoff
 
-from services.api import app, hub
+from services.api import app
+from services.api.streams import hub
 
 
 class Broken(AbstractBackoff):

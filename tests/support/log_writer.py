@@ -5,7 +5,7 @@ from secrets import token_hex
 from redis.asyncio import Redis
 
 from plugins import append, entries, keys
-from services.api.task import Task
+from services.api.tasks.task import Task
 
 
 class Writer:
@@ -29,8 +29,8 @@ class Writer:
     async def write_silently(self, event: str = "chunk") -> None:
         """An append whose ring is lost on the way."""
         line = entries.encode(event, 1, len(self.lines), 0, "lost ring")
-        await self.redis.rpush(keys.chunks(self.task_id), line)
-        await self.redis.expire(keys.chunks(self.task_id), keys.CHUNK_TTL_S)
+        await self.redis.rpush(keys.log(self.task_id), line)
+        await self.redis.expire(keys.log(self.task_id), keys.CHUNK_TTL_S)
         self.lines.append(line)
 
     async def ring(self, seq: int) -> None:

@@ -14,7 +14,7 @@ Said = tuple[str, int, Any]
 
 async def lines_of(redis: Redis, task_id: str) -> list[bytes]:
     """A log, byte for byte."""
-    lines: Any = await redis.lrange(keys.chunks(task_id), 0, -1)
+    lines: Any = await redis.lrange(keys.log(task_id), 0, -1)
     return list(lines)
 
 
@@ -39,6 +39,6 @@ async def written(redis: Redis, task_id: str, least: int) -> None:
     """Wait until a log has so many entries."""
 
     async def long_enough() -> bool:
-        return await redis.llen(keys.chunks(task_id)) >= least
+        return await redis.llen(keys.log(task_id)) >= least
 
     await until(long_enough, f"{least} entries in the log of {task_id}", details=lambda: log_of(redis, task_id))

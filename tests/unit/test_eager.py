@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.api.eager import begin
+from services.api.streams.eager import begin
 
 pytestmark = pytest.mark.anyio
 

@@ -247,7 +247,7 @@ def test_a_line_that_is_no_entry(line: bytes) -> None:
 
 def test_the_names_that_others_rely_on() -> None:
     """Names and lifetime are inherited: clients of the pattern read them straight from Redis."""
-    assert keys.chunks("abc") == "stream:abc:chunks"
+    assert keys.log("abc") == "stream:abc:chunks"
     assert keys.channel("abc") == "stream:abc"
     assert keys.metadata("abc") == "stream:abc:metadata"
     assert keys.CHUNK_TTL_S == 3600

@@ -13,7 +13,7 @@ from functions.profile_csv import profile_csv
 from functions.words import words
 from plugins import Context, Event
 from plugins.testing import run
-from services.worker import registry
+from services.worker.registry import registry
 from tests.support.context import CONTEXT
 from tests.support.processes import ROOT
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins import entries
-from services.api.frames import NDJSON, SSE
-from services.api.page import MOST
+from services.api.streams.formats import NDJSON, SSE
+from services.api.streams.pages import MOST
 
 # Numbers of few lengths, so that entries of a page often look alike, and often just not.
 NUMBERS = st.sampled_from([1, 7, 9, 10, 12, 99, 100])

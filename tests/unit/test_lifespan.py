@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from plugins import lifespan
 from plugins.lifespan import Lifespan
+from services.worker.registry import lifespan
+from services.worker.registry.lifespan import Resource
 
 pytestmark = pytest.mark.anyio
 
@@ -55,13 +56,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_one_that_is_never_ready() -> None:
     """It is given up after its time, which the error names with the setting."""
     with pytest.raises(TimeoutError, match=r"not ready within 0.05 s \(TAILRACE_IMPORT_S\)"):
-        await Lifespan("m", never_ready, str).enter(0.05)
+        await Resource(Lifespan("m", never_ready, str)).enter(0.05)
 
 
 async def test_one_that_yields_nothing() -> None:
     """It is refused, as `async with` would."""
     with pytest.raises(RuntimeError, match="didn't yield"):
-        await Lifespan("m", yields_nothing, str).enter(1)
+        await Resource(Lifespan("m", yields_nothing, str)).enter(1)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ async def test_one_that_yields_nothing() -> None:
 )
 async def test_one_that_does_not_clean_up(make: Make, error: type[Exception]) -> None:
     """The worker hears of it in a bounded time, even where a cancel is swallowed."""
-    one = Lifespan("m", make, str)
+    one = Resource(Lifespan("m", make, str))
     await one.enter(1)
     assert one.value == "made"
     async with asyncio.timeout(5):
@@ -79,4 +80,4 @@ async def test_one_that_does_not_clean_up(make: Make, error: type[Exception]) ->
 
 async def test_one_that_was_never_entered() -> None:
     """To leave it is nothing: a worker may be told to stop while it comes up."""
-    await Lifespan("m", never_ready, str).leave()
+    await Resource(Lifespan("m", never_ready, str)).leave()

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from plugins import function, gate
+from plugins import function, limits
 from plugins.declaration import Declaration
 from plugins.function import policy
-from plugins.gate import Limits
-from services.api.gate import gate_of
+from plugins.limits import Limits
+from services.api.tasks.limits import gate_of
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_limits_as_the_gate_has_them() -> None:
 
     attached = policy(limited)
     assert attached is not None
-    assert gate.limits_of(attached) == Limits(3, 10_000, 3_600_000)
+    assert limits.limits_of(attached) == Limits(3, 10_000, 3_600_000)
 
 
 def test_which_tasks_a_limit_counts_together() -> None:

@@ -12,8 +12,8 @@ import pydantic
 import pytest
 
 from plugins import Event, Progress, entries
-from services.worker.output import output_of
-from services.worker.texts import texts_of
+from services.worker.registry.docstrings import texts_of
+from services.worker.registry.output import output_of
 
 
 @dataclasses.dataclass

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from services.worker import registry
-from services.worker.registry import Plugin
+from services.worker.registry import registry
+from services.worker.registry.registry import Plugin
 from tests.support.context import CONTEXT
 from tests.support.processes import ROOT, Process
 
@@ -141,7 +141,10 @@ def test_many_broken_files_are_all_named(folder: Files, capsys: pytest.CaptureFi
 def test_the_log_shows_the_line_and_not_the_values(folder: Files) -> None:
     """What a variable holds at the time, a key from the environment say, is nobody's business but the function's."""
     place = folder(bad='key = "-".join(["tell", "no", "one"])\nraise OSError("no such model")\n')
-    as_a_worker = "import sys, pathlib, services.worker.process as p; p.registry.load([pathlib.Path(sys.argv[1])])"
+    as_a_worker = (
+        "import sys, pathlib, services.worker.app; from services.worker.registry import registry; "
+        "registry.load([pathlib.Path(sys.argv[1])])"
+    )
     process = Process([sys.executable, "-c", as_a_worker, str(place)])
 
     assert process.wait() == 0, process.output
@@ -465,7 +468,7 @@ def test_what_a_lifespan_makes_is_no_input(folder: Files) -> None:
     found = registry.load([place])
     assert list(found.plugins["uses"].made) == ["model"]
     assert "model" not in str(found.plugins["uses"].declaration.input)
-    assert len(found.lifespans) == 1
+    assert len(found.resources) == 1
 
 
 @pytest.mark.parametrize(

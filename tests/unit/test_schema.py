@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from services.api.faults import faults
-from services.worker.signature import Input, input_of
-from services.worker.texts import Texts
+from services.api.http.validation import faults
+from services.worker.registry.docstrings import Texts
+from services.worker.registry.signature import Input, input_of
 
 
 class Colour(enum.Enum):

@@ -92,7 +92,7 @@ class Party:
 
     def log(self) -> list[entries.Entry]:
         """What stands there."""
-        lines: Any = self.redis.lrange(keys.chunks(self.task_id), 0, -1)
+        lines: Any = self.redis.lrange(keys.log(self.task_id), 0, -1)
         return [entries.decode(each) for each in lines]
 
     def call(self, expected: int, *lines: bytes) -> int:
@@ -168,7 +168,7 @@ def test_every_order_of_a_cancel_and_the_last_chunks(bare: SyncRedis, kind: type
             if index in running and next(running[index], StopIteration) is StopIteration:
                 del running[index]
         log = parties[0].log()
-        bare.delete(keys.chunks(task_id))
+        bare.delete(keys.log(task_id))
         assert [entry.ends for entry in log] == [False] * (len(log) - 1) + [True]
         assert [party.won for party in parties].count(True) == 1
         assert parties[0].won is (log[-1].event == "done")

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from plugins import gate, keys
-from plugins.gate import Limits, Ticket
+from plugins import keys, limits
+from plugins.limits import Limits, Ticket
 from tests.support.client import start
 from tests.support.messages import drained, message
 from tests.support.processes import api_process, worker_process
@@ -226,8 +226,8 @@ async def test_whoever_dies_on_the_way(
         await own.hset(keys.metadata(first), "status", "done")
     elif died == "left":
         await own.hset(keys.metadata(first), "status", "done")
-        script = own.register_script(gate.SCRIPT)
-        answer = gate.answer_of(await script(**gate.arguments(name, Limits(1), go=[Ticket(first, 1)])))
+        script = own.register_script(limits.SCRIPT)
+        answer = limits.answer_of(await script(**limits.arguments(name, Limits(1), go=[Ticket(first, 1)])))
         assert answer.admitted == [Ticket(second, 1)]
     with worker_process(own_url, **QUICK):
         await own.zadd(keys.OPEN, {first: 0})
@@ -298,12 +298,12 @@ async def test_nobody_asks_a_gate_that_is_full(
 
 async def test_the_script(own: Redis) -> None:
     """Who asks twice hears the same, and changes nothing; a start counts for its period, and not longer."""
-    script = own.register_script(gate.SCRIPT)
+    script = own.register_script(limits.SCRIPT)
     name = keys.gate("test", "0" * 32)
     a, b, c = (Ticket(letter * 32, 1) for letter in "abc")
 
-    async def ask(limits: Limits, **who: object) -> gate.Answer:
-        return gate.answer_of(await script(**gate.arguments(name, limits, **who)))  # type: ignore[arg-type]  # by name, each of its own type
+    async def ask(rules: Limits, **who: object) -> limits.Answer:
+        return limits.answer_of(await script(**limits.arguments(name, rules, **who)))  # type: ignore[arg-type]  # by name, each of its own type
 
     one = Limits(1)
     for _ in range(2):
@@ -315,10 +315,10 @@ async def test_the_script(own: Redis) -> None:
     assert await ask(one) == (None, 2, [])
     for _ in range(2):
         assert await ask(one, go=[a]) == (None, 1, [b])
-    await own.zadd(name, {str(b): gate.BEGUN}, xx=True)
+    await own.zadd(name, {str(b): limits.BEGUN}, xx=True)
     assert await ask(one, go=[a]) == (None, 1, [])
     assert await ask(one, comes=b, order=2) == (None, 1, [b])
-    assert await own.zscore(name, str(b)) == gate.BEGUN
+    assert await own.zscore(name, str(b)) == limits.BEGUN
     assert await ask(Limits()) == (None, 0, [c])
     await own.delete(name)
 

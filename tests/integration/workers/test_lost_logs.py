@@ -87,7 +87,7 @@ async def test_a_log_that_is_cut_while_its_writer_writes(
     """In the middle of a busy stream, at whatever place it happens to be."""
     task_id = await start(own_client, "ticks", folder=str(folder), to=100_000, every=0.001)
     await written(own, task_id, 50)
-    await own.ltrim(keys.chunks(task_id), 0, 20)
+    await own.ltrim(keys.log(task_id), 0, 20)
     log = await ended(own, task_id)
     await left(folder, "cleaned.1.*")
     assert log[:-1] == [("chunk", 1, number) for number in range(1, 22)]
@@ -97,6 +97,6 @@ async def test_a_log_that_is_cut_while_its_writer_writes(
 async def cut(own: Redis, task_id: str, remains: int) -> None:
     """Lose all of a log but so many entries."""
     if remains:
-        await own.ltrim(keys.chunks(task_id), 0, remains - 1)
+        await own.ltrim(keys.log(task_id), 0, remains - 1)
     else:
-        await own.delete(keys.chunks(task_id))
+        await own.delete(keys.log(task_id))

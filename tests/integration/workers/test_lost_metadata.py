@@ -65,7 +65,7 @@ async def test_the_metadata_of_a_queued_task(own_url: str, own_client: httpx.Asy
         assert (await follow(own_client, await start(own_client, "count", to=2)))[1] == "done"
     async with asyncio.timeout(15):
         assert await reader == []
-    assert not await own.exists(keys.chunks(task_id), keys.metadata(task_id))
+    assert not await own.exists(keys.log(task_id), keys.metadata(task_id))
     await look_now(own, task_id)
 
 
@@ -94,7 +94,7 @@ async def test_the_log_of_an_ended_task(own_url: str, own_client: httpx.AsyncCli
     with worker_process(own_url, **QUICK):
         task_id = await start(own_client, "count", to=3)
         await ended(own, task_id)
-    await own.delete(keys.chunks(task_id))
+    await own.delete(keys.log(task_id))
     for path in ("/stream", "/chunks", "/chunks?wait=5"):
         answer = await own_client.get(f"/tasks/{task_id}{path}")
         assert (answer.status_code, answer.json()["type"]) == (410, "urn:tailrace:problem:expired")
@@ -110,7 +110,7 @@ async def test_the_log_of_a_silent_task(own_url: str, own_client: httpx.AsyncCli
         task_id = await start(own_client, "ticks", folder=str(folder), to=2, every=3600)
         reader = Reader(own_client, task_id)
         await reader.until(1)
-        await own.delete(keys.chunks(task_id))
+        await own.delete(keys.log(task_id))
         async with asyncio.timeout(15):
             assert [event.event for event in await reader.until_end()] == ["message", "gap"]
 
@@ -129,7 +129,7 @@ async def test_a_function_that_is_silent_for_longer_than_its_task_is_kept(
         task_id = await start(own_client, "waits", folder=str(folder), gate=str(gate), chunks=3)
         await written(own, task_id, 3)
         shortly = await own.time()
-        for key in (keys.chunks(task_id), keys.metadata(task_id)):
+        for key in (keys.log(task_id), keys.metadata(task_id)):
             assert await own.expire(key, 3)
 
         async def later() -> bool:
@@ -152,7 +152,7 @@ async def test_a_request_is_repeated_for_metadata_that_is_lost_in_part(
         task_id = await start(own_client, "count", headers=headers, to=2)
         await follow(own_client, task_id)
         await ended(own, task_id)
-        await own.delete(keys.metadata(task_id), keys.chunks(task_id))
+        await own.delete(keys.metadata(task_id), keys.log(task_id))
         await own.hset(keys.metadata(task_id), mapping=left_over)  # type: ignore[arg-type]  # redis-py's own union
         assert await start(own_client, "count", headers=headers, to=2) == task_id
 

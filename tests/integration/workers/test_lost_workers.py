@@ -126,7 +126,7 @@ async def test_a_log_that_is_lost_between_two_attempts(
         reader = Reader(own_client, task_id)
         await reader.until(5)
         worker.kill()
-        await own.delete(keys.chunks(task_id))
+        await own.delete(keys.log(task_id))
         seen = await reader.until_end()
         assert seen[-1].event == "gap"
         with worker_process(own_url, **QUICK):
@@ -147,7 +147,7 @@ async def test_who_sees_a_chunk_can_rely_on_the_lease(own_url: str, own_client: 
 
     async def seen(task_id: str) -> tuple[Any, Any] | None:
         async with own.pipeline(transaction=True) as at_once:
-            at_once.llen(keys.chunks(task_id))
+            at_once.llen(keys.log(task_id))
             at_once.zscore(keys.OPEN, task_id)
             at_once.hget(keys.metadata(task_id), "lease_until")
             chunks, due, lease_until = await at_once.execute()

@@ -18,9 +18,9 @@ from tests.support.tasks import note
 with warnings.catch_warnings():
     # Litestar has another word for its own parameters by now.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from services.api.gate import Gates
-    from services.api.recover import Recovery
     from services.api.settings import Settings
+    from services.api.tasks.limits import Gates
+    from services.api.tasks.recovery import Recovery
 
 pytestmark = pytest.mark.anyio
 

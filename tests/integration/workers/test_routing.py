@@ -12,11 +12,11 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from plugins import keys
-from plugins.gate import Ticket
+from plugins.limits import Ticket
 from plugins.message import Message
-from services.worker.held import Held
-from services.worker.slots import Slots
-from services.worker.trips import Trips
+from services.worker.queue.parked import Held
+from services.worker.queue.slots import Slots
+from services.worker.redis_client.batcher import Trips
 from tests.support.client import events, follow, start
 from tests.support.messages import drained
 from tests.support.processes import worker_process

@@ -1,0 +1,1 @@
+"""What HTTP brings and takes, whatever the request is about."""

@@ -1,0 +1,121 @@
+"""What goes wrong, said as RFC 9457 problem details: a stable `type`, what is wrong, and what would be right."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import ClientException, HTTPException, NotFoundException, ValidationException
+from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
+from redis.exceptions import RedisError
+
+from services.api.redis_client import passes
+
+# What Litestar answers by itself, in our words.
+EXPLANATIONS: Final = {
+    405: (
+        "method-not-allowed",
+        "This address takes other methods: the header Allow names them; GET /schema has them all.",
+    ),
+    413: ("too-large", "The body is longer than 64,000 bytes. Give the function a reference to large data instead."),
+}
+
+logger = structlog.get_logger()
+
+# Seconds after which asking again makes sense when Redis is away: it restarts, or fails over, in about that time.
+RETRY_AFTER_S: Final = 2
+
+
+def problem(
+    status: int, kind: str, title: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
+) -> ProblemDetailsException:
+    """An answer of this status. `kind` names it for programs and never changes; `more` are members of its own."""
+    return ProblemDetailsException(
+        detail=detail,
+        status_code=status,
+        type_=f"urn:tailrace:problem:{kind}",
+        title=title,
+        headers=headers,
+        extra=more,
+    )
+
+
+def unavailable(error: BaseException) -> ProblemDetailsException:
+    """503: Redis cannot serve this now."""
+    logger.warning("redis unavailable", error=str(error))
+    return problem(
+        503,
+        "unavailable",
+        "Temporarily unavailable",
+        "The store cannot be reached or cannot take this now. Ask again shortly.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def _of_redis(error: RedisError) -> ProblemDetailsException:
+    return unavailable(error) if passes(error) else _of_anything(error)
+
+
+def _of_anything(error: Exception) -> ProblemDetailsException:
+    logger.error("request failed", exc_info=error)
+    return problem(500, "internal", "Internal error", "This is a fault of the server. It has been logged.")
+
+
+def _of_validation(error: ValidationException) -> ProblemDetailsException:
+    faults = [_fault(extra) for extra in error.extra or [] if isinstance(extra, Mapping)]
+    return problem(400, "invalid-request", "Invalid request", "The request is not of the right form.", errors=faults)
+
+
+def _fault(extra: Mapping[str, Any]) -> dict[str, str]:
+    # Litestar calls the body "data" and names a place in it as "a.b" or "data.a.b".
+    path = str(extra.get("key", "")).split(".")
+    if path[0] == "data":
+        path = path[1:]
+    message = str(extra.get("message", ""))
+    if message == "'data'":  # Litestar's word for an empty body
+        message = "the body is required: a JSON object"
+    return {"pointer": "".join(f"/{part}" for part in path), "message": message}
+
+
+def _of_http(error: HTTPException) -> ProblemDetailsException:
+    if type(error) is ClientException:  # the body could not be decoded
+        return problem(400, "invalid-json", "Malformed body", f"The body must be a JSON object. {error.detail}.")
+    kind, detail = EXPLANATIONS.get(error.status_code, ("invalid-request", error.detail))
+    return problem(error.status_code, kind, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
+
+
+def malformed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Handles what decoding a body may raise beside the decoder's own errors: 400."""
+    why = "It is nested too deep" if isinstance(error, RecursionError) else "It is not UTF-8"
+    return problem(400, "invalid-json", "Malformed body", f"The body must be a JSON object. {why}.").to_response(
+        request
+    )
+
+
+def instead_of_html(response: Response[Any]) -> Response[Any]:
+    """Runs after what Litestar itself serves: its 404 is a page.
+
+    Raises:
+        NotFoundException: in its place.
+    """
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return response
+
+
+def _of_unknown_path(_: NotFoundException) -> ProblemDetailsException:
+    return problem(404, "not-found", "Not found", "There is nothing at this address. GET /schema says what there is.")
+
+
+plugin: Final = ProblemDetailsPlugin(
+    ProblemDetailsConfig(
+        exception_to_problem_detail_map={
+            RedisError: _of_redis,
+            ValidationException: _of_validation,
+            NotFoundException: _of_unknown_path,
+            HTTPException: _of_http,
+            Exception: _of_anything,
+        }
+    )
+)

@@ -1,0 +1,97 @@
+"""GET /tasks/{task_id}/chunks: the log as JSON pages, with a long-poll."""
+
+import asyncio
+from typing import Annotated, Final
+
+from litestar import Response, get
+from litestar.params import QueryParameter
+
+from plugins import entries
+from services.api.http.parameters import cursor_of, number
+from services.api.streams.formats import NDJSON
+from services.api.streams.hub import Hub
+from services.api.streams.pages import Pages
+from services.api.streams.response import gone
+from services.api.tasks.loader import LookUp
+from services.api.tasks.task import Task
+
+MAX_LIMIT: Final = 1_000
+MAX_WAIT_S: Final = 60
+
+# Bytes after which a page is full, whatever its limit in entries.
+MAX_BYTES: Final = 1_048_576
+
+
+@get(
+    "/tasks/{task_id:str}/chunks",
+    summary="A page of a task's log",
+    description=(
+        "Entries after the cursor, as stored; `next` is the `after` of the next page, `ended` whether there is "
+        "none. With `wait` it holds until there is something new. `gap` says that the cursor lies beyond the log; "
+        "the page is then its first."
+    ),
+    tags=["tasks"],
+)
+async def chunks(
+    task_id: str,
+    owner: str,
+    look_up: LookUp,
+    hub: Hub,
+    after: Annotated[
+        str | None, QueryParameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
+    ] = None,
+    limit: Annotated[
+        str | None, QueryParameter(description=f"Entries per page, 1 to {MAX_LIMIT}; 100 by default.")
+    ] = None,
+    wait: Annotated[
+        str | None, QueryParameter(description=f"Seconds to wait for something new, 0 to {MAX_WAIT_S}.")
+    ] = None,
+) -> Response[bytes]:
+    """One page. The entries are passed on as they stand in the log."""
+    cursor = cursor_of(after=after)
+    most = int(number("limit", limit, 100, 1, MAX_LIMIT, whole=True))
+    patience = number("wait", wait, 0, 0, MAX_WAIT_S)
+    task = await look_up(task_id, owner)
+    if task.expired:
+        raise gone(task)
+    start = cursor.start(task.length)
+    beyond = start > task.length
+    first = 0 if beyond else start
+    if first == task.length and patience and not task.end:
+        await news(hub, task, first, patience)
+    lines = await entries_from(hub.pages(task_id), first, most)
+    ended = entries.decode(lines[-1]).ends if lines else task.end is not None
+    gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""
+    page = b'{%b"entries":[%b],"next":%d,"ended":%b}' % (
+        gap,
+        b",".join(lines),
+        first + len(lines) - 1,
+        b"true" if ended else b"false",
+    )
+    return Response(page, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def entries_from(pages: Pages, start: int, most: int) -> list[bytes]:
+    """So many entries, or as many as make a page of `MAX_BYTES`."""
+    lines: list[bytes] = []
+    size = 0
+    while len(lines) < most and size < MAX_BYTES:
+        page = await pages.read(start + len(lines), start + most)
+        if not page:
+            break
+        lines += page
+        size += sum(map(len, page))
+    return lines
+
+
+async def news(hub: Hub, task: Task, cursor: int, patience: float) -> None:
+    """Wait until the log has an entry at `cursor`, for so many seconds."""
+    reader = hub.open(task, NDJSON, cursor, lambda: None)
+    try:
+        async with asyncio.timeout(patience):
+            while not (hub.draining or reader.ended or await reader.read()):
+                pass
+    except TimeoutError:
+        pass  # an empty page is an answer
+    finally:
+        hub.close(reader)

@@ -1,0 +1,47 @@
+"""Functions: GET says what can be run; PUT …/paused keeps one from being started, until DELETE lets it again."""
+
+import msgspec
+from litestar import delete, get, put
+from redis.asyncio import Redis
+
+from plugins.declaration import Broken
+from services.api import catalog
+from services.api.catalog import Function
+from services.api.http.parameters import Name
+
+
+class Functions(msgspec.Struct, frozen=True):
+    """All functions, by name; and what some worker could not load, by source."""
+
+    functions: list[Function]
+    broken: list[Broken]
+
+
+@get("/functions", summary="What can be run", tags=["functions"])
+async def list_functions(redis: Redis) -> Functions:
+    """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
+    return Functions(await catalog.functions(redis), await catalog.broken(redis))
+
+
+@get("/functions/{name:str}", summary="One function", tags=["functions"])
+async def get_function(name: Name, redis: Redis) -> Function:
+    """What is announced of this function, and whether it is paused."""
+    return await catalog.function_of(redis, name)
+
+
+@put("/functions/{name:str}/paused", summary="Pause a function", tags=["functions"])
+async def pause(name: Name, redis: Redis) -> Function:
+    """Workers start it no more, from the moment they hear of it. Its tasks wait, those that are submitted later too;
+    what runs goes on.
+    """
+    await catalog.function_of(redis, name)
+    await catalog.pause(redis, name)
+    return await catalog.function_of(redis, name)
+
+
+@delete("/functions/{name:str}/paused", summary="Resume a function", status_code=200, tags=["functions"])
+async def resume(name: Name, redis: Redis) -> Function:
+    """What has waited starts, in order."""
+    # One that is not announced any more, too: its mark would stay for ever.
+    await catalog.resume(redis, name)
+    return await catalog.function_of(redis, name)

@@ -1,0 +1,54 @@
+"""Whether this process lives, and whether it can serve."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+from litestar import Response, get
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.api.catalog import broken
+from services.api.streams.hub import Hub
+
+# Seconds for Redis to answer. A probe that hangs is as good as a red one, and later.
+PATIENCE_S: Final = 2
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`ok`, or what is not. Functions that could not be loaded keep nobody from running the others: still 200."""
+
+    redis: str
+    hub: str
+    functions: str
+
+
+@get("/health/live", summary="The process lives", tags=["health"])
+async def live() -> dict[str, str]:
+    """200 as long as the event loop turns."""
+    return {"status": "ok"}
+
+
+@get("/health/ready", summary="The process can serve", tags=["health"])
+async def ready(redis: Redis, hub: Hub) -> Response[Health]:
+    """200 when Redis answers and the hub hears; 503 otherwise, and while the process drains."""
+    answers, functions = await ask(redis)
+    health = Health(redis=answers, hub=state_of(hub), functions=functions)
+    return Response(health, status_code=200 if health.redis == health.hub == "ok" else 503)
+
+
+async def ask(redis: Redis) -> tuple[str, str]:
+    """`ok`, or why Redis does not answer; and `ok`, or which sources of functions are broken."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            sources = [each.source for each in await broken(redis)]
+    except (RedisError, TimeoutError) as error:
+        return f"unavailable: {type(error).__name__}", "unknown"
+    return "ok", f"broken: {', '.join(sources)}" if sources else "ok"
+
+
+def state_of(hub: Hub) -> str:
+    """`ok`, or why no stream is followed live."""
+    if hub.draining:
+        return "draining"
+    return "ok" if hub.connected else "disconnected"

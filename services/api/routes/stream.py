@@ -1,0 +1,46 @@
+"""GET /tasks/{task_id}/stream: the log from any entry on, replayed and then live, as SSE or NDJSON."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.enums import MediaType
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
+
+from services.api.http.negotiation import media_types
+from services.api.http.parameters import LastEventId, cursor_of
+from services.api.streams.formats import NDJSON, SSE
+from services.api.streams.response import Follow
+from services.api.tasks.loader import LookUp
+
+
+@get(
+    "/tasks/{task_id:str}/stream",
+    summary="Follow a task",
+    description=(
+        "Server-Sent Events: every entry from the start, or after the cursor, then live until the end. "
+        "Chunks have no event name; `attempt`, `done`, `failed`, `cancelled` and `gap` have. "
+        "With `Accept: application/x-ndjson` the entries come as lines. 204 when the client has the end already."
+    ),
+    media_type=MediaType.TEXT,
+    tags=["tasks"],
+    responses={204: ResponseSpec(None, description="The client has the end already: there is nothing to come.")},
+)
+async def stream(
+    task_id: str,
+    request: Request[Any, Any, Any],
+    owner: str,
+    look_up: LookUp,
+    follow: Follow,
+    last_event_id: LastEventId = None,
+    query_last_event_id: Annotated[
+        str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
+    ] = None,
+    after: Annotated[
+        str | None, QueryParameter(name="after", description="The same. `-1` is the start, `tail` is now.")
+    ] = None,
+) -> Response[Any]:
+    """Decide everything that can go wrong before the first byte; then hand over to the reader."""
+    cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
+    written = NDJSON if NDJSON.media_type in media_types(request) else SSE
+    return follow(await look_up(task_id, owner), cursor, written, {})

@@ -1,0 +1,1 @@
+"""What readers get: many readers of many logs, on one pub/sub connection."""

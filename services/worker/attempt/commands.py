@@ -1,0 +1,33 @@
+"""How a worker's tasks get at Redis."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from redis.asyncio import Redis
+
+from plugins import append, keys, release
+from plugins.limits import Limits
+from plugins.metadata import Fields
+from services.worker.attempt.claim import Claims
+from services.worker.attempt.limits import Gates
+from services.worker.redis_client.batcher import Command, Trips
+
+SET_METADATA: Final = Path(__file__).with_name("set_metadata.lua").read_text()
+
+
+class Access:
+    """The scripts of a task's life, all through the same trips; and Redis itself, for the few who read much at once."""
+
+    def __init__(self, redis: Redis, limits: Mapping[str, Limits]) -> None:
+        self.redis: Final = redis
+        self.trips: Final = Trips(redis)
+        self.claims: Final = Claims(self.trips)
+        self.append: Final = self.trips.script(append.SCRIPT)
+        self.release: Final = self.trips.script(release.SCRIPT)
+        self.gates: Final = Gates(self.trips, limits)
+
+    def note(self, task_id: str, fields: Fields) -> Command:
+        """The command that writes these fields of a task's metadata. By its text: no server lacks it."""
+        args = [part for field in fields.items() for part in field]
+        return ("EVAL", SET_METADATA, 1, keys.metadata(task_id), keys.TASK_TTL_S, *args)

@@ -1,0 +1,143 @@
+"""The writer of one task's log: chunks go in one by one and reach Redis in groups, without a timer.
+
+While one append is under way, what the function yields collects in a bounded buffer and leaves as the next append.
+A full buffer makes the function wait: that is the back pressure. The last chunks and the end leave together.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from plugins import append, entries
+from plugins.event import named
+from plugins.function import Policy
+from services.worker.attempt.lease import Lease
+from services.worker.redis_client.batcher import Script
+from services.worker.redis_client.retry import patiently
+
+# The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
+# hundred running tasks fit a small container.
+MAX_WAITING: Final = 2 * append.MAX_ENTRIES
+MAX_WAITING_BYTES: Final = 1_048_576
+
+# The longest entry, in bytes. A reader's window, a page and an append all hold whole entries.
+MAX_ENTRY_BYTES: Final = 262_144
+
+
+class RefusedError(Exception):
+    """The log took nothing more from this writer: `refusal` says why."""
+
+    def __init__(self, refusal: append.Refusal) -> None:
+        super().__init__(refusal.name)
+        self.refusal = refusal
+
+
+class ClosedError(Exception):
+    """The log has its end, or is not ours: a function that was told to stop has yielded once more."""
+
+
+class LimitError(Exception):
+    """The log may not take this chunk: the message says which limit it would break."""
+
+
+class Log:
+    """Appends to one log for one attempt. One task feeds it (`chunk`, `end`), one task empties it (`flush`)."""
+
+    def __init__(self, script: Script, lease: Lease, policy: Policy | None, length: int) -> None:
+        self._script = script
+        self._lease = lease
+        self._task_id = lease.claim.task_id
+        self._attempt = lease.claim.attempt
+        self._policy = policy
+        self._length = length  # what Redis has acknowledged
+        self._next = length  # the seq of the next entry
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._ended = False
+        self._closed = False
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self.chunks = 0  # that readers end up with
+        self.size = 0  # bytes of their entries
+
+    async def chunk(self, chunk: Any) -> None:
+        """Put one chunk into the buffer; wait while that is full.
+
+        Raises:
+            entries.NotJSONError: JSON cannot say it.
+            LimitError: its entry is longer than `MAX_ENTRY_BYTES`, or one more than the policy allows.
+            ClosedError: the log was closed, or `flush` has ended.
+        """
+        event, data = named(chunk)
+        line = entries.encode(event, self._attempt, self._next, entries.now_ms(), data)
+        self._refuse_beyond_limits(line)
+        while len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
+            self._refuse_if_closed()
+            self._room.clear()
+            await self._room.wait()
+        self._refuse_if_closed()
+        self._put(line)
+        self.chunks += 1
+        self.size += len(line)
+
+    def end(self, event: str, data: dict[str, Any]) -> None:
+        """Put the end behind what waits, and close."""
+        self._put(entries.encode(event, self._attempt, self._next, entries.now_ms(), data))
+        self.close()
+
+    def close(self) -> None:
+        """Take nothing more. `flush` returns once all that was put stands in the log."""
+        self._ended = True
+        self._more.set()
+
+    def _refuse_beyond_limits(self, line: bytes) -> None:
+        assert self._policy is not None
+        if len(line) > MAX_ENTRY_BYTES:
+            raise LimitError(f"chunk {self.chunks} has {len(line)} bytes, more than {MAX_ENTRY_BYTES}")
+        if self.chunks >= self._policy.max_chunks:
+            raise LimitError(f"more than {self._policy.max_chunks} chunks")
+        if self.size + len(line) > self._policy.max_bytes:
+            raise LimitError(f"more than {self._policy.max_bytes} bytes, with chunk {self.chunks}")
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed or self._ended:
+            raise ClosedError
+
+    def _put(self, line: bytes) -> None:
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        self._next += 1
+        self._more.set()
+
+    async def flush(self) -> None:
+        """Append what is put, group by group, until the log is closed and all of it stands there.
+
+        Raises:
+            RefusedError: the log is another writer's, closed, or shorter than it was.
+            redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
+        """
+        try:
+            while not (self._ended and not self._waiting):
+                await self._more.wait()
+                self._more.clear()
+                while self._waiting:
+                    await self._append_group()
+        finally:
+            self._closed = True
+            self._room.set()
+
+    async def _append(self, group: list[bytes]) -> int:
+        if not await self._lease.held():
+            return append.Refusal.FENCED
+        return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
+
+    async def _append_group(self) -> None:
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), append.MAX_ENTRIES))]
+        # While Redis is full, say, the function waits for its buffer.
+        answer = await patiently("append", lambda: self._append(group), task_id=self._task_id)
+        if answer < 0:
+            raise RefusedError(append.Refusal(answer))
+        self._length = answer
+        # Only now: what is on its way still counts against the bound.
+        self._waiting_bytes -= sum(map(len, group))
+        self._room.set()

@@ -1,0 +1,1 @@
+"""Where messages come from, and where those wait that must not start here now."""

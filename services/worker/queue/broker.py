@@ -1,0 +1,165 @@
+"""The queue: Taskiq's Redis stream broker, with what it needs to lose nothing and keep nothing.
+
+What differs from `RedisStreamBroker` as it comes (taskiq-redis 1.2.4):
+
+- an acknowledged message is deleted too, so that an idle queue is empty (upstream it grows for ever);
+- as many messages are read as there are free slots, so that a worker never holds what another could run;
+- messages that a dead worker had read but not claimed are taken over on a quiet system too (upstream only after
+  another message has arrived), and never while their task runs: the claim has acknowledged it by then;
+- the claim acknowledges, nothing else does: a message whose claim fails stays pending and comes again;
+- a group that vanished with Redis' data is declared again, from the start of the stream;
+- a consumer that leaves hands back at once what it had read and not run, and is deleted.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+from redis.typing import KeyT, StreamIdT
+from taskiq_redis import RedisStreamBroker
+
+from plugins import keys
+from plugins.message import FIELD, NotAMessageError, decode
+from services.worker.queue.messages import Deliveries, Delivery
+from services.worker.queue.slots import Slots, granted
+from services.worker.redis_client.pool import OPTIONS
+from services.worker.redis_client.retry import PAUSE_S, passes
+
+# Messages to look at when leaving: those that were read and not claimed yet, hardly more than there are slots.
+PENDING: Final = 1_000
+
+# Seconds for leaving the group at shutdown.
+LEAVE_S: Final = 1
+
+logger = structlog.get_logger()
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+class Queue(RedisStreamBroker):
+    """The worker's end of `keys.QUEUE`."""
+
+    def __init__(self, url: str, abandoned_s: float, takeover_s: float) -> None:
+        self._takeover_s = takeover_s
+        super().__init__(
+            url,
+            queue_name=keys.QUEUE,
+            consumer_group_name=keys.QUEUE_GROUP,
+            consumer_id="0",  # a group declared late still sees what was queued before it
+            xread_block=int(takeover_s * 1000),  # it looks at what dead workers left between two reads
+            xread_count=None,  # as many as there are slots
+            # To claim a message is the first thing that a worker does with it.
+            idle_timeout=int(abandoned_s * 1000),
+            client_name="tailrace-queue",
+            **OPTIONS,
+        )
+        # The URL may have said otherwise, and what is read here are lists.
+        self.connection_pool.connection_kwargs["protocol"] = 2
+        self.slots: Final = Slots(granted())
+        self.formatter: Deliveries = Deliveries(self)
+        self._leaving = False
+        self._takeover_due = 0.0
+        self._takeover_from: bytes | str = "0-0"
+
+    def stop_reading(self) -> None:
+        """End `listen` after the read that is under way.
+
+        Taskiq cancels the read when the worker stops, but in Python 3.11 `asyncio.wait_for`, with which redis-py reads,
+        may swallow that.
+        """
+        self._leaving = True
+
+    async def listen(self) -> AsyncGenerator[bytes, None]:  # type: ignore[override]  # Taskiq takes either
+        """Deliveries, one by one, until `stop_reading`: what dead workers left, then what is new.
+
+        As bytes, which Taskiq cannot acknowledge: the claim does that, and nothing else.
+        """
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            while not self._leaving:
+                try:
+                    entries = await self._take_over(redis) or await self._read(redis)
+                except RedisError as error:
+                    await self._mend(error)
+                    continue
+                for entry_id, fields in entries:
+                    try:
+                        message = decode(fields.get(FIELD, b""))
+                    except NotAMessageError as error:
+                        await self._drop(redis, entry_id, str(error))
+                    else:
+                        yield self.formatter.give(Delivery(entry_id.decode(), message, self.slots.take()))
+
+    async def _drop(self, redis: Redis, entry_id: bytes, why: str) -> None:
+        logger.error("message dropped: it is not from the api", message=entry_id.decode(), error=why)
+        try:
+            await redis.xack(self.queue_name, self.consumer_group_name, entry_id)
+            await redis.xdel(self.queue_name, entry_id)
+        except RedisError as error:  # it comes again, and is dropped then
+            logger.warning("message not dropped", message=entry_id.decode(), error=str(error))
+
+    async def _mend(self, error: RedisError) -> None:
+        """Do what makes the next read work; what only time mends is waited for."""
+        if str(error).startswith("NOGROUP"):
+            await self._declare_consumer_group()
+        elif passes(error):
+            logger.warning("queue not read", error=str(error))
+            await asyncio.sleep(PAUSE_S)
+        else:
+            raise error
+
+    async def shutdown(self) -> None:
+        """Let the functions end first; then leave the group. That is only tidy, so Redis may refuse it."""
+        await super().shutdown()
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._leave()
+        except (RedisError, TimeoutError) as error:
+            logger.warning("consumer not removed", error=str(error))
+        finally:
+            await self.connection_pool.disconnect()
+
+    async def _leave(self) -> None:
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            place = (self.queue_name, self.consumer_group_name)
+            pending = await redis.xpending_range(*place, "-", "+", PENDING, consumername=self.consumer_name)
+            if not pending:
+                await redis.xgroup_delconsumer(*place, self.consumer_name)
+                return
+            # Messages that were read in the last moment. As old as abandoned ones, they are taken over at once; with
+            # their consumer they would be deleted.
+            ids: list[Any] = [message["message_id"] for message in pending]
+            await redis.xclaim(*place, self.consumer_name, 0, ids, idle=self.idle_timeout, justid=True)
+
+    async def _declare_consumer_group(self) -> None:
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            try:
+                await redis.xgroup_create(self.queue_name, self.consumer_group_name, id=self.consumer_id, mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def _read(self, redis: Redis) -> list[Entry]:
+        streams: dict[KeyT, StreamIdT] = {self.queue_name: ">"}
+        reply: Any = await redis.xreadgroup(
+            self.consumer_group_name, self.consumer_name, streams, count=self.slots.free, block=self.block
+        )
+        return [entry for _, entries in reply or () for entry in entries]
+
+    async def _take_over(self, redis: Redis) -> list[Entry]:
+        if time.monotonic() < self._takeover_due:
+            return []
+        self._takeover_from, messages, *_ = await redis.xautoclaim(
+            self.queue_name,
+            self.consumer_group_name,
+            self.consumer_name,
+            self.idle_timeout,
+            start_id=self._takeover_from,
+            count=self.slots.free,
+        )
+        if not messages:
+            self._takeover_due = time.monotonic() + self._takeover_s
+        return list(messages)

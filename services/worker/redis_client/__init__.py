@@ -1,0 +1,1 @@
+"""How a worker reaches Redis: connections, shared round trips, retries."""

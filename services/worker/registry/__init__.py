@@ -1,0 +1,1 @@
+"""The functions of this worker: found, described, announced."""

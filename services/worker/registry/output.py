@@ -1,0 +1,45 @@
+"""The schema of a chunk, from the type that a function says it yields or returns.
+
+A description for readers, which nothing checks: what cannot be described is left out, and a chunk that JSON cannot say
+fails when it comes.
+"""
+
+import inspect
+import types
+from collections import abc
+from collections.abc import Callable
+from functools import reduce
+from operator import or_
+from typing import Any, Final, Union, get_args, get_origin
+
+import msgspec
+
+from plugins.event import Event, Progress
+from services.worker.registry import pydantic_schema
+from services.worker.registry.docstrings import Texts
+
+ITERATORS: Final = (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator, abc.Iterator, abc.Iterable, abc.Generator)
+
+
+def output_of(function: Callable[..., Any], texts: Texts) -> dict[str, Any] | None:
+    """JSON Schema of the chunks that have no name; None where there are none, or none that can be described."""
+    kind = _chunk(function, inspect.signature(function, eval_str=True).return_annotation)
+    if kind is inspect.Signature.empty:
+        return None
+    try:
+        schema = pydantic_schema.written(kind) if pydantic_schema.writes(kind) else msgspec.json.schema(kind)
+    # What a type is made of is its author's code: nothing is known of what looking at it may raise.
+    except Exception:  # noqa: BLE001  # then there is no schema, which is what this says
+        return None
+    return schema | ({"description": texts.chunk} if texts.chunk else {})
+
+
+def _chunk(function: Callable[..., Any], returned: Any) -> Any:
+    """The type of one chunk, without those that are events of their own; empty where nothing is left or known."""
+    yields = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+    if yields or get_origin(returned) in (abc.Iterator, abc.Generator):
+        args = get_args(returned) if get_origin(returned) in ITERATORS else ()
+        returned = args[0] if args else inspect.Signature.empty
+    kinds = get_args(returned) if get_origin(returned) in (Union, types.UnionType) else (returned,)
+    plain = [kind for kind in kinds if kind not in (Event, Progress)]
+    return reduce(or_, plain) if plain else inspect.Signature.empty

@@ -1,0 +1,204 @@
+"""The functions of this worker: what its sources bring, made ready to be run, or refused with the reason."""
+
+import hashlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import structlog
+
+from plugins.calls import Chunks, chunks_of
+from plugins.context import Context
+from plugins.declaration import Declaration
+from plugins.function import Policy
+from plugins.lifespan import lifespan_of
+from services.worker.registry.docstrings import texts_of
+from services.worker.registry.lifespan import Resource
+from services.worker.registry.output import output_of
+from services.worker.registry.signature import Input, input_of
+from services.worker.registry.sources import ImportTookTooLongError, Source, sources, within
+
+logger = structlog.get_logger()
+
+
+class RefusedFunctionError(Exception):
+    """A marked function cannot be run: the message names the file, the line and the reason."""
+
+
+class Plugin(msgspec.Struct, frozen=True):
+    """A function that can be run: its chunks, its policy, its input, what is announced of it.
+
+    `context` is the name of the parameter that gets the `Context`, if there is one; `made` are the parameters that get
+    what a lifespan has made.
+    """
+
+    call: Chunks
+    policy: Policy
+    input: Input
+    context: str | None
+    made: dict[str, Resource]
+    declaration: Declaration
+
+    def arguments(self, task_input: bytes, context: Context) -> dict[str, Any]:
+        """Keyword arguments from a task's input (JSON), and the context where it is asked for.
+
+        Raises:
+            msgspec.ValidationError: the input is not what the signature asks for.
+        """
+        arguments = self.input.read(task_input)
+        arguments |= {parameter: resource.value for parameter, resource in self.made.items()}
+        if self.context is not None:
+            arguments[self.context] = context
+        return arguments
+
+
+class Registry:
+    """What was loaded: functions by name, and by source what is wrong with those that were not."""
+
+    def __init__(self) -> None:
+        self.plugins: Final[dict[str, Plugin]] = {}
+        self.broken: Final[dict[str, str]] = {}
+        self._origins: dict[str, str] = {}
+        self._resources: dict[str, Resource | None] = {}
+
+    @property
+    def resources(self) -> list[Resource]:
+        """What the functions need, each once."""
+        return list({id(each): each for plugin in self.plugins.values() for each in plugin.made.values()}.values())
+
+    def load(self, source: Source, import_s: float) -> None:
+        """Import a source and take its functions. What fails is logged and noted."""
+        try:
+            with within(import_s):
+                found = source.load()
+        # It runs its author's code: nothing is known of what it may raise, sys.exit() included.
+        except (Exception, SystemExit, ImportTookTooLongError) as error:
+            logger.exception("functions not loaded", source=source.name)
+            self.broken[source.name] = in_words(error)
+            return
+        for candidate, attached in found:
+            try:
+                self._take(source, plugin_of(candidate, attached, self._resource_of(candidate)))
+            except RefusedFunctionError as error:
+                logger.exception("function not loaded", source=source.name)
+                self.broken.setdefault(source.name, str(error))
+
+    def drop(self, resource: Resource, reason: str) -> None:
+        """Do without the functions that need this."""
+        for name, plugin in list(self.plugins.items()):
+            if resource in plugin.made.values():
+                del self.plugins[name]
+                self.broken.setdefault(self._origins[name], reason)
+
+    def _take(self, source: Source, plugin: Plugin) -> None:
+        name = plugin.policy.name
+        if name in self._origins:
+            raise RefusedFunctionError(
+                f"two functions are called {name!r}: that of {self._origins[name]} stays, that of {source.name} not"
+            )
+        self._origins[name] = source.name
+        self.plugins[name] = plugin
+
+    def _resource_of(self, candidate: Callable[..., Any]) -> Resource | None:
+        module = getattr(candidate, "__module__", "")
+        if module not in self._resources:
+            try:
+                lifespan = lifespan_of(sys.modules.get(module))
+                self._resources[module] = Resource(lifespan) if lifespan else None
+            # Annotations are the author's code, too: whatever evaluating them raises is a reason.
+            except Exception as error:
+                raise refused(candidate, str(error)) from error
+        return self._resources[module]
+
+
+def load(folders: Iterable[Path], import_s: float = 30) -> Registry:
+    """All functions of these folders and of installed packages. An import may take `import_s` seconds."""
+    registry = Registry()
+    for source in sources(folders):
+        registry.load(source, import_s)
+    return registry
+
+
+def in_words(error: BaseException) -> str:
+    """An exception, and the line it comes from."""
+    line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{line} ({frames[-1].filename}:{frames[-1].lineno})" if frames else line
+
+
+def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resource | None) -> Plugin:
+    """What is known of a function: its signature is the input's schema, its docstring the description.
+
+    Raises:
+        RefusedFunctionError: it is no function, or its signature cannot be an input's schema.
+    """
+    call = chunks_of(candidate)
+    if call is None:
+        raise refused(candidate, "it must be a function: `def` or `async def`, with or without `yield`")
+    try:
+        parameters = inspect.signature(candidate, eval_str=True).parameters.values()
+        contexts = [parameter.name for parameter in parameters if parameter.annotation is Context]
+        if any(Context in get_args(parameter.annotation) for parameter in parameters):
+            raise TypeError("a Context is always given, and is nothing else: annotate it `Context`")
+        made = {each.name: resource for each in parameters if resource and each.annotation is resource.kind}
+        given = {*contexts, *made}
+        texts = texts_of(candidate)
+        taken = input_of([each for each in parameters if each.name not in given], attached.name, texts)
+        output = output_of(candidate, texts)
+    # Annotations are the author's code, too: whatever evaluating them raises is a reason.
+    except Exception as error:
+        raise refused(candidate, f"its signature cannot be a schema: {error}") from error
+    if len(contexts) > 1:
+        raise refused(candidate, f"only one parameter can be the Context, not {' and '.join(contexts)}")
+    if attached.resumable and not contexts:
+        raise refused(candidate, "to be resumable it needs a parameter of type `plugins.Context`: where to go on from")
+    key = attached.concurrency_key
+    if key is not None and key not in taken.schema["properties"]:
+        raise refused(candidate, f"its concurrency_key must be one of its parameters, not {key!r}")
+    return Plugin(
+        call=call,
+        policy=attached,
+        input=taken,
+        context=contexts[0] if contexts else None,
+        made=made,
+        declaration=Declaration(
+            name=attached.name,
+            description=texts.function,
+            version=version_of(candidate),
+            input=taken.schema,
+            output=output,
+            timeout=attached.timeout,
+            retries=attached.retries,
+            resumable=attached.resumable,
+            concurrency=attached.concurrency,
+            concurrency_key=key,
+            rate=attached.rate,
+        ),
+    )
+
+
+def version_of(candidate: Callable[..., Any]) -> str:
+    """A hash of the module's source: a function may use all of it.
+
+    Raises:
+        RefusedFunctionError: there is no source to be read.
+    """
+    try:
+        source = inspect.getsource(inspect.getmodule(candidate) or candidate)
+    except (OSError, TypeError) as error:
+        raise refused(candidate, f"its source cannot be read: {error}") from error
+    return hashlib.sha256(source.encode()).hexdigest()[:12]
+
+
+def refused(candidate: Callable[..., Any], reason: str) -> RefusedFunctionError:
+    """The error that says where and why."""
+    called = getattr(candidate, "__name__", repr(candidate))
+    try:
+        place = f"{inspect.getsourcefile(candidate)}:{inspect.getsourcelines(candidate)[1]}"
+    except (OSError, TypeError):  # an object, or nothing of Python's
+        place = f"{getattr(candidate, '__module__', None)}"
+    return RefusedFunctionError(f"{place}: `{called}` is refused: {reason}")
