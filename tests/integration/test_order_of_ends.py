@@ -1,0 +1,93 @@
+"""Whichever service ends a task, it does so in the order that docs/design.md gives the reason for."""
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Callable, Coroutine
+from secrets import token_hex
+from typing import Any, Final
+
+import pytest
+from redis.asyncio import Redis
+from taskiq_redis import RedisStreamBroker
+
+from plugins import append, entries, keys, limits, metadata
+from plugins.limits import Ticket
+from services.worker.attempt.claim import Claim
+from services.worker.attempt.commands import Access
+from services.worker.attempt.ending import close
+from tests.support.waiting import DEADLINE_S
+
+with warnings.catch_warnings():
+    # Litestar has another word for its own parameters by now.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from services.api.tasks.ending import end
+    from services.api.tasks.limits import Gates
+    from services.api.tasks.task import read
+
+pytestmark = pytest.mark.anyio
+
+Ending = Callable[[Redis, str], Coroutine[Any, Any, None]]
+
+
+async def by_the_api(redis: Redis, task_id: str) -> None:
+    """As a cancel and recovery do."""
+    queue = RedisStreamBroker("redis://unused", queue_name=keys.QUEUE)
+    task = await read(redis, task_id)
+    assert task is not None
+    assert await end(redis, Gates(redis, queue, 60), task, "cancelled", {"by": "x"})
+
+
+async def by_the_worker(redis: Redis, task_id: str) -> None:
+    """As an attempt does that is done."""
+    claim = Claim(
+        task_id=task_id, token="x", attempt=1, attempts=1, function="f", input=b"{}", lease_until=0,
+        asked_at=0, gate=gate_of(task_id), last=None, cancelled=False,
+    )  # fmt: skip
+    access = Access(redis, {})
+    line = entries.encode("done", 1, 0, entries.now_ms(), {"chunks": 0})
+    assert await access.append(**append.arguments(task_id, 0, 1, line)) == 1
+    await close(access, claim, "done", {"chunks": 0})
+
+
+ENDINGS: Final[dict[str, Ending]] = {"api": by_the_api, "worker": by_the_worker}
+
+
+def gate_of(task_id: str) -> str:
+    """A gate of this task alone."""
+    return keys.gate("f", task_id)
+
+
+@pytest.fixture
+async def task_id(redis: Redis) -> AsyncIterator[str]:
+    """A task that is in its gate, and has begun."""
+    task_id = token_hex(16)
+    created = metadata.created("f", "", b"{}", "x", attempts=1, now=entries.now_ms(), gate=gate_of(task_id))
+    await redis.hset(keys.metadata(task_id), mapping={**created, metadata.STATUS: "running", metadata.ATTEMPT: 1})
+    await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
+    await redis.zadd(gate_of(task_id), {str(Ticket(task_id, 1)): limits.BEGUN})
+    await redis.zadd(keys.OPEN, {task_id: 9_999_999_999})
+    yield task_id
+    await redis.delete(keys.log(task_id), keys.metadata(task_id), gate_of(task_id))
+    await redis.zrem(keys.OPEN, task_id)
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+async def test_log_metadata_gate_index(redis: Redis, task_id: str, ending: Ending) -> None:
+    """A crash between any two steps leaves the task in the index, ended for all, its place not given away too soon."""
+    order = {
+        f"RPUSH {keys.log(task_id)}": "log",
+        f"HSET {keys.metadata(task_id)}": "metadata",
+        f"ZREM {gate_of(task_id)}": "gate",
+        f"ZREM {keys.OPEN}": "index",
+    }
+    seen: list[str] = []
+    async with redis.monitor() as monitor:
+        doing = asyncio.create_task(ending(redis, task_id))
+        async with asyncio.timeout(DEADLINE_S):
+            while "index" not in seen:
+                said: str = (await monitor.next_command())["command"]
+                for begins, step in order.items():
+                    if said.startswith(begins) and task_id in said and step not in seen:
+                        seen.append(step)
+        await doing
+    assert seen == ["log", "metadata", "gate", "index"]
