@@ -19,7 +19,7 @@ from tests.support.processes import api_process, worker_process
 from tests.support.settings import BRIEF
 from tests.support.waiting import DEADLINE_S
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 def marks(seen: list[ServerSentEvent]) -> list[Any]:

@@ -15,7 +15,7 @@ from tests.support.messages import queue_empty
 from tests.support.processes import Api, api_process, worker_process
 from tests.support.settings import NO_RENEWAL
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.functions.odd import weather
 from tests.support.client import data, events, start
 from tests.support.processes import Api
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 # A reader's life: after which entry of the storm it joins, and then how much it reads before it loses its connection
 # and comes back, at which of the two APIs. The last visit is to the end.

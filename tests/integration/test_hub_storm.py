@@ -27,7 +27,7 @@ from tests.support.settings import NEVER_S, NO_HEARTBEAT
 from tests.support.system import proxy_of
 from tests.support.waiting import DEADLINE_S, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 STREAMS: Final = 20
 READERS: Final = 500

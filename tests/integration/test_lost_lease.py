@@ -22,7 +22,7 @@ from tests.support.processes import ROOT
 from tests.support.settings import NEVER_S
 from tests.support.waiting import DEADLINE_S, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 # Seconds. Short enough to wait for, long enough that a busy machine does not miss it.
 LEASE_S: Final = 1.0

@@ -23,7 +23,7 @@ from tests.support.system import System, assert_a_task_runs, assert_whole, proxy
 from tests.support.tasks import closed
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 # Renewals come often, and a task that was lost on the way is lost for longer than a test lasts: no other mechanism
 # mends what a repeated request has to.

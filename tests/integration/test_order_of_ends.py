@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     from services.api.tasks.limits import Gates
     from services.api.tasks.task import read
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 Ending = Callable[[Redis, str], Coroutine[Any, Any, None]]
 

@@ -18,7 +18,7 @@ from tests.support.client import start
 from tests.support.system import proxy_of, system
 from tests.support.waiting import DEADLINE_S
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 async def log(redis: Redis, *lines: bytes) -> str:

@@ -18,7 +18,7 @@ from tests.support.settings import BRIEF
 from tests.support.tasks import closed
 from tests.support.waiting import DEADLINE_S, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 @pytest.fixture(scope="module")

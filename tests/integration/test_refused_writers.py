@@ -14,7 +14,7 @@ from tests.support.client import events, follow, start
 from tests.support.files import appeared
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 class Gated:

@@ -24,7 +24,7 @@ from tests.support.log_writer import Writer, queued
 from tests.support.settings import NEVER_S
 from tests.support.waiting import DEADLINE_S, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 Hook = Callable[[], Awaitable[Any]]
 

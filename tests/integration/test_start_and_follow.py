@@ -18,7 +18,7 @@ from tests.support.client import data, events, follow
 from tests.support.tasks import closed, end_noted
 from tests.support.waiting import DEADLINE_S
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 SSE = {"Accept": "text/event-stream"}
 

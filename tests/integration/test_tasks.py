@@ -17,7 +17,7 @@ from tests.support.files import appeared
 from tests.support.processes import Process, api_process, worker_process
 from tests.support.tasks import end_noted
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 async def test_a_task_is_started_and_followed_to_its_end(client: httpx.AsyncClient, redis: Redis) -> None:

@@ -14,7 +14,7 @@ from tests.support.proxy import Proxy
 from tests.support.system import proxy_of
 from tests.support.waiting import DEADLINE_S, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 # Answers how often it was called, for this key.
 COUNTING = "return redis.call('INCR', KEYS[1])"

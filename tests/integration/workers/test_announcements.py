@@ -19,7 +19,7 @@ from tests.support.processes import worker_process
 from tests.support.settings import QUICK
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 VERSION = """
 import asyncio

@@ -18,7 +18,7 @@ from tests.support.settings import QUICK
 from tests.support.tasks import ended, renewed
 from tests.support.workers import freeze, thaw
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 @pytest.fixture

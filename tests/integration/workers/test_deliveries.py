@@ -17,7 +17,7 @@ from tests.support.processes import worker_process
 from tests.support.settings import QUICK
 from tests.support.tasks import ended
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 async def test_two_workers_that_get_the_same_task_at_once(

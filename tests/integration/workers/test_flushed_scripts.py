@@ -19,7 +19,7 @@ from tests.support.tasks import ended, renewed
 from tests.support.waiting import DEADLINE_S
 from tests.support.workers import holder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 async def test_in_the_middle_of_a_stream(own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path) -> None:

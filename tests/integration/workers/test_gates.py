@@ -18,7 +18,7 @@ from tests.support.settings import NO_RENEWAL, QUICK
 from tests.support.tasks import ended
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 @pytest.fixture

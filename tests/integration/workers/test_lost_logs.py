@@ -18,7 +18,7 @@ from tests.support.readers import Reader
 from tests.support.settings import QUICK
 from tests.support.tasks import ended
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 CHUNKS: Final = 5
 

@@ -19,7 +19,7 @@ from tests.support.settings import QUICK
 from tests.support.tasks import ended
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 # Every call about one task, as its path goes on.
 CALLS = [("GET", ""), ("GET", "/stream"), ("GET", "/chunks"), ("GET", "/chunks?wait=5"), ("DELETE", "")]

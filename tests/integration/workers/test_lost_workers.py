@@ -21,7 +21,7 @@ from tests.support.tasks import ended
 from tests.support.waiting import until
 from tests.support.workers import holder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 def again(attempt: int, *, keeps: bool = False) -> tuple[str, int, object]:

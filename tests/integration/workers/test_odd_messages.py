@@ -20,7 +20,7 @@ from tests.support.processes import Process, worker_process
 from tests.support.settings import QUICK
 from tests.support.tasks import note
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 UNKNOWN = "0123456789abcdef" * 2
 

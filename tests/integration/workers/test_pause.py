@@ -22,7 +22,7 @@ from tests.support.settings import NO_RENEWAL, QUICK
 from tests.support.tasks import ended, note
 from tests.support.waiting import DEADLINE_S, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 ONE_AT_A_TIME = ("--max-async-tasks", "1")
 

@@ -16,7 +16,7 @@ from tests.support.settings import QUICK
 from tests.support.waiting import until
 from tests.support.workers import freeze, thaw
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 
 async def reads(own: Redis) -> int:
