@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from lingua import Language, LanguageDetector, LanguageDetectorBuilder
-from msgspec import Meta, Struct
+from msgspec import Struct
+from pydantic import Field
 
 from plugins import function
 
@@ -28,7 +29,7 @@ class Guess(Struct):
 
 
 @function(timeout=600)
-def languages(texts: Annotated[list[str], Meta(min_length=1)], detector: LanguageDetector) -> Iterator[list[Guess]]:
+def languages(texts: Annotated[list[str], Field(min_length=1)], detector: LanguageDetector) -> Iterator[list[Guess]]:
     """Rank the languages that each text may be in.
 
     Args:

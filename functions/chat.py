@@ -17,6 +17,7 @@ from typing import Literal
 import httpx
 import msgspec
 from httpx_sse import aconnect_sse
+from pydantic.dataclasses import dataclass
 
 from plugins import function
 
@@ -28,7 +29,8 @@ class ChatError(Exception):
     """There is no answer, or not all of it. The message says what is wrong and what would be right."""
 
 
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, config={"extra": "forbid"})
+class Message:
     """One message of the conversation: who says it, and what."""
 
     role: Literal["system", "user", "assistant"]

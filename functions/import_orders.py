@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final
 
-from msgspec import Meta
+from pydantic import Field
 
 from plugins import Context, Event, Progress, function
 
@@ -37,7 +37,9 @@ def store() -> sqlite3.Connection:
 
 @function(retries=5, backoff=2, resumable=True, timeout=86_400, concurrency=1)
 def import_orders(
-    orders: Annotated[int, Meta(ge=1, le=1_000_000)], context: Context, every: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    orders: Annotated[int, Field(ge=1, le=1_000_000)],
+    context: Context,
+    every: Annotated[float, Field(ge=0, le=60)] = 0.0,
 ) -> Iterator[Progress]:
     """Import a shop's orders, and go on where an earlier attempt was.
 

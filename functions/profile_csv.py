@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta
+from pydantic import Field
 
 from plugins import Progress, function
 
@@ -69,7 +69,7 @@ class Tally:
 
 @function(timeout=600)
 def profile_csv(
-    text: Annotated[str, Meta(min_length=1)], delimiter: Literal[",", ";", "\t", "|"] = ","
+    text: Annotated[str, Field(min_length=1)], delimiter: Literal[",", ";", "\t", "|"] = ","
 ) -> Iterator[Column | Progress]:
     """Describe the columns of a table: how many values, how many different ones, the range of numbers.
 

@@ -218,6 +218,28 @@ async def test_a_number_that_only_the_function_cannot_take(client: httpx.AsyncCl
         assert (chunks, end, why["code"]) == ([], "failed", "invalid_input")
 
 
+async def test_what_only_a_check_of_the_authors_finds(client: httpx.AsyncClient, redis: Redis) -> None:
+    """A validator's ValueError ends the task, which is not tried again, and says where and why. Whatever else it raises
+    is a failure of the function, and another attempt's chance.
+    """
+    good = {"low": 1, "high": 2}
+    assert await follow(client, await start(client, "in_range", ranges=[good], value=2)) == (
+        [[True]],
+        "done",
+        {"chunks": 1},
+    )
+
+    seen = await events(client, await start(client, "in_range", ranges=[good, {"low": 2, "high": 1}]))
+    message = "/ranges/1: Value error, low must not be above high"
+    assert [(event.event, event.json()) for event in seen] == [
+        ("failed", {"code": "invalid_input", "message": message})
+    ]
+
+    seen = await events(client, await start(client, "in_range", ranges=[{**good, "unit": "ft"}]))
+    assert [event.event for event in seen] == ["attempt", "failed"]
+    assert seen[-1].json() == {"code": "error", "message": "LookupError: how long is a foot?"}
+
+
 @pytest.mark.parametrize("name", STRANGE_NAMES.values(), ids=STRANGE_NAMES)
 async def test_an_unknown_function(client: httpx.AsyncClient, name: str) -> None:
     """404 with the names that there are, however strange the one that was asked for."""

@@ -1,5 +1,8 @@
 """Limits of functions: what can be declared, and which tasks they count together."""
 
+import enum
+import inspect
+from datetime import date
 from typing import Any
 
 import pytest
@@ -9,6 +12,8 @@ from plugins.declaration import Declaration
 from plugins.function import policy
 from plugins.limits import Limits
 from services.api.tasks.limits import gate_of
+from services.worker.registry.docstrings import Texts
+from services.worker.registry.signature import input_of
 
 
 @pytest.mark.parametrize(
@@ -55,3 +60,20 @@ def test_which_tasks_a_limit_counts_together() -> None:
 
     assert name() == name(key=3) == name(key=3.0)
     assert len({name(), name(key="3"), name(key=None), name(key=True), name(key=[3]), name(of="g")}) == 6
+
+
+def test_a_default_counts_as_it_is_announced() -> None:
+    """An enum's member, or whatever the default is, is one with the JSON that a client would send for it."""
+
+    class Host(enum.Enum):
+        MAIN = "main.example"
+
+    async def fetch(host: Host = Host.MAIN, at: date = date(2026, 1, 2)) -> None: ...
+
+    schema = input_of(inspect.signature(fetch).parameters.values(), "fetch", Texts("", {})).schema
+    for key, value in (("host", "main.example"), ("at", "2026-01-02")):
+        declared = Declaration(
+            name="fetch", description="", version="", input=schema, timeout=1, concurrency=1, concurrency_key=key
+        )
+        assert gate_of(declared, {}) == gate_of(declared, {key: value})
+        assert gate_of(declared, {}) != gate_of(declared, {key: None})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypedDict
@@ -22,6 +23,13 @@ class Point:
 
     x: int
     y: int | None = None
+
+
+@dataclasses.dataclass
+class Place:
+    """Another, which a chunk may be as well."""
+
+    name: str
 
 
 class Row(msgspec.Struct):
@@ -66,6 +74,8 @@ TYPES: Final[list[tuple[Any, Any, Any]]] = [
     (Point, Point(1), {"x": "a"}),
     (Row, Row("a", datetime(2026, 1, 2, tzinfo=UTC)), {"name": "a"}),
     (Word, Word(word="a", score=0.5), {"word": "a"}),
+    (Point | Place, Place("a"), {"name": 1}),
+    (list[Row], [Row("a", datetime(2026, 1, 2, tzinfo=UTC))], [{"name": "a"}]),
     (list[Point] | None, [Point(1, 2)], [1]),
     (Answer, Answer(said="a", points=[Point(1)]), {"said": 1, "points": []}),
     (list[Answer], [Answer(said="a")], [1]),
@@ -141,11 +151,19 @@ async def _objects() -> AsyncIterator[object]:
     yield object()
 
 
+async def _anything() -> AsyncIterator[Any]:
+    yield 1
+
+
+async def _events() -> AsyncIterator[threading.Event]:
+    yield threading.Event()
+
+
 async def _no_iterator() -> int:  # type: ignore[misc]  # what it tests
     yield 1
 
 
-@pytest.mark.parametrize("function", [_says_nothing, _only_events, _objects, _no_iterator])
+@pytest.mark.parametrize("function", [_says_nothing, _only_events, _objects, _anything, _events, _no_iterator])
 def test_what_cannot_be_described_is_left_out(function: Callable[..., Any]) -> None:
     """No type, no chunk without a name, no type that JSON has, a type that cannot be: there is no schema."""
     assert output(function) is None

@@ -10,6 +10,7 @@ import structlog
 from plugins import Context, entries
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.log_writer import ClosedError, LimitError, Log
+from services.worker.registry.invalid import InvalidInputError
 from services.worker.registry.registry import Plugin
 
 logger = structlog.get_logger()
@@ -56,7 +57,7 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
     try:
         try:
             arguments = plugin.arguments(claim.input, context)
-        except msgspec.ValidationError as error:
+        except InvalidInputError as error:
             return failed("invalid_input", str(error))
         async with deadline, aclosing(plugin.call(**arguments)) as chunks:  # type: ignore[type-var]  # an async generator
             async for chunk in chunks:

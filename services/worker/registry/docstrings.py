@@ -7,6 +7,8 @@ from typing import Annotated, Any, get_origin
 import docstring_parser
 import msgspec
 
+from services.worker.registry.hints import fields_of
+
 
 class Texts(msgspec.Struct, frozen=True):
     """What a docstring says: of the function, of its parameters, and of what it yields or returns."""
@@ -39,3 +41,8 @@ def annotated(hint: Any) -> str | None:
         if isinstance(text, str):
             return text
     return None
+
+
+def texts_of_fields(cls: Any) -> dict[str, str]:
+    """The texts beside the fields of a class, by the fields' names."""
+    return {name: text for name, hint in fields_of(cls).items() if (text := annotated(hint))}

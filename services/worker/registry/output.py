@@ -13,10 +13,12 @@ from operator import or_
 from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
+import pydantic
+from pydantic.errors import PydanticUserError
 
 from plugins.event import Event, Progress
-from services.worker.registry import pydantic_schema
 from services.worker.registry.docstrings import Texts
+from services.worker.registry.schema import Plain
 
 ITERATORS: Final = (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator, abc.Iterator, abc.Iterable, abc.Generator)
 
@@ -27,11 +29,21 @@ def output_of(function: Callable[..., Any], texts: Texts) -> dict[str, Any] | No
     if kind is inspect.Signature.empty:
         return None
     try:
-        schema = pydantic_schema.written(kind) if pydantic_schema.writes(kind) else msgspec.json.schema(kind)
+        schema = _schema(kind)
     # What a type is made of is its author's code: nothing is known of what looking at it may raise.
-    except Exception:  # noqa: BLE001  # then there is no schema, which is what this says
+    except (Exception, SystemExit):  # noqa: BLE001  # then there is no schema, which is what this says
+        return None
+    if not schema:  # any JSON
         return None
     return schema | ({"description": texts.chunk} if texts.chunk else {})
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    """As JSON has it once it is written. What pydantic knows nothing of may be msgspec's: a Struct."""
+    try:
+        return pydantic.TypeAdapter(kind).json_schema(mode="serialization", schema_generator=Plain)
+    except PydanticUserError:
+        return msgspec.json.schema(kind)
 
 
 def _chunk(function: Callable[..., Any], returned: Any) -> Any:

@@ -47,7 +47,8 @@ class Plugin(msgspec.Struct, frozen=True):
         """Keyword arguments from a task's input (JSON), and the context where it is asked for.
 
         Raises:
-            msgspec.ValidationError: the input is not what the signature asks for.
+            InvalidInputError: the input is not what the signature asks for.
+            Exception: whatever a validator or a default of the author's raises.
         """
         arguments = self.input.read(task_input)
         arguments |= {parameter: resource.value for parameter, resource in self.made.items()}
@@ -147,10 +148,12 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resourc
         made = {each.name: resource for each in parameters if resource and each.annotation is resource.kind}
         given = {*contexts, *made}
         texts = texts_of(candidate)
-        taken = input_of([each for each in parameters if each.name not in given], attached.name, texts)
+        taken = input_of(
+            [each for each in parameters if each.name not in given], attached.name, texts, candidate.__module__
+        )
         output = output_of(candidate, texts)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refused(candidate, f"its signature cannot be a schema: {error}") from error
     if len(contexts) > 1:
         raise refused(candidate, f"only one parameter can be the Context, not {' and '.join(contexts)}")

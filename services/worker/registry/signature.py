@@ -1,52 +1,72 @@
 """The input of a function, from its signature: one JSON Schema, by which the api and the worker judge alike.
 
-What fits the schema is converted, and nothing else is. The conversion alone would take more: `1_0` for a decimal, a
-datetime without a time zone. So whatever was converted must fit the schema, too.
+What fits the schema is converted, and nothing else is. pydantic alone would take more: `"3"` for an int, `1` for a
+bool, a datetime without a time zone. So the schema judges first, in the worker too: a task may have been submitted when
+the function had another signature.
 """
 
 import copy
+import dataclasses
 import inspect
-from collections.abc import Callable, Iterable
+from collections import abc
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 import jsonschema_rs
 import msgspec
-from msgspec import inspect as mi
+import pydantic
+from pydantic.errors import (
+    PydanticInvalidForJsonSchema,
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+)
+from pydantic.fields import FieldInfo
 
-from services.worker.registry import pydantic_schema
-from services.worker.registry.docstrings import Texts, annotated
-from services.worker.registry.msgspec_schema import Schemas, with_default
+from services.worker.registry.docstrings import Texts
+from services.worker.registry.hints import parts_of
+from services.worker.registry.invalid import InvalidInputError, against, in_words
+from services.worker.registry.schema import Narrow
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-Read = Callable[[bytes], dict[str, Any]]
+# JSON has no bytes and no infinity. It holds for all types that say nothing else themselves, as models do.
+CONFIG: Final = pydantic.ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", allow_inf_nan=False)
+
+SETS: Final = (set, frozenset, abc.Set, abc.MutableSet)
 
 
 class Input(msgspec.Struct, frozen=True):
     """What a function takes: its JSON Schema, and how JSON becomes keyword arguments."""
 
     schema: dict[str, Any]
-    convert: Read
-    validator: Any
+    validator: jsonschema_rs.Validator
+    adapter: pydantic.TypeAdapter[Any]
 
     def read(self, given: bytes) -> dict[str, Any]:
         """Keyword arguments from JSON.
 
         Raises:
-            msgspec.ValidationError: it is not what the signature asks for.
+            InvalidInputError: it is not what the signature asks for.
+            Exception: whatever a validator or a default of the author's raises.
         """
-        arguments = self.convert(given)
-        for error in self.validator.iter_errors(msgspec.json.decode(given)):
-            raise msgspec.ValidationError(f"{error.message} - at `{'.'.join(map(str, ('$', *error.instance_path)))}`")
+        value = msgspec.json.decode(given)
+        if wrong := against(self.validator, value):
+            raise InvalidInputError(wrong)
+        try:
+            # Not strict, whatever a model says: the schema is, and an integer may be written 3.0 there.
+            arguments: dict[str, Any] = vars(self.adapter.validate_json(given, strict=False))
+        except pydantic.ValidationError as error:
+            raise InvalidInputError(in_words(error, value)) from error
         return arguments
 
 
-def input_of(parameters: Iterable[inspect.Parameter], name: str, texts: Texts) -> Input:
-    """What a function with these parameters takes.
+def input_of(parameters: Iterable[inspect.Parameter], name: str, texts: Texts, module: str = __name__) -> Input:
+    """What a function with these parameters takes. Its module is where the names of types are looked up.
 
     Raises:
-        TypeError: a parameter has no type, cannot be given by name, or is of a type that is not supported.
+        TypeError: a parameter has no type, cannot be given by name, or is of a type that cannot be an input.
     """
     given = list(parameters)
     for each in given:
@@ -54,71 +74,69 @@ def input_of(parameters: Iterable[inspect.Parameter], name: str, texts: Texts) -
             raise TypeError(f"`{each}` cannot be given by name")
         if each.annotation is each.empty:
             raise TypeError(f"`{each.name}` has no type")
-    schema, convert = (pydantic_schema.read_with if pydantic_schema.concerns(given) else _by_msgspec)(given, name)
-    for each in given:
-        _describe(schema["properties"], each, texts)
-    schema = {"$schema": DIALECT, **schema}
-    return Input(schema, convert, jsonschema_rs.validator_for(schema, validate_formats=True))
-
-
-def _describe(properties: dict[str, Any], parameter: inspect.Parameter, texts: Texts) -> None:
-    described = properties.get(parameter.name)
-    if described is None:  # pydantic may call it otherwise
-        return
-    if text := annotated(parameter.annotation) or described.get("description") or texts.parameters.get(parameter.name):
-        described["description"] = text
-    if parameter.default is not parameter.empty and "default" not in described:
-        properties[parameter.name] = with_default(described, parameter.default)
-
-
-def _by_msgspec(parameters: list[inspect.Parameter], name: str) -> tuple[dict[str, Any], Read]:
-    schemas = Schemas()
-    properties = {each.name: _property(schemas, each) for each in parameters}
-    schema: dict[str, Any] = {
-        "title": name,
-        "type": "object",
-        "properties": properties,
-        "required": [each.name for each in parameters if each.default is each.empty],
-        "additionalProperties": False,
-    }
-    if schemas.definitions:
-        schema["$defs"] = schemas.definitions
-    structure = msgspec.defstruct(name, [_field(each) for each in parameters], kw_only=True, forbid_unknown_fields=True)
-
-    def read(given: bytes) -> dict[str, Any]:
-        value = msgspec.json.decode(given)
-        try:
-            converted = msgspec.convert(value, structure, str_keys=True)
-        except msgspec.ValidationError:
-            # 3.0 is an integer for JSON Schema, so it is one for a function, too.
-            converted = msgspec.convert(_whole(value), structure, str_keys=True)
-        return {field: getattr(converted, field) for field in structure.__struct_fields__}
-
-    return schema, read
-
-
-def _property(schemas: Schemas, parameter: inspect.Parameter) -> dict[str, Any]:
     try:
-        return schemas.of(mi.type_info(parameter.annotation))
+        return _input(given, name, texts, module)
+    except KeyboardInterrupt:
+        raise
     # What an annotation is made of is its author's code: whatever looking at it raises is a reason.
-    except Exception as error:
-        raise TypeError(f"`{parameter.name}`: {error}") from error
+    except BaseException as error:
+        raise _reason(given, error, texts, module) from error
 
 
-def _field(parameter: inspect.Parameter) -> Any:
-    if parameter.default is parameter.empty:
-        return parameter.name, parameter.annotation
-    default = msgspec.field(default_factory=partial(copy.deepcopy, parameter.default))
-    return parameter.name, parameter.annotation, default
+def _input(parameters: list[inspect.Parameter], name: str, texts: Texts, module: str) -> Input:
+    fields = [(each.name, each.annotation, _default(each.default)) for each in parameters]
+    structure = dataclasses.make_dataclass(name, fields, kw_only=True, namespace={"__pydantic_config__": CONFIG})
+    structure.__module__ = module  # where names are looked up; since Python 3.12 it would be this one
+    _must_fit(structure)
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(structure)
+    adapter.rebuild(raise_errors=True)  # a name that is not known
+    schema = {"$schema": DIALECT, "required": [], **adapter.json_schema(schema_generator=Narrow)}
+    schema["additionalProperties"] = False
+    for described in texts.parameters.keys() & schema["properties"].keys():
+        schema["properties"][described].setdefault("description", texts.parameters[described])
+    return Input(schema, jsonschema_rs.validator_for(schema, validate_formats=True), adapter)
 
 
-def _whole(value: Any) -> Any:
-    match value:
-        case float() if value.is_integer():
-            return int(value)
-        case list():
-            return [_whole(each) for each in value]
-        case dict():
-            return {key: _whole(each) for key, each in value.items()}
-        case _:
-            return value
+def _reason(parameters: list[inspect.Parameter], error: BaseException, texts: Texts, module: str) -> TypeError:
+    """Which of the parameters it is, and what is wrong with it, without pydantic's advice to authors of models."""
+    where = ""
+    for each in parameters:
+        try:
+            _input([each], each.name, texts, module)
+        except BaseException as its:  # noqa: BLE001  # the author's code once more
+            where, error = f"`{each.name}`: ", its
+            break
+    said = str(error).partition("\n\n")[0].partition(". Set `arbitrary_types_allowed")[0]
+    if isinstance(error, PydanticSchemaGenerationError | PydanticInvalidForJsonSchema):
+        said += (
+            ": an input is of types that JSON has values for, plain ones, dataclasses, TypedDicts, pydantic's models"
+        )
+    elif not isinstance(error, TypeError | PydanticUserError | PydanticUndefinedAnnotation):
+        said = f"{type(error).__name__}: {said}"
+    return TypeError(where + said)
+
+
+def _must_fit(hint: Any) -> None:
+    for part in parts_of(hint):
+        if isinstance(part, type) and issubclass(part, msgspec.Struct):
+            raise TypeError(
+                f"{part.__name__} is a msgspec.Struct, which no input can be: make it a dataclass, a TypedDict or a "
+                "model of pydantic's"
+            )
+        if isinstance(part, msgspec.Meta):
+            raise TypeError("msgspec.Meta means nothing for an input: use pydantic's `Annotated[int, Field(ge=1)]`")
+        if (get_origin(part) or part) in SETS and not all(map(_hashable, parts_of(*get_args(part) or [Any]))):
+            raise TypeError("a set of what a set cannot hold")
+
+
+def _hashable(part: Any) -> bool:
+    kind = get_origin(part) or part
+    return kind not in (Any, object) and (not isinstance(kind, type) or kind.__hash__ is not None)
+
+
+def _default(default: Any) -> Any:
+    if default is inspect.Parameter.empty:
+        return dataclasses.field()
+    if isinstance(default, FieldInfo):
+        return default
+    return dataclasses.field(default_factory=partial(copy.deepcopy, default))
