@@ -13,6 +13,8 @@ from redis import Redis
 
 from plugins import append, entries, keys
 
+pytestmark = pytest.mark.redis
+
 FENCED, CLOSED, TRUNCATED = -1, -2, -3
 
 WRITERS = (1, 2, 3)  # their attempts
