@@ -16,6 +16,7 @@ import pytest
 
 from plugins.function import Policy
 from tests.support.client import events, follow, start
+from tests.support.documents import blocks, read, write_files
 from tests.support.processes import ROOT, api_process, worker_process
 from tests.support.redis_servers import EmbeddedRedis
 from tests.support.settings import QUICK
@@ -23,16 +24,14 @@ from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
-GUIDE = (ROOT / "docs" / "functions.md").read_text()
+GUIDE = read("docs/functions.md")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the guide's files, and ours beside them."""
     place = tmp_path_factory.mktemp("guide")
-    for path, source in re.findall(r"^```python\n# (\S+)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL):
-        (place / path).parent.mkdir(exist_ok=True)
-        (place / path).write_text(source)
+    write_files("docs/functions.md", place)
     (place / "functions" / "__init__.py").touch()  # as ours has it
     return place
 
@@ -115,7 +114,7 @@ def test_the_tests_of_the_guide(place: Path) -> None:
 
 def test_the_package_of_the_guide() -> None:
     """What it shows of examples/dice is what is there."""
-    (shown,) = re.findall(r"^```toml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    (shown,) = (block.text for block in blocks("docs/functions.md") if block.language == "toml")
     assert shown in (ROOT / "examples" / "dice" / "pyproject.toml").read_text()
 
 
