@@ -1,0 +1,99 @@
+"""The documents tell the truth: what they show is run, what they name is there."""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from services.api.settings import Settings as ApiSettings
+from services.worker.settings import Settings as WorkerSettings
+from tests.support.documents import PAGES, anchors, blocks, links, normal, prose, read, run, transcript, write_files
+from tests.support.processes import FUNCTIONS, ROOT, api_process, worker_process
+
+# The pages with transcripts, each run with the functions that it shows.
+TRANSCRIPTS: Final = [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
+
+# What runs the Python of a page.
+PYTHON: Final = {"README.md": "test_readme.py", "docs/functions.md": "test_functions_guide.py"}
+
+# The blocks that are no transcript and no Python: by page and first line, with why no test here runs them.
+NOT_RUN: Final = {
+    ("README.md", "make run     #"): ".ci/newcomer runs both commands in a fresh clone",
+    ("README.md", "docker compose"): "builds images, which needs an engine and a registry",
+    ("docs/deploy.md", "docker compose"): "builds images, which needs an engine and a registry",
+    ("docs/deploy.md", "uvicorn --factory"): "tests/support/processes.py starts all processes with these commands",
+    ("docs/design.md", "client ─POST"): "a diagram",
+    ("docs/design.md", "stateDiagram-v2"): "a diagram; test_order_of_ends.py and integration/workers see its arrows",
+    ("docs/functions.md", "[project.entry-points"): "test_functions_guide.py compares it with examples/dice",
+    ("docs/layout.md", "plugins/ "): "a map; tests/unit/test_layout.py compares it with the tree",
+}
+
+
+@pytest.mark.parametrize("page", TRANSCRIPTS)
+def test_the_transcripts(page: str, own_database: str, tmp_path: Path) -> None:
+    """Each command of a page prints what the page says, if a worker has the functions that the page shows."""
+    write_files(page, tmp_path)
+    (tmp_path / "functions").mkdir(exist_ok=True)
+    path = os.pathsep.join([FUNCTIONS, str(tmp_path / "functions")])
+    with worker_process(own_database, FUNCTIONS_PATH=path), api_process(own_database) as api:
+        for block in blocks(page):
+            if block.language == "console":
+                shown = [normal(output) for _, output in transcript(block)]
+                assert shown, block
+                assert [normal(output) for output in run(block, api.url)] == shown, block
+
+
+def test_every_block_is_run() -> None:
+    """No block of any page is left out: it is a transcript, a file that a test runs, or not run for a reason."""
+    left = dict(NOT_RUN)
+    unknown = []
+    for block in (block for page in PAGES for block in blocks(page)):
+        if block.language == "console" or (block.language == "python" and block.path and block.page in PYTHON):
+            continue
+        reason = next((key for key in left if key[0] == block.page and block.text.startswith(key[1])), None)
+        if reason is None:
+            unknown.append(str(block))
+        else:
+            del left[reason]
+    assert (unknown, left) == ([], {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_links(page: str) -> None:
+    """Every link within the repository leads to a file, and to a heading if it names one."""
+    wrong = []
+    for target in links(page):
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        if not path.exists() or (anchor and anchor not in anchors(os.path.relpath(path, ROOT))):
+            wrong.append(target)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_paths(page: str) -> None:
+    """Every path of the repository that a page names exists."""
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(read(page)))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_settings() -> None:
+    """docs/settings.md lists the settings that there are, with their defaults, and no other."""
+    listed = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", read("docs/settings.md"), re.MULTILINE))
+    there = {
+        str(field.validation_alias or f"TAILRACE_{name.upper()}"): f"{field.default}"
+        for settings in (ApiSettings, WorkerSettings)
+        for name, field in settings.model_fields.items()
+    }
+    assert listed == there
+
+
+def test_what_reliability_refers_to() -> None:
+    """Every test that docs/reliability.md names exists, so that no promise is left without one."""
+    named = re.findall(r"`((?:integration|chaos|workers)/[\w/]+\.py)`", read("docs/reliability.md"))
+    paths = [path if not path.startswith("workers/") else f"integration/{path}" for path in named]
+    assert len(paths) > 40
+    assert [path for path in paths if not (ROOT / "tests" / path).exists()] == []
