@@ -74,8 +74,8 @@ async def test_the_functions_of_the_guide(server: str, client: httpx.AsyncClient
         assert len(names) == 6
 
         greet = (await client.get("/functions/greet")).json()
-        assert greet["description"] == "Greet somebody."
-        assert greet["input"]["properties"]["name"] == {"type": "string", "description": "who it is."}
+        assert greet["description"] == "Greet a person."
+        assert greet["input"]["properties"]["name"] == {"type": "string", "description": "the person."}
         assert greet["output"] == {"type": "string", "description": "One greeting."}
         command = re.findall(r"^\$ (curl .*greet/tasks.*)$", GUIDE, re.MULTILINE)[0]
         url = str(client.base_url).rstrip("/")
