@@ -17,6 +17,7 @@ from services.worker.queue.broker import Queue
 from tests.support.client import events, start
 from tests.support.files import appeared
 from tests.support.processes import FUNCTIONS, Api, Process, api_process, worker_process
+from tests.support.proxy import Proxy
 from tests.support.redis_servers import EmbeddedRedis
 from tests.support.waiting import DEADLINE_S, until
 
@@ -143,3 +144,26 @@ async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:
             await reading
     await messages.aclose()
     await queue.shutdown()
+
+
+async def test_a_message_that_is_being_dropped(server: EmbeddedRedis) -> None:
+    """One that makes no sense is still to be dropped, or gone: acknowledged alone it would lie there for ever."""
+    async with Proxy(server.port) as proxy, Redis.from_url(server.url) as redis:
+        queue = Queue(proxy.url, abandoned_s=30, takeover_s=2)
+        await queue.startup()
+        await redis.xadd(keys.QUEUE, {"data": "not a message"})
+        proxy.hold_reply(after=b"XACK")
+        messages = queue.listen()
+        reading = asyncio.ensure_future(anext(messages))
+
+        async def acknowledged() -> bool:
+            group, *_ = await redis.xinfo_groups(keys.QUEUE)
+            return bool(group["entries-read"]) and group["pending"] == 0
+
+        await until(acknowledged)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert await redis.xlen(keys.QUEUE) == 0
+        await messages.aclose()
+        proxy.thaw()
+        await queue.shutdown()

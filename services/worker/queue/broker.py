@@ -96,8 +96,11 @@ class Queue(RedisStreamBroker):
     async def _drop(self, redis: Redis, entry_id: bytes, why: str) -> None:
         logger.error("message dropped: it is not from the api", message=entry_id.decode(), error=why)
         try:
-            await redis.xack(self.queue_name, self.consumer_group_name, entry_id)
-            await redis.xdel(self.queue_name, entry_id)
+            # Both or neither: what is acknowledged does not come again, and would lie on the queue for ever.
+            async with redis.pipeline(transaction=True) as pipeline:
+                pipeline.xack(self.queue_name, self.consumer_group_name, entry_id)
+                pipeline.xdel(self.queue_name, entry_id)
+                await pipeline.execute()
         except RedisError as error:  # it comes again, and is dropped then
             logger.warning("message not dropped", message=entry_id.decode(), error=str(error))
 
