@@ -125,13 +125,15 @@ async def test_a_task_that_is_forgotten(own: Redis, own_apis: list[Api]) -> None
     await closed(own, "0" * 32)
 
 
-@pytest.mark.parametrize("kind", ["hash", "string"])
+@pytest.mark.parametrize("kind", ["hash", "part of a hash", "string"])
 async def test_a_task_that_nobody_can_read(own: Redis, own_apis: list[Api], kind: str) -> None:
     """What is not what we write keeps recovery from itself, not from all that is due behind it."""
     odd, behind = uuid4().hex, uuid4().hex
     if kind == "hash":
         fields: dict[Any, Any] = {"function": "f", "owner": "o", "version": "", "status": "queued", "created_at": "now"}
         await own.hset(keys.metadata(odd), mapping=fields)
+    elif kind == "part of a hash":
+        await own.hset(keys.metadata(odd), "function", "f")
     else:
         await own.set(keys.metadata(odd), "not a hash")
     await own.zadd(keys.OPEN, {odd: 0, behind: 1})

@@ -113,6 +113,8 @@ def task_of(task_id: str, answers: Answers) -> Task | None:
     has = {name.decode(): value for name, value in fields.items()}
     if metadata.FUNCTION not in has:
         return None
+    if missing := {metadata.VERSION, metadata.OWNER, metadata.CREATED_AT, metadata.STATUS} - has.keys():
+        raise ValueError(f"its metadata lacks {', '.join(sorted(missing))}")
 
     def number(field: str) -> int | None:
         return int(has[field]) if field in has else None
