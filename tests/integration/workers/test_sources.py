@@ -134,7 +134,7 @@ def worker(own_url: str, functions: Path, package: Path) -> Iterator[Process]:
         FUNCTIONS_PATH=str(functions),
         PYTHONPATH=str(package),
         **QUICK,
-        TAILRACE_IMPORT_S="1",
+        TAILRACE_IMPORT_S="3",  # one hangs; the others are soon done, but not at once on a busy machine
         TAILRACE_DRAIN_S="0",
     ) as process:
         yield process
@@ -144,16 +144,19 @@ async def test_one_bad_module_does_not_take_the_others_along(
     worker: Process, own_client: httpx.AsyncClient, functions: Path
 ) -> None:
     """What loads runs. What does not is in the catalogue with its error, and in the detail of readiness: still 200."""
-    for number in range(10):
-        assert (await follow(own_client, await start(own_client, f"good_{number}", x=1)))[0] == [1 + number]
     answer = (await own_client.get("/functions")).json()
-    broken = {each["source"]: each["error"] for each in answer["broken"]}
+    said = {each["source"]: each["error"] for each in answer["broken"]}
+    # What another test's worker could not load is said for a minute more.
+    broken = {source: why for source, why in said.items() if Path(source).parent in (functions, Path())}
     assert broken[str(functions / "broken.py")].startswith("ModuleNotFoundError: No module named 'no_such_package' (")
-    assert "did not come back within 1 s" in broken[str(functions / "hangs.py")]
+    assert "did not come back within 3 s" in broken[str(functions / "hangs.py")]
     assert broken[str(functions / "fails.py")].startswith("ConnectionError: no such database (")
     assert "AttributeError" in broken["gone = loud:whisper of loud 1.2"]
     assert "sys.exit(3)" in broken[str(functions / "quits.py")]
-    assert len(broken) == 5
+    # Before any is started: a task of a function that this worker lacks waits for another that has it.
+    assert len(broken) == 5, broken
+    for number in range(10):
+        assert (await follow(own_client, await start(own_client, f"good_{number}", x=1)))[0] == [1 + number]
 
     ready = await own_client.get("/health/ready")
     assert ready.status_code == 200
