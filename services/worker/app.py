@@ -36,10 +36,11 @@ broker: Final = Queue(settings.redis_url, settings.abandoned_s, settings.takeove
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def arrive(state: TaskiqState) -> None:
     """Once per worker process, in its loop."""
-    worker = state.worker = Worker(settings, broker)
     # A thread of a function's, a blocked loop, a start that waits for Redis do not let go.
     rest_s = settings.clean_up_s + WRITE_S + settings.exit_s
-    leave_on_signal(worker.drain, worker.end, settings.drain_s, rest_s)
+    # First: to import functions may take long. What is told meanwhile is done after that, when there is a worker.
+    leave_on_signal(lambda: state.worker.drain(), lambda: state.worker.end(), settings.drain_s, rest_s)
+    worker = state.worker = Worker(settings, broker)
     await worker.arrive()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)

@@ -85,6 +85,21 @@ async def test_a_worker_that_waits_for_redis_to_start(server: EmbeddedRedis) -> 
         door.close()
 
 
+async def test_a_worker_that_imports_its_functions(server: EmbeddedRedis, tmp_path: Path) -> None:
+    """It can be stopped before it has all of them, also where it would wait for Redis then."""
+    server.kill()
+    note = tmp_path / "note"
+    (tmp_path / "slow.py").write_text(f"import pathlib, time\npathlib.Path({str(note)!r}).touch()\ntime.sleep(4)\n")
+    command = [sys.executable, "-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "1"]
+    worker = Process(command, {"REDIS_URL": server.url, "FUNCTIONS_PATH": str(tmp_path), **AT_ONCE})
+    try:
+        await appeared(note)
+        worker.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait) == 0
+    finally:
+        worker.kill()
+
+
 async def test_redis_is_gone_when_the_worker_is_told_to_stop(
     server: EmbeddedRedis, system: tuple[Process, httpx.AsyncClient, Api]
 ) -> None:
