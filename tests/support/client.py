@@ -57,6 +57,39 @@ async def follow(client: httpx.AsyncClient, task_id: str) -> tuple[list[Any], st
     return data(seen), seen[-1].event, json.loads(seen[-1].data)
 
 
+def marks(seen: list[ServerSentEvent]) -> list[Any]:
+    """What is said of new attempts."""
+    return [json.loads(event.data) for event in seen if event.event == "attempt"]
+
+
+def kept(seen: list[ServerSentEvent]) -> list[Any]:
+    """What a reader has in the end that drops what it is told to drop."""
+    chunks: list[Any] = []
+    for event in seen:
+        if event.event == "attempt" and not json.loads(event.data)["keeps"]:
+            chunks = []
+        elif event.event == "message":
+            chunks.append(json.loads(event.data))
+    return chunks
+
+
+async def status_of(client: httpx.AsyncClient, task_id: str) -> Any:
+    """What is said of a task."""
+    return (await client.get(f"/tasks/{task_id}")).json()
+
+
+async def pause(client: httpx.AsyncClient, function: str) -> None:
+    """Keep workers from starting this function."""
+    answer = await client.put(f"/functions/{function}/paused")
+    assert (answer.status_code, answer.json()["name"], answer.json()["paused"]) == (200, function, True)
+
+
+async def resume(client: httpx.AsyncClient, function: str) -> None:
+    """Let them start it again."""
+    answer = await client.delete(f"/functions/{function}/paused")
+    assert (answer.status_code, answer.json()["name"], answer.json()["paused"]) == (200, function, False)
+
+
 async def until_ready(client: httpx.AsyncClient, status: int = 200) -> None:
     """Ask until /health/ready answers with this status."""
 

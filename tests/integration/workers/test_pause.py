@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +11,7 @@ from redis.typing import EncodableT, FieldT
 from taskiq import TaskiqMessage
 
 from plugins import keys
-from tests.support.client import follow, start
+from tests.support.client import follow, pause, resume, start, status_of
 from tests.support.files import left, notes, open_gate
 from tests.support.logs import written
 from tests.support.messages import drained, message, raw
@@ -25,23 +24,6 @@ from tests.support.waiting import DEADLINE_S, until
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 ONE_AT_A_TIME = ("--max-async-tasks", "1")
-
-
-async def pause(client: httpx.AsyncClient, function: str) -> None:
-    """Turn the switch off."""
-    answer = await client.put(f"/functions/{function}/paused")
-    assert (answer.status_code, answer.json()["name"], answer.json()["paused"]) == (200, function, True)
-
-
-async def resume(client: httpx.AsyncClient, function: str) -> None:
-    """Turn it on."""
-    answer = await client.delete(f"/functions/{function}/paused")
-    assert (answer.status_code, answer.json()["name"], answer.json()["paused"]) == (200, function, False)
-
-
-async def status(client: httpx.AsyncClient, task_id: str) -> Any:
-    """What is said of a task."""
-    return (await client.get(f"/tasks/{task_id}")).json()
 
 
 async def held(redis: Redis, function: str, many: int) -> None:
@@ -71,7 +53,7 @@ async def test_a_paused_function(
             await pause(own_client, "lines_up")
         ids = [await start(own_client, "lines_up", file=str(file), line=str(number)) for number in range(20)]
         await held(own, "lines_up", 20)
-        assert {(await status(own_client, task_id))["status"] for task_id in ids} == {"queued"}
+        assert {(await status_of(own_client, task_id))["status"] for task_id in ids} == {"queued"}
         listed = {each["name"]: each["paused"] for each in (await own_client.get("/functions")).json()["functions"]}
         assert [name for name, paused in listed.items() if paused] == ["lines_up"]
         assert (await own_client.get("/functions/count")).json()["paused"] is False
@@ -249,7 +231,7 @@ async def test_everything_restarts(folder: Path) -> None:
                 assert (await client.get("/functions/ticks")).json()["paused"] is True
                 later = await start(client, "ticks", folder=str(folder), to=1, every=0)
                 await held(redis, "ticks", 2)
-                assert (await status(client, task_id))["status"] == "queued"
+                assert (await status_of(client, task_id))["status"] == "queued"
                 await resume(client, "ticks")
                 for each in (task_id, later):
                     assert (await follow(client, each))[1] == "done"
