@@ -218,28 +218,6 @@ async def test_a_number_that_only_the_function_cannot_take(client: httpx.AsyncCl
         assert (chunks, end, why["code"]) == ([], "failed", "invalid_input")
 
 
-async def test_what_only_a_check_of_the_authors_finds(client: httpx.AsyncClient, redis: Redis) -> None:
-    """A validator's ValueError ends the task, which is not tried again, and says where and why. Whatever else it raises
-    is a failure of the function, and another attempt's chance.
-    """
-    good = {"low": 1, "high": 2}
-    assert await follow(client, await start(client, "in_range", ranges=[good], value=2)) == (
-        [[True]],
-        "done",
-        {"chunks": 1},
-    )
-
-    seen = await events(client, await start(client, "in_range", ranges=[good, {"low": 2, "high": 1}]))
-    message = "/ranges/1: Value error, low must not be above high"
-    assert [(event.event, event.json()) for event in seen] == [
-        ("failed", {"code": "invalid_input", "message": message})
-    ]
-
-    seen = await events(client, await start(client, "in_range", ranges=[{**good, "unit": "ft"}]))
-    assert [event.event for event in seen] == ["attempt", "failed"]
-    assert seen[-1].json() == {"code": "error", "message": "LookupError: how long is a foot?"}
-
-
 @pytest.mark.parametrize("name", STRANGE_NAMES.values(), ids=STRANGE_NAMES)
 async def test_an_unknown_function(client: httpx.AsyncClient, name: str) -> None:
     """404 with the names that there are, however strange the one that was asked for."""
@@ -650,18 +628,6 @@ async def test_a_header_with_a_control_character(api: Api, byte: bytes) -> None:
     head = b"POST /tasks HTTP/1.1\r\nHost: tailrace\r\nConnection: close\r\nContent-Length: %d\r\n" % len(count(b"1"))
     answer = await raw(api, head + b"Idempotency-Key: a" + byte + b"b\r\n\r\n" + count(b"1"))
     assert answer.status_code == 400
-
-
-async def test_an_idempotency_key_of_another_request(client: httpx.AsyncClient, redis: Redis) -> None:
-    """422 for another input and for another function: the first task is not mistaken for theirs."""
-    key = {"Idempotency-Key": "x" * 219 + str(uuid4())}  # 255 characters are right
-    first = await post(client, count(b"1"), **key)
-    assert first.status_code == 202
-
-    for other in (count(b"2"), b'{"function":"nothing"}'):
-        answer = problem(await post(client, other, **key), 422, "idempotency-key-reused")
-        assert "new key" in answer["detail"]
-    assert (await post(client, count(b"1"), **key)).json()["task_id"] == first.json()["task_id"]
 
 
 @pytest.mark.parametrize(

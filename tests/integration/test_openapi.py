@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from plugins import keys
 from plugins.declaration import Declaration
 from services.api.routes.openapi import input_schema
-from tests.support.client import follow
 
 pytestmark = pytest.mark.anyio
 
@@ -85,18 +84,6 @@ async def test_it_is_current(client: httpx.AsyncClient, redis: Redis) -> None:
     schema = whole["components"]["schemas"]["function.brand.new-1.input"]
     assert resolved(whole, schema["$ref"])["properties"]["more"]["items"] == {"$ref": schema["$ref"]}
     assert "/functions/brand.new-1/tasks" not in (await document(client))["paths"]
-
-
-async def test_starting_one_as_it_says(client: httpx.AsyncClient) -> None:
-    """The input is the body. The answer is the same as to POST /tasks, a key stands for the same task in both."""
-    headers = {"Idempotency-Key": "as-it-says"}
-    answer = await client.post("/functions/count/tasks", json={"to": 3}, headers=headers)
-    assert answer.status_code == 202, answer.text
-    task = answer.json()
-    assert answer.headers["location"] == task["status_url"]
-    assert await follow(client, task["task_id"]) == ([1, 2, 3], "done", {"chunks": 3})
-    again = await client.post("/tasks", json={"function": "count", "input": {"to": 3}}, headers=headers)
-    assert again.json()["task_id"] == task["task_id"]
 
 
 async def test_bad_input_is_pointed_at_in_the_body(client: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""The main job: start, follow, come back; and how a task ends."""
+"""What is rarer than the main job, which guide/ shows: tails, long-polls, keys at odd moments; and how a task ends."""
 
 import asyncio
 import json
@@ -12,74 +12,11 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.tasks.submission import refuse
-from tests.support.client import data, events, follow, start
-from tests.support.files import appeared
+from tests.support.client import events, follow, start
 from tests.support.processes import Process, api_process, worker_process
 from tests.support.tasks import end_noted
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
-
-
-async def test_a_task_is_started_and_followed_to_its_end(client: httpx.AsyncClient, redis: Redis) -> None:
-    """A client that starts a function sees all it yields, in order, and how it ended."""
-    answer = await client.post("/tasks", json={"function": "count", "input": {"to": 3}})
-    submitted = answer.json()
-    task_id = submitted["task_id"]
-
-    assert answer.status_code == 202
-    assert answer.headers["location"] == f"/tasks/{task_id}" == submitted["status_url"]
-    assert keys.TASK_ID.fullmatch(task_id)
-    assert await follow(client, task_id) == ([1, 2, 3], "done", {"chunks": 3})
-
-    status = (await client.get(submitted["status_url"])).json()
-    assert (status["status"], status["chunks"], status["attempt"], status["end"]) == ("done", 3, 1, {"chunks": 3})
-    assert status["created_at"] <= status["started_at"] <= status["ended_at"]
-
-
-async def test_the_bytes_of_a_stream(client: httpx.AsyncClient, redis: Redis) -> None:
-    """Any client of Server-Sent Events can read it: exact content type, an opening at once, ids, one named end."""
-    task_id = await start(client, "count", to=2)
-    await follow(client, task_id)
-    answer = await client.get(f"/tasks/{task_id}/stream")
-    opening, _, rest = answer.text.partition("\n: open\n\n")
-
-    assert answer.headers["content-type"] == "text/event-stream"
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-accel-buffering"] == "no"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert 1_000 <= int(opening.removeprefix("retry: ")) <= 4_000
-    assert rest == 'id: 0\ndata: 1\n\nid: 1\ndata: 2\n\nid: 2\nevent: done\ndata: {"chunks":2}\n\n'
-
-
-async def test_a_client_comes_back_with_last_event_id(client: httpx.AsyncClient, redis: Redis) -> None:
-    """After a lost connection the stream goes on behind the last entry seen, in the middle of a run or after it."""
-    task_id = await start(client, "count", to=20, every=0.02)
-    seen = await events(client, task_id, most=5)
-    rest = await events(client, task_id, after=seen[-1].id)
-
-    assert data(seen) + data(rest) == list(range(1, 21))
-    assert data(await events(client, task_id, after="17")) == [19, 20]
-
-
-@pytest.mark.parametrize("query", ["last_event_id=17", "after=17"])
-async def test_the_cursor_may_stand_in_the_query(client: httpx.AsyncClient, redis: Redis, query: str) -> None:
-    """A browser cannot set a header on its first request; its own Last-Event-ID wins when it comes back."""
-    task_id = await start(client, "count", to=20)
-    await follow(client, task_id)
-    stream = f"/tasks/{task_id}/stream?{query}"
-
-    assert (await client.get(stream)).text.count("\nid: ") + 1 == 1 + 3
-    assert (await client.get(stream, headers={"Last-Event-ID": "18"})).text.count("\nid: ") + 1 == 1 + 2
-
-
-async def test_a_client_that_has_the_end_is_told_to_stop(client: httpx.AsyncClient, redis: Redis) -> None:
-    """204 makes a browser's EventSource stop asking."""
-    task_id = await start(client, "count", to=2)
-    await follow(client, task_id)
-
-    answer = await client.get(f"/tasks/{task_id}/stream", headers={"Last-Event-ID": "2"})
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert (await client.get(f"/tasks/{task_id}/stream?after=tail")).status_code == 204
 
 
 async def test_tail_shows_only_what_comes(client: httpx.AsyncClient, redis: Redis) -> None:
@@ -92,44 +29,6 @@ async def test_tail_shows_only_what_comes(client: httpx.AsyncClient, redis: Redi
     assert first >= 5
     assert f"id: {first}\ndata: {first + 1}\n\n" in answer.text
     assert answer.text.endswith('event: done\ndata: {"chunks":30}\n\n')
-
-
-async def test_a_cursor_beyond_the_log_is_announced(client: httpx.AsyncClient, redis: Redis) -> None:
-    """Whoever asks for more than there is learns it, and gets the log from its start: never silence."""
-    task_id = await start(client, "count", to=2)
-    await follow(client, task_id)
-    seen = await events(client, task_id, after="1000")
-
-    assert (seen[0].event, json.loads(seen[0].data)) == ("gap", {"after": 1000, "length": 3})
-    assert data(seen) == [1, 2]
-
-
-async def test_entries_as_lines(client: httpx.AsyncClient, redis: Redis) -> None:
-    """With `Accept: application/x-ndjson` every line is an entry as the log has it."""
-    task_id = await start(client, "count", to=2)
-    await follow(client, task_id)
-    answer = await client.get(f"/tasks/{task_id}/stream", headers={"Accept": "application/x-ndjson"})
-
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    assert [line for line in answer.content.split(b"\n") if line] == await redis.lrange(keys.log(task_id), 0, -1)
-
-
-async def test_pages(client: httpx.AsyncClient, redis: Redis) -> None:
-    """A client without streaming reads the log page by page, and knows when it has it all."""
-    task_id = await start(client, "count", to=5)
-    await follow(client, task_id)
-    pages: list[dict[str, Any]] = []
-    after = -1
-    while not pages or not pages[-1]["ended"]:
-        pages.append((await client.get(f"/tasks/{task_id}/chunks?limit=2&after={after}")).json())
-        after = pages[-1]["next"]
-
-    assert [[entry["seq"] for entry in page["entries"]] for page in pages] == [[0, 1], [2, 3], [4, 5]]
-    assert [entry["data"] for page in pages for entry in page["entries"]][:5] == [1, 2, 3, 4, 5]
-    last = (await client.get(f"/tasks/{task_id}/chunks?after=5")).json()
-    assert last == {"entries": [], "next": 5, "ended": True}
-    beyond = (await client.get(f"/tasks/{task_id}/chunks?after=9&limit=1")).json()
-    assert (beyond["gap"], beyond["next"]) == ({"after": 9, "length": 6}, 0)
 
 
 async def test_a_long_poll_answers_with_what_is_new(client: httpx.AsyncClient, redis: Redis, tmp_path: Path) -> None:
@@ -226,22 +125,6 @@ async def test_fifty_tasks_at_once_do_not_mix(client: httpx.AsyncClient, redis: 
     assert len({chunks[0] for chunks, _, _ in logs}) == 50
 
 
-async def test_a_running_task_is_cancelled(client: httpx.AsyncClient, redis: Redis, tmp_path: Path) -> None:
-    """DELETE ends the stream at once, the function's clean-up runs, and asking again is harmless."""
-    note = tmp_path / "note"
-    task_id = await start(client, "silent", note=str(note))
-    await events(client, task_id, most=1)
-    following = asyncio.create_task(follow(client, task_id))
-    answer = await client.delete(f"/tasks/{task_id}")
-
-    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
-    assert await following == ([1], "cancelled", {"by": "anonymous"})
-    await appeared(note)
-    again = await client.delete(f"/tasks/{task_id}")
-    assert (again.status_code, again.json()["status"]) == (200, "cancelled")
-    assert await redis.zscore(keys.OPEN, task_id) is None
-
-
 async def test_a_task_that_writes_all_the_time_is_cancelled(client: httpx.AsyncClient, redis: Redis) -> None:
     """Cancel wins against a writer that fills the log as fast as it can."""
     task_id = await start(client, "eager")
@@ -252,36 +135,6 @@ async def test_a_task_that_writes_all_the_time_is_cancelled(client: httpx.AsyncC
     last = json.loads((await redis.lrange(keys.log(task_id), -1, -1))[0])
     assert (last["event"], last["seq"]) == ("cancelled", length - 1)
     assert (await client.get(f"/tasks/{task_id}")).json()["chunks"] == length - 1
-
-
-async def test_the_same_request_with_the_same_key_is_the_same_task(client: httpx.AsyncClient, redis: Redis) -> None:
-    """A client that did not hear the answer asks again, and nothing runs twice, even when it asks all at once."""
-    body = {"function": "count", "input": {"to": 2, "every": 0}}
-    swapped = {"input": {"every": 0, "to": 2}, "function": "count"}
-    header = {"Idempotency-Key": f"order 7, {uuid4()}"}
-    answers = await asyncio.gather(*(client.post("/tasks", json=each, headers=header) for each in [body, swapped] * 5))
-
-    assert {answer.status_code for answer in answers} == {202}
-    (task_id,) = {answer.json()["task_id"] for answer in answers}
-    assert await follow(client, task_id) == ([1, 2], "done", {"chunks": 2})
-    await end_noted(redis, task_id)
-    assert (await client.get(f"/tasks/{task_id}")).json()["attempt"] == 1
-
-    again = await client.post("/tasks", json=body, headers=header)
-    assert (again.status_code, again.json()["task_id"], again.json()["status"]) == (202, task_id, "done")
-    other = await client.post("/tasks", json={"function": "count", "input": {"to": 3}}, headers=header)
-    assert (other.status_code, other.json()["type"]) == (422, "urn:tailrace:problem:idempotency-key-reused")
-
-
-async def test_functions_are_listed_with_their_schema(client: httpx.AsyncClient, redis: Redis) -> None:
-    """The api knows what can be run without importing it."""
-    listed = {function["name"]: function for function in (await client.get("/functions")).json()["functions"]}
-    count = (await client.get("/functions/count")).json()
-
-    assert {"count", "words", "chat"} <= set(listed)
-    assert count == listed["count"]
-    assert count["description"] == "Count from 1 up to a number, one number every so many seconds."
-    assert count["input"]["required"] == ["to"]
 
 
 async def test_an_expired_log_is_gone_but_not_the_task(client: httpx.AsyncClient, redis: Redis) -> None:
