@@ -27,6 +27,7 @@ NOT_RUN: Final = {
     ("docs/design.md", "client ─POST"): "a diagram",
     ("docs/design.md", "stateDiagram-v2"): "a diagram; test_order_of_ends.py and integration/workers see its arrows",
     ("docs/functions.md", "[project.entry-points"): "test_functions_guide.py compares it with examples/dice",
+    ("tests/README.md", "make test  "): "ways to run what is running",
     ("docs/layout.md", "plugins/ "): "a map; tests/unit/test_layout.py compares it with the tree",
 }
 
@@ -78,6 +79,12 @@ def test_the_paths(page: str) -> None:
     folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
     named = re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(read(page)))
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_folders_of_the_tests() -> None:
+    """tests/README.md says of every folder of the tests what it is for."""
+    folders = {f"{file.parent.relative_to(ROOT)}/" for file in (ROOT / "tests").rglob("*.py")} - {"tests/"}
+    assert folders == set(re.findall(r"^\| `(tests/[\w/]+)` \|", read("tests/README.md"), re.MULTILINE))
 
 
 def test_the_settings() -> None:

@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 from tests.support.processes import ROOT
 from tests.support.waiting import DEADLINE_S
 
+DOCS: Final = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+
 # Every page that is written by hand or shown to readers, by its path from the root.
-PAGES: Final = ("README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+PAGES: Final = ("README.md", "CHANGELOG.md", "tests/README.md", *DOCS)
 
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

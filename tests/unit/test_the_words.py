@@ -34,7 +34,9 @@ PLACES: Final[dict[str, Callable[[str], str]]] = {
     "README.md": prose,
     "CHANGELOG.md": prose,
     "docs/*.md": prose,
+    "tests/README.md": prose,
     "tests/support/documents.py": spoken,
+    "tests/integration/guide/*.py": spoken,
     # Those of `plugins/**/*.py` and `services/**/*.py` follow as they are rewritten.
 }
 

@@ -35,7 +35,7 @@ async def test_one_at_a_time(client: httpx.AsyncClient, place: str) -> None:
 
 
 async def test_one_at_a_time_for_each_value(client: httpx.AsyncClient, place: str) -> None:
-    """With `concurrency_key="who"` the task of one value does not wait for that of another."""
+    """With a `concurrency_key` the task of one value does not wait for that of another."""
     first = await start(client, "one_for_each", place=place, name="first", hold=HOUR_S, who="Ada")
     second = await start(client, "one_for_each", place=place, name="second", hold=0, who="Ada")
     other = await start(client, "one_for_each", place=place, name="other", hold=0, who="Grace")
