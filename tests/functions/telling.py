@@ -18,7 +18,7 @@ async def tells(name: str) -> AsyncIterator[object]:
     yield Progress(2)
 
 
-@function(retries=1, resumable=True)
+@function(retries=1, backoff=0, resumable=True)
 async def tells_again(ctx: Context) -> AsyncIterator[object]:
     """Fail at first; then yield what it is told it had yielded."""
     if ctx.attempt == 1:
