@@ -12,6 +12,7 @@ from xdist.workermanage import NodeManager
 # So that an assert that fails there shows its values, as one in a test does. It counts for what is imported later.
 pytest.register_assert_rewrite("tests.support")
 
+from services.worker import logs  # noqa: E402
 from tests.support import redis_servers  # noqa: E402
 from tests.support.patience import given_up, patience_s  # noqa: E402
 
@@ -27,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         # One of pytest-xdist's. Ctrl-C ends it at once: what it has started is ended by its keepers.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    # As a worker logs. As structlog comes, a traceback shows every variable, and takes seconds for that.
+    logs.configure()
     # Seconds for those that had not come so far when they were interrupted.
     NodeManager.EXIT_TIMEOUT = 1
 

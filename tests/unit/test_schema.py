@@ -317,7 +317,7 @@ EXCEPTIONS: Final[dict[str, tuple[Any, Any]]] = {
         Annotated[int, pydantic.AfterValidator(math.sqrt)],
         -1,
     ),
-    "whatever `WithJsonSchema` or `json_schema_extra` says instead": (
+    "a schema that `WithJsonSchema` or `json_schema_extra` replaces": (
         Annotated[int, pydantic.WithJsonSchema({"type": "string"})],
         "one",
     ),
@@ -427,7 +427,7 @@ def test_the_exceptions(kind: Any, value: Any) -> None:
 def test_the_guide_lists_the_exceptions() -> None:
     """An author finds all of them there, and no other."""
     guide = (ROOT / "docs" / "functions.md").read_text()
-    listed = guide.partition("ends as `failed: invalid_input`:\n\n")[2].partition("\n\n")[0]
+    listed = guide.partition("`failed: invalid_input`. These are the cases:\n\n")[2].partition("\n\n")[0]
     assert {" ".join(each.split()) for each in re.split(r"^- ", listed, flags=re.MULTILINE) if each} == set(EXCEPTIONS)
 
 
