@@ -1,7 +1,7 @@
-"""How this process reaches Redis: its connections, its scripts, and which errors pass by themselves.
+"""The API's connections to Redis, its scripts, and which errors are transient.
 
-Scripts are sent by their text. By its hash, a script must first be loaded; and during a failover the connections of a
-pool lead to two servers, one of which may have it. A kilobyte more per call is less than what there is to know about
+Scripts are sent as text. To be called by its hash, a script would have to be loaded first; and during a failover the
+connections of a pool lead to two servers, of which one may lack it. A kilobyte more per call costs less than handling
 that.
 """
 
@@ -24,8 +24,8 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# Away, full, a replica since a failover, a cluster that moves.
-KINDS: Final = (
+# Redis is unreachable, full, a replica since a failover, or a cluster that is moving slots.
+TRANSIENT_ERRORS: Final = (
     RedisConnectionError,
     RedisTimeoutError,
     OutOfMemoryError,
@@ -35,37 +35,37 @@ KINDS: Final = (
     TryAgainError,
 )
 
-# What redis-py has no class for: too few replicas, a disk that is full, a script that runs long. In an error of a
+# Errors for which redis-py has no class: too few replicas, a full disk, a script that runs long. In an error of a
 # pipeline the code stands behind the command.
-CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY) ")
+TRANSIENT_CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY) ")
 
 
-def passes(error: RedisError) -> bool:
-    """Whether the same call may succeed later, with nothing changed here."""
-    return isinstance(error, KINDS) or CODES.search(str(error)) is not None
+def is_transient(error: RedisError) -> bool:
+    """Return whether the same call may succeed later, with nothing changed here."""
+    return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT_CODES.search(str(error)) is not None
 
 
 def pool_of(url: str, connections: int) -> BlockingConnectionPool:
-    """So many connections for commands, which share them."""
+    """Return a pool of this many connections, which all commands share."""
     return BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
-        # Seconds to wait for a free connection, then 503. Well below what a command takes that a silent Redis does not
-        # answer (below, twice 2): whoever waits behind one is told in time, instead of being the next to try.
+        # Seconds to wait for a free connection, then 503. Well below the time of a command that a silent Redis does not
+        # answer (below, twice 2): a request that waits behind one is answered in time, and is not the next to try.
         timeout=2,
         socket_timeout=2,
         socket_connect_timeout=2,
-        # One more try, at once: a connection that was dropped while idle is found out only when it is used.
+        # One more try, at once: a connection that was dropped while idle is noticed only when it is used.
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
-        # A server that became a replica is left: behind the same name there is another master. A RuntimeError is
-        # uvloop's, where a connection is lost under a write: redis-py takes it for none of its own.
+        # Drop the connection to a server that became a replica: the same name leads to the new master. uvloop raises a
+        # RuntimeError if a connection is lost during a write, and redis-py does not count that as an error of its own.
         retry_on_error=[ReadOnlyError, RuntimeError],
         client_name=f"tailrace-api-{os.getpid()}",
     )
 
 
 async def run_script(redis: Redis, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-    """The script's answer.
+    """Run the script, and return its answer.
 
     Raises:
         redis.exceptions.RedisError: Redis refused, or could not be reached.

@@ -21,8 +21,8 @@ from services.worker.queue.broker import Queue
 from services.worker.queue.messages import Delivery, acknowledgement
 from services.worker.queue.parked import Held
 from services.worker.redis_client.pool import connect
-from services.worker.redis_client.retry import patiently
-from services.worker.redis_client.subscriber import hear
+from services.worker.redis_client.retry import retry_transient
+from services.worker.redis_client.subscriber import listen
 from services.worker.registry import announce, registry
 from services.worker.registry.lifespan import Resource
 from services.worker.settings import Settings
@@ -51,22 +51,22 @@ class Worker:
         self.redis = connect(settings.redis_url)
         limits = {name: limits_of(each.policy) for name, each in self.plugins.items()}
         self.access = Access(self.redis, limits)
-        self.held = Held(self.access.trips, self.plugins, queue.slots)
+        self.held = Held(self.access.batcher, self.plugins, queue.slots)
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self._chores = [
             asyncio.create_task(supervised(name, chore))
             for name, chore in {
                 "leases": self.keeper.run,
-                "hearing": lambda: hear(self.redis, {keys.CANCEL: self._cancelled, keys.HELD_NEWS: self.held.hear}),
+                "hearing": lambda: listen(self.redis, {keys.CANCEL: self._cancelled, keys.HELD_NEWS: self.held.hear}),
             }.items()
         ]
 
     async def arrive(self) -> None:
         """Make what functions need, and say what can be run, and what cannot: before the first task is read."""
         await asyncio.gather(*(self._enter(resource) for resource in self.registry.resources))
-        await patiently("announcement", lambda: announce.announce(self.redis, self.registry))
-        await patiently("forgetting old announcements", lambda: announce.forget(self.redis))
-        await patiently("look at what is held", self.held.look)
+        await retry_transient("announcement", lambda: announce.announce(self.redis, self.registry))
+        await retry_transient("forgetting old announcements", lambda: announce.forget(self.redis))
+        await retry_transient("look at what is held", self.held.look)
         again = partial(
             announce.keep_announcing, self.redis, self.registry, self._settings.renew_s, lambda: self.draining
         )
@@ -93,7 +93,7 @@ class Worker:
     async def _run(self, delivery: Delivery) -> None:
         message, task_id, function = delivery.message, delivery.message.task_id, delivery.message.function
         if function and self.held.holds(function):
-            await patiently("hold", lambda: self.held.hold(message), task_id=task_id)
+            await retry_transient("hold", lambda: self.held.hold(message), task_id=task_id)
             await self._acknowledge(delivery)
             logger.info("held", task_id=task_id, function=function)
             return
@@ -114,7 +114,7 @@ class Worker:
     async def _acknowledge(self, delivery: Delivery) -> None:
         """Take the message off the queue."""
         try:
-            await self.access.trips.go(acknowledgement(delivery))
+            await self.access.batcher.execute(acknowledgement(delivery))
         except RedisError as error:  # it comes again, and is dropped at the claim
             logger.warning("message not acknowledged", task_id=delivery.message.task_id, error=str(error))
 
@@ -168,7 +168,7 @@ class Worker:
             chore.cancel()
         await asyncio.gather(*(self._exit(resource) for resource in self.registry.resources))
         self.access.gates.close()
-        self.access.trips.leave()
+        self.access.batcher.stop()
         await self.redis.aclose()
 
     async def _exit(self, resource: Resource) -> None:

@@ -240,7 +240,7 @@ async def test_redis_is_full_for_a_while() -> None:
             reader = Reader(client, await start(client, "count", to=300, every=0.01))
             await reader.until(5)
             await redis.config_set("maxmemory", 1)
-            await asyncio.to_thread(worker.wait_for, "append refused by Redis")
+            await asyncio.to_thread(worker.wait_for, "refused by redis, retrying.*operation=append")
             assert_unavailable(await call(client, "POST", "/tasks"))
             await redis.config_set("maxmemory", 0)
 
@@ -257,7 +257,7 @@ async def test_redis_refuses_to_write_for_a_while() -> None:
             reader = Reader(client, await start(client, "count", to=300, every=0.01))
             await reader.until(5)
             await redis.config_set("min-replicas-to-write", 1)
-            await asyncio.to_thread(worker.wait_for, "append refused by Redis")
+            await asyncio.to_thread(worker.wait_for, "refused by redis, retrying.*operation=append")
             await asyncio.to_thread(worker.wait_for, "queue not read")
             assert_unavailable(await call(client, "POST", "/tasks"))
             await redis.config_set("min-replicas-to-write", 0)

@@ -9,7 +9,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.worker.redis_client.batcher import AT_ONCE, MOST, ROUNDS, Trips
+from services.worker.redis_client.batcher import COALESCE_TICKS, MAX_BATCH_SIZE, MAX_IN_FLIGHT, Batcher
 from tests.support.proxy import Proxy
 from tests.support.system import proxy_of
 from tests.support.waiting import DEADLINE_S, until
@@ -38,31 +38,31 @@ async def far(proxy: Proxy) -> AsyncIterator[Redis]:
         await redis.flushdb()
 
 
-async def go(trips: Trips, *commands: tuple[Any, ...]) -> list[Any]:
+async def go(batcher: Batcher, *commands: tuple[Any, ...]) -> list[Any]:
     """What these commands answer, in time."""
     async with asyncio.timeout(DEADLINE_S):
-        return await trips.go(commands)
+        return await batcher.execute(commands)
 
 
-async def held_up(proxy: Proxy, trips: Trips) -> list[asyncio.Task[Any]]:
+async def held_up(proxy: Proxy, batcher: Batcher) -> list[asyncio.Task[Any]]:
     """As many trips as there may be, on their way, and not yet there."""
     proxy.freeze()
     under_way = []
-    for _ in range(AT_ONCE):
+    for _ in range(MAX_IN_FLIGHT):
         # Each makes a full trip, so that the next need not wait for it.
-        under_way.append(asyncio.create_task(go(trips, ("RPUSH", "under way", *range(MOST)))))
-        for _ in range(ROUNDS + 2):
+        under_way.append(asyncio.create_task(go(batcher, ("RPUSH", "under way", *range(MAX_BATCH_SIZE)))))
+        for _ in range(COALESCE_TICKS + 2):
             await asyncio.sleep(0)  # so that each goes alone
-    assert trips.under_way == AT_ONCE
+    assert batcher.in_flight == MAX_IN_FLIGHT
     return under_way
 
 
 async def test_everybody_gets_their_own_answers(far: Redis) -> None:
     """However many ask at once, and however much: each gets the answers to what they asked, in its order."""
-    trips = Trips(far)
+    batcher = Batcher(far)
 
     async def ask(number: int) -> list[Any]:
-        return await go(trips, ("SET", number, number), ("INCR", number), ("GET", number))
+        return await go(batcher, ("SET", number, number), ("INCR", number), ("GET", number))
 
     answers = await asyncio.gather(*(ask(number) for number in range(1_000)))
     assert [(int(count), int(value)) for _, count, value in answers] == [
@@ -72,10 +72,10 @@ async def test_everybody_gets_their_own_answers(far: Redis) -> None:
 
 async def test_who_asks_while_others_are_on_their_way_goes_with_the_next(proxy: Proxy, far: Redis) -> None:
     """A hundred who wait cost two trips more, in the order they came."""
-    trips = Trips(far)
+    batcher = Batcher(far)
     await asyncio.gather(*(far.ping() for _ in range(4)))
-    under_way = await held_up(proxy, trips)
-    places = [asyncio.create_task(go(trips, ("RPUSH", "order", number))) for number in range(100)]
+    under_way = await held_up(proxy, batcher)
+    places = [asyncio.create_task(go(batcher, ("RPUSH", "order", number))) for number in range(100)]
     await asyncio.sleep(0)
     proxy.thaw()
     await asyncio.gather(*under_way)
@@ -85,23 +85,23 @@ async def test_who_asks_while_others_are_on_their_way_goes_with_the_next(proxy: 
 
 async def test_a_large_trip_is_several(far: Redis) -> None:
     """Who brings much keeps nobody waiting for all of it: a trip has room for so much, and the next one follows."""
-    trips = Trips(far)
-    much = [("RPUSH", "much", *range(MOST))]
+    batcher = Batcher(far)
+    much = [("RPUSH", "much", *range(MAX_BATCH_SIZE))]
     async with asyncio.timeout(DEADLINE_S):
-        answers = await asyncio.gather(*(trips.go(much) for _ in range(10)))
+        answers = await asyncio.gather(*(batcher.execute(much) for _ in range(10)))
     # Two are under way at once, on two connections: which of them comes first is open.
-    assert sorted(int(length) for (length,) in answers) == [MOST * times for times in range(1, 11)]
+    assert sorted(int(length) for (length,) in answers) == [MAX_BATCH_SIZE * times for times in range(1, 11)]
 
 
 async def test_large_chunks_travel_alone(proxy: Proxy, far: Redis) -> None:
     """A trip is bounded in bytes, too: what a slow network cannot carry in one piece would never get through. Each of
     these makes a trip of its own, so a connection that is lost is one call's matter.
     """
-    trips = Trips(far)
-    under_way = await held_up(proxy, trips)
+    batcher = Batcher(far)
+    under_way = await held_up(proxy, batcher)
     proxy.drop_replies(1, after=b"large:3")
     chunk = bytes(262_144)
-    appends = [asyncio.create_task(go(trips, ("RPUSH", f"large:{number}", *[chunk] * 4))) for number in range(6)]
+    appends = [asyncio.create_task(go(batcher, ("RPUSH", f"large:{number}", *[chunk] * 4))) for number in range(6)]
     await asyncio.sleep(0)
     proxy.thaw()
     await asyncio.gather(*under_way)
@@ -111,9 +111,12 @@ async def test_large_chunks_travel_alone(proxy: Proxy, far: Redis) -> None:
 
 async def test_a_refusal_is_for_whom_it_concerns(far: Redis) -> None:
     """What Redis refuses one task is no matter of the others'."""
-    trips = Trips(far)
+    batcher = Batcher(far)
     await far.set("text", "no list")
-    wrong, right = asyncio.create_task(go(trips, ("RPUSH", "text", 1))), asyncio.create_task(go(trips, ("INCR", "n")))
+    wrong, right = (
+        asyncio.create_task(go(batcher, ("RPUSH", "text", 1))),
+        asyncio.create_task(go(batcher, ("INCR", "n"))),
+    )
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await wrong
     assert await right == [1]
@@ -121,9 +124,9 @@ async def test_a_refusal_is_for_whom_it_concerns(far: Redis) -> None:
 
 async def test_who_no_longer_waits_does_not_go(proxy: Proxy, far: Redis) -> None:
     """A task that is cancelled before its trip has begun has asked for nothing."""
-    trips = Trips(far)
-    under_way = await held_up(proxy, trips)
-    leaves, stays = (asyncio.create_task(go(trips, ("INCR", name))) for name in ("leaves", "stays"))
+    batcher = Batcher(far)
+    under_way = await held_up(proxy, batcher)
+    leaves, stays = (asyncio.create_task(go(batcher, ("INCR", name))) for name in ("leaves", "stays"))
     await asyncio.sleep(0)
     leaves.cancel()
     proxy.thaw()
@@ -133,38 +136,41 @@ async def test_who_no_longer_waits_does_not_go(proxy: Proxy, far: Redis) -> None
 
 async def test_scripts_that_were_flushed_come_back(far: Redis) -> None:
     """Those who called one that Redis has forgotten, together with others, notice nothing; no call comes twice."""
-    trips = Trips(far)
-    count = trips.script(COUNTING)
+    batcher = Batcher(far)
+    count = batcher.script(COUNTING)
     await far.script_flush()
     async with asyncio.timeout(DEADLINE_S):
-        counted, other = await asyncio.gather(count(keys=["counted"], args=[]), trips.go([("INCR", "other")]))
+        counted, other = await asyncio.gather(count(keys=["counted"], args=[]), batcher.execute([("INCR", "other")]))
     assert (counted, other) == (1, [1])
 
 
 async def test_a_lost_connection_is_everybodys(proxy: Proxy, far: Redis) -> None:
     """All who were on that trip hear that it failed; those after them go."""
-    trips = Trips(far)
+    batcher = Batcher(far)
     proxy.drop_replies(1, after=b"unlucky")
-    both = asyncio.create_task(go(trips, ("SET", "unlucky", 1))), asyncio.create_task(go(trips, ("SET", "with it", 1)))
+    both = (
+        asyncio.create_task(go(batcher, ("SET", "unlucky", 1))),
+        asyncio.create_task(go(batcher, ("SET", "with it", 1))),
+    )
     for each in both:
         with pytest.raises(RedisConnectionError):
             await each
-    assert await go(trips, ("INCR", "after")) == [1]
+    assert await go(batcher, ("INCR", "after")) == [1]
 
 
 async def test_leaving_ends_what_is_under_way(proxy: Proxy, far: Redis) -> None:
     """A worker that leaves while Redis is silent: no trip goes on, none begins, and nobody waits for ever."""
-    trips = Trips(far)
-    under_way = await held_up(proxy, trips)
-    waits = asyncio.create_task(go(trips, ("INCR", "never")))
+    batcher = Batcher(far)
+    under_way = await held_up(proxy, batcher)
+    waits = asyncio.create_task(go(batcher, ("INCR", "never")))
     await asyncio.sleep(0)
-    trips.leave()
+    batcher.stop()
     for each in (*under_way, waits):
         with pytest.raises(asyncio.CancelledError):
             await each
 
     async def ended() -> bool:
-        return not trips.under_way
+        return not batcher.in_flight
 
     await until(ended)
     proxy.thaw()

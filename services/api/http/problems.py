@@ -10,7 +10,7 @@ from litestar.exceptions import ClientException, HTTPException, NotFoundExceptio
 from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
 from redis.exceptions import RedisError
 
-from services.api.redis_client import passes
+from services.api.redis_client import is_transient
 
 # What Litestar answers by itself, in our words.
 EXPLANATIONS: Final = {
@@ -54,7 +54,7 @@ def unavailable(error: BaseException) -> ProblemDetailsException:
 
 
 def _of_redis(error: RedisError) -> ProblemDetailsException:
-    return unavailable(error) if passes(error) else _of_anything(error)
+    return unavailable(error) if is_transient(error) else _of_anything(error)
 
 
 def _of_anything(error: Exception) -> ProblemDetailsException:

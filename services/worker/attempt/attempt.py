@@ -16,7 +16,7 @@ from services.worker.attempt.lease import Lease
 from services.worker.attempt.log_writer import Log, RefusedError
 from services.worker.attempt.opening import Opened, open_log
 from services.worker.attempt.produce import End, failed, produce
-from services.worker.redis_client.retry import patiently
+from services.worker.redis_client.retry import retry_transient
 from services.worker.registry.registry import Plugin
 
 T = TypeVar("T")
@@ -147,7 +147,7 @@ class Run:
     async def _note_release(self, due: int, pause: float) -> None:
         task_id = self.claim.task_id
         look = ("ZADD", keys.OPEN, "XX", -(-due // 1000), task_id)
-        await self._access.trips.go([look, ("EXPIRE", keys.log(task_id), keys.CHUNK_TTL_S + math.ceil(pause))])
+        await self._access.batcher.execute([look, ("EXPIRE", keys.log(task_id), keys.CHUNK_TTL_S + math.ceil(pause))])
 
     async def _outcome(self) -> End | None:
         """How the function ended; None where nothing is to be written for it."""
@@ -184,7 +184,7 @@ class Run:
 
     async def _append_end(self, end: End) -> int:
         # By the same way as the append: after a failover, another connection might still lead to the old server.
-        (length,) = await self._access.trips.go([("LLEN", keys.log(self.claim.task_id))])
+        (length,) = await self._access.batcher.execute([("LLEN", keys.log(self.claim.task_id))])
         line = entries.encode(end.event, self.claim.attempt, length, entries.now_ms(), end.data)
         return int(await self._access.append(**append.arguments(self.claim.task_id, length, self.claim.attempt, line)))
 
@@ -196,4 +196,4 @@ class Run:
         await self._patiently("leaving the gate", lambda: self._access.gates.leave(self.claim))
 
     async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(what, call, task_id=self.claim.task_id)
+        return await retry_transient(what, call, task_id=self.claim.task_id)

@@ -13,8 +13,8 @@ import msgspec
 
 from plugins import entries, keys
 from plugins.limits import Ticket
-from services.worker.redis_client.batcher import Trips
-from services.worker.redis_client.retry import patiently
+from services.worker.redis_client.batcher import Batcher
+from services.worker.redis_client.retry import retry_transient
 
 SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
 
@@ -51,10 +51,10 @@ class Claim(msgspec.Struct, frozen=True):
 class Claims:
     """Takes tasks, for one worker."""
 
-    def __init__(self, trips: Trips) -> None:
-        self._trips = trips
-        self._script = trips.script(SCRIPT)
-        self._look = trips.script(LOOK)
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self._script = batcher.script(SCRIPT)
+        self._look = batcher.script(LOOK)
         self._under_way: dict[str, str] = {}  # task ids by token
 
     def cancel(self, task_id: str) -> None:
@@ -85,14 +85,14 @@ class Claims:
             # Only sooner than noted, so that it does no harm where the claim is refused, or our clock is slow: recovery
             # finds the lease, and notes when to look again.
             look = self._look.command(keys=[keys.OPEN], args=[due, task_id])
-            answers = await self._trips.go([claim, look, ("LINDEX", keys.log(task_id), -1)])
+            answers = await self._batcher.execute([claim, look, ("LINDEX", keys.log(task_id), -1)])
             if answers[0] and (over := int(answers[0][4]) // 1000 + 1) < due - 1:  # our clock is fast
                 await self._look(keys=[keys.OPEN], args=[over, task_id])
             return asked_at, answers
 
         self._under_way[token] = task_id
         try:
-            asked_at, (answer, _, line) = await patiently("claim", ask, task_id=task_id)
+            asked_at, (answer, _, line) = await retry_transient("claim", ask, task_id=task_id)
         finally:
             cancelled = self._under_way.pop(token, None) is None
         if not answer:

@@ -11,7 +11,7 @@ from plugins.limits import Limits
 from plugins.metadata import Fields
 from services.worker.attempt.claim import Claims
 from services.worker.attempt.limits import Gates
-from services.worker.redis_client.batcher import Command, Trips
+from services.worker.redis_client.batcher import Batcher, Command
 
 SET_METADATA: Final = Path(__file__).with_name("set_metadata.lua").read_text()
 
@@ -21,11 +21,11 @@ class Access:
 
     def __init__(self, redis: Redis, limits: Mapping[str, Limits]) -> None:
         self.redis: Final = redis
-        self.trips: Final = Trips(redis)
-        self.claims: Final = Claims(self.trips)
-        self.append: Final = self.trips.script(append.SCRIPT)
-        self.release: Final = self.trips.script(release.SCRIPT)
-        self.gates: Final = Gates(self.trips, limits)
+        self.batcher: Final = Batcher(redis)
+        self.claims: Final = Claims(self.batcher)
+        self.append: Final = self.batcher.script(append.SCRIPT)
+        self.release: Final = self.batcher.script(release.SCRIPT)
+        self.gates: Final = Gates(self.batcher, limits)
 
     def note(self, task_id: str, fields: Fields) -> Command:
         """The command that writes these fields of a task's metadata. By its text: no server lacks it."""

@@ -20,7 +20,7 @@ async def close(access: Access, claim: Claim, event: str, data: Any) -> None:
     off_the_index = ("ZREM", keys.OPEN, claim.task_id)
     if claim.gate:
         await access.gates.leave(claim, after=[note])
-        await access.trips.go([off_the_index])
+        await access.batcher.execute([off_the_index])
     else:
         # The note is refused for no reason for which the index would not be, too: so nothing leaves it without a note.
-        await access.trips.go([note, off_the_index])
+        await access.batcher.execute([note, off_the_index])

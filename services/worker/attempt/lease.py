@@ -19,7 +19,7 @@ from redis.typing import EncodableT
 
 from plugins import keys
 from services.worker.attempt.claim import Claim
-from services.worker.redis_client.retry import PAUSE_S
+from services.worker.redis_client.retry import RETRY_PAUSE_S
 
 SCRIPT: Final = Path(__file__).with_name("renew.lua").read_text()
 
@@ -92,7 +92,7 @@ class Keeper:
                 await self.renew()
             except RedisError as error:
                 logger.warning("leases not renewed", tasks=len(self._leases), error=str(error))
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(RETRY_PAUSE_S)
 
     async def renew(self) -> None:
         """Renew all leases, and tell the holders of those that are lost."""

@@ -15,7 +15,7 @@ from plugins.limits import Limits, Ticket
 from plugins.message import Message
 from services.worker.attempt.claim import Claim
 from services.worker.queue.messages import command_of
-from services.worker.redis_client.batcher import Command, Trips
+from services.worker.redis_client.batcher import Batcher, Command
 
 # Nobody is let in: the limits are not known here.
 SHUT: Final = Limits(concurrency=0)
@@ -26,10 +26,10 @@ logger = structlog.get_logger()
 class Gates:
     """The gates of the tasks that run here. `known` are the limits of this worker's functions, by name."""
 
-    def __init__(self, trips: Trips, known: Mapping[str, Limits]) -> None:
+    def __init__(self, batcher: Batcher, known: Mapping[str, Limits]) -> None:
         self._known = known
-        self._trips = trips
-        self._script = trips.script(limits.SCRIPT)
+        self._batcher = batcher
+        self._script = batcher.script(limits.SCRIPT)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -47,7 +47,7 @@ class Gates:
     async def _ask(self, name: str, go: Iterable[Ticket] = (), after: Sequence[Command] = ()) -> None:
         function = keys.function_of(name)
         held_to = self._known.get(function)
-        *_, reply = await self._trips.go(
+        *_, reply = await self._batcher.execute(
             [*after, self._script.command(**limits.arguments(name, held_to or SHUT, go=go))]
         )
         answer = limits.answer_of(reply)
@@ -55,7 +55,7 @@ class Gates:
         if held_to is None and answer.waiting:  # recovery knows the limits
             then.append(("ZADD", keys.OPEN, "XX", "LT", 0, name))
         if then:
-            await self._trips.go(then)
+            await self._batcher.execute(then)
         if answer.wait_ms is not None and name not in self._timers:
             loop = asyncio.get_running_loop()
             self._timers[name] = loop.call_later(limits.pause_s(answer.wait_ms), self._ask_again, name)

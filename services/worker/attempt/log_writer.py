@@ -13,7 +13,7 @@ from plugins.event import named
 from plugins.function import Policy
 from services.worker.attempt.lease import Lease
 from services.worker.redis_client.batcher import Script
-from services.worker.redis_client.retry import patiently
+from services.worker.redis_client.retry import retry_transient
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
 # hundred running tasks fit a small container.
@@ -134,7 +134,7 @@ class Log:
     async def _append_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), append.MAX_ENTRIES))]
         # While Redis is full, say, the function waits for its buffer.
-        answer = await patiently("append", lambda: self._append(group), task_id=self._task_id)
+        answer = await retry_transient("append", lambda: self._append(group), task_id=self._task_id)
         if answer < 0:
             raise RefusedError(append.Refusal(answer))
         self._length = answer

@@ -34,7 +34,7 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
     """
     if claim.gate:
-        await access.trips.go([("ZADD", claim.gate, "XX", limits.BEGUN, str(claim.ticket))])
+        await access.batcher.execute([("ZADD", claim.gate, "XX", limits.BEGUN, str(claim.ticket))])
     last = claim.last
     length = last.seq + 1 if last is not None else 0
     while True:
@@ -52,10 +52,10 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
             break
         # What is left of the attempt before has written meanwhile: the mark goes to the next place.
         log = keys.log(claim.task_id)
-        length, line = await access.trips.go([("LLEN", log), ("LINDEX", log, -1)])
+        length, line = await access.batcher.execute([("LLEN", log), ("LINDEX", log, -1)])
         last = entries.decode(line) if line else None
     kept, size = await _kept(access.redis, claim.task_id, length) if keeps else ([], 0)
-    await access.trips.go([access.note(claim.task_id, {metadata.UNCOUNTED: answer - len(kept)})])
+    await access.batcher.execute([access.note(claim.task_id, {metadata.UNCOUNTED: answer - len(kept)})])
     return Opened(answer, kept, size)
 
 

@@ -27,7 +27,7 @@ from plugins.message import FIELD, NotAMessageError, decode
 from services.worker.queue.messages import Deliveries, Delivery
 from services.worker.queue.slots import Slots, granted
 from services.worker.redis_client.pool import OPTIONS
-from services.worker.redis_client.retry import PAUSE_S, passes
+from services.worker.redis_client.retry import RETRY_PAUSE_S, is_transient
 
 # Messages to look at when leaving: those that were read and not claimed yet, hardly more than there are slots.
 PENDING: Final = 1_000
@@ -108,9 +108,9 @@ class Queue(RedisStreamBroker):
         """Do what makes the next read work; what only time mends is waited for."""
         if str(error).startswith("NOGROUP"):
             await self._declare_consumer_group()
-        elif passes(error):
+        elif is_transient(error):
             logger.warning("queue not read", error=str(error))
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
         else:
             raise error
 

@@ -19,7 +19,7 @@ from plugins.limits import ticket_of
 from plugins.message import Message
 from services.worker.queue.messages import command_of
 from services.worker.queue.slots import Slots
-from services.worker.redis_client.batcher import Command, Trips
+from services.worker.redis_client.batcher import Batcher, Command
 
 # Tickets that go back on the queue at once.
 SLAB: Final = 500
@@ -30,8 +30,8 @@ logger = structlog.get_logger()
 class Held:
     """What is held, as one worker has to do with it. `functions` are those that it has."""
 
-    def __init__(self, trips: Trips, functions: Container[str], slots: Slots) -> None:
-        self._trips = trips
+    def __init__(self, batcher: Batcher, functions: Container[str], slots: Slots) -> None:
+        self._batcher = batcher
         self._functions = functions
         self._slots = slots
         self._paused: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ class Held:
         ]
         # Others may have it. Of a paused function nobody takes it up, and the api says when it is resumed.
         said: list[Command] = [] if function in self._functions else [("PUBLISH", keys.HELD_NEWS, function)]
-        await self._trips.go([*noted, *said])
+        await self._batcher.execute([*noted, *said])
         if not self.holds(function):  # any more: it was resumed, and the look may have missed this one
             self._news.set()
 
@@ -94,7 +94,7 @@ class Held:
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
-        paused, held = await self._trips.go([("SMEMBERS", keys.PAUSED), ("SMEMBERS", keys.HELD)])
+        paused, held = await self._batcher.execute([("SMEMBERS", keys.PAUSED), ("SMEMBERS", keys.HELD)])
         self._paused = frozenset(name.decode() for name in paused)
         for function in sorted(name.decode() for name in held):
             if not self.holds(function):
@@ -102,9 +102,9 @@ class Held:
 
     async def _take_up(self, function: str) -> None:
         if await self._let_go(function):
-            await self._trips.go([("SREM", keys.HELD, function)])
+            await self._batcher.execute([("SREM", keys.HELD, function)])
             if not await self._let_go(function):  # what came before it was off the list
-                await self._trips.go([("SADD", keys.HELD, function), ("EXPIRE", keys.HELD, keys.TASK_TTL_S)])
+                await self._batcher.execute([("SADD", keys.HELD, function), ("EXPIRE", keys.HELD, keys.TASK_TTL_S)])
 
     async def _let_go(self, function: str) -> bool:
         """Put on the queue what there are free slots for; whether that was all.
@@ -113,17 +113,17 @@ class Held:
         """
         held, room = keys.held(function), self._slots.left
         while room:
-            (members,) = await self._trips.go([("ZRANGE", held, 0, min(room, SLAB) - 1)])
+            (members,) = await self._batcher.execute([("ZRANGE", held, 0, min(room, SLAB) - 1)])
             if not members:
                 return True
-            (since,) = await self._trips.go([("ZMSCORE", held, *members)])
+            (since,) = await self._batcher.execute([("ZMSCORE", held, *members)])
             # In this order. Another worker may do the same at the same time: the claim drops the second message.
             messages = [
                 command_of(Message(task_id, function, attempt, int(float(then))))
                 for (task_id, attempt), then in zip(map(ticket_of, members), since, strict=True)
                 if then is not None
             ]
-            await self._trips.go([*messages, ("ZREM", held, *members)])
+            await self._batcher.execute([*messages, ("ZREM", held, *members)])
             room -= len(members)
         self._slots.when_free(self._news.set)
         return False

@@ -1,1 +1,1 @@
-"""How a worker reaches Redis: connections, shared round trips, retries."""
+"""How a worker reaches Redis: connections, batches of commands, retries."""

@@ -1,11 +1,12 @@
-"""Round trips to Redis that all tasks of this worker share.
+"""Batches the commands of all tasks of this worker: one round trip to Redis for many of them.
 
-What one task asks for while a trip is under way waits, and goes with what others ask for as the next trip. A hundred
-busy tasks cost hardly more trips than one; and everybody's call goes in its turn, where a pool of connections would
-serve who is quickest. What makes a full trip need not wait: one is packed or unpacked here while Redis works at the
-other. A half-empty one would only cost as much as a full one, and leave less for the next.
+A call that arrives during a round trip waits, and goes into the next batch together with the other calls that have
+arrived meanwhile. A hundred busy tasks need hardly more round trips than one. Batching is fair: calls are sent in the
+order of their arrival, while redis-py's pool hands a freed connection to whichever caller is quickest. A full batch
+does not wait for the one in flight: this process packs or unpacks one while Redis works at the other. A second batch
+that is not full would cost as much as a full one, and leave less for the next.
 
-What is asked for must be what may be asked twice: a trip whose answer was lost is made again.
+Every command must be repeatable: a batch whose answer was lost is sent again.
 """
 
 import asyncio
@@ -17,45 +18,45 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
-AT_ONCE: Final = 2
+MAX_IN_FLIGHT: Final = 2
 
-# Rounds of the loop that a trip waits for, as long as each brings more: tasks that were told something in the same
-# round ask for the next thing in the same round.
-ROUNDS: Final = 4
+# Iterations of the event loop that a batch waits for, as long as each brings more calls: tasks that are woken in the
+# same iteration make their next calls in the same iteration.
+COALESCE_TICKS: Final = 4
 
-# How large a trip is, about: arguments of all commands, and KiB. A thousand entries keep Redis for some milliseconds;
-# and what a slow network does not carry within the client's time-out, it never would.
-MOST: Final = 1_024
+# The approximate size of a batch: arguments of all commands, and KiB. A thousand entries keep Redis busy for some
+# milliseconds; and a batch that a slow network does not carry within the client's time-out would never arrive.
+MAX_BATCH_SIZE: Final = 1_024
 
 Command = tuple[Any, ...]
 
-# What `redis.register_script` makes, or a `SharedScript`.
+# What `redis.register_script` returns, or a `SharedScript`.
 Script = Callable[..., Awaitable[Any]]
 
 
 class SharedScript:
-    """A script whose calls share the trips: alone, or as one of several commands."""
+    """A script whose calls are batched: alone, or as one of several commands."""
 
-    def __init__(self, trips: "Trips", sha: str) -> None:
-        self._trips = trips
+    def __init__(self, batcher: "Batcher", sha: str) -> None:
+        self._batcher = batcher
         self._sha = sha
 
     def command(self, keys: Sequence[Any], args: Sequence[Any]) -> Command:
-        """The command that calls it."""
+        """Return the command that calls it."""
         return ("EVALSHA", self._sha, len(keys), *keys, *args)
 
     async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        """Its answer.
+        """Call it, and return its answer.
 
         Raises:
-            redis.exceptions.RedisError: as `Trips.go` does.
+            redis.exceptions.RedisError: as `Batcher.execute` does.
         """
-        (answer,) = await self._trips.go([self.command(keys, args)])
+        (answer,) = await self._batcher.execute([self.command(keys, args)])
         return answer
 
 
 class Call:
-    """Commands of one task, which go together, and where their answers come."""
+    """Commands of one task, which stay together, and the future of their answers."""
 
     __slots__ = ("answers", "commands", "size")
 
@@ -66,36 +67,36 @@ class Call:
 
     @property
     def done(self) -> bool:
-        """Whether nobody waits for the answers any more."""
+        """Whether it was answered, or its caller was cancelled."""
         return self.answers.done()
 
 
-class Trips:
-    """Takes calls, and makes trips of them."""
+class Batcher:
+    """Takes calls, and sends them in batches."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._texts: list[str] = []
+        self._script_texts: list[str] = []
         self._waiting: deque[Call] = deque()
-        self._size = 0  # of what waits
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._waiting_size = 0
+        self._in_flight: set[asyncio.Task[None]] = set()
 
     def script(self, text: str) -> SharedScript:
-        """A script to call with `keys` and `args`, like what `redis.register_script` makes; it shares the trips."""
-        self._texts.append(text)
+        """Return a script to call with `keys` and `args`, as `redis.register_script` does; its calls are batched."""
+        self._script_texts.append(text)
         return SharedScript(self, self._redis.register_script(text).sha)
 
-    async def go(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to these commands, which go in this order, without others' between them.
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """Send these commands, in this order and without other calls' between them, and return their answers.
 
         Raises:
-            redis.exceptions.RedisError: the first that Redis refused; or Redis did not answer for as long as the
+            redis.exceptions.RedisError: the first error of a command; or Redis did not answer for as long as the
                 client's retries last.
         """
         call = Call(commands)
         self._waiting.append(call)
-        self._size += call.size
-        self._depart()
+        self._waiting_size += call.size
+        self._flush()
         answers = await call.answers
         for answer in answers:
             if isinstance(answer, RedisError):
@@ -103,85 +104,89 @@ class Trips:
         return answers
 
     @property
-    def under_way(self) -> int:
-        """How many trips there are now."""
-        return len(self._under_way)
+    def in_flight(self) -> int:
+        """How many batches are in flight."""
+        return len(self._in_flight)
 
-    def leave(self) -> None:
-        """Make no more trips. Who still waits for one is cancelled."""
+    def stop(self) -> None:
+        """Send no more batches, and cancel all waiting calls."""
         for call in self._waiting:
             call.answers.cancel()
-        for trip in self._under_way:
-            trip.cancel()
+        for batch in self._in_flight:
+            batch.cancel()
 
-    def _depart(self) -> None:
-        under_way = len(self._under_way)
-        if self._waiting and (not under_way or (under_way < AT_ONCE and self._size >= MOST)):
-            trip = asyncio.create_task(self._trip())
-            self._under_way.add(trip)
-            trip.add_done_callback(self._arrived)
+    def _flush(self) -> None:
+        in_flight = len(self._in_flight)
+        if self._waiting and (not in_flight or (in_flight < MAX_IN_FLIGHT and self._waiting_size >= MAX_BATCH_SIZE)):
+            batch = asyncio.create_task(self._run_batch())
+            self._in_flight.add(batch)
+            batch.add_done_callback(self._batch_done)
 
-    def _arrived(self, trip: asyncio.Task[None]) -> None:
-        self._under_way.discard(trip)
-        self._depart()
+    def _batch_done(self, batch: asyncio.Task[None]) -> None:
+        self._in_flight.discard(batch)
+        self._flush()
 
-    async def _trip(self) -> None:
-        await self._gather()
-        calls = self._load()
+    async def _run_batch(self) -> None:
+        await self._coalesce()
+        calls = self._next_batch()
         try:
-            await self._make(calls)
-        except Exception as error:  # noqa: BLE001  # those who wait must hear of it, and know what to make of it
+            await self._send_batch(calls)
+        except Exception as error:  # noqa: BLE001  # every waiting caller gets the error, and knows what to make of it
             for call in calls:
                 if not call.done:
                     call.answers.set_exception(error)
         finally:
             for call in calls:
-                call.answers.cancel()  # without effect, unless the trip itself was cancelled
+                call.answers.cancel()  # without effect, unless the batch itself was cancelled
 
-    async def _gather(self) -> None:
+    async def _coalesce(self) -> None:
         seen = 0
-        for _ in range(ROUNDS):
+        for _ in range(COALESCE_TICKS):
             if len(self._waiting) == seen:
                 return
             seen = len(self._waiting)
             await asyncio.sleep(0)
 
-    def _load(self) -> list[Call]:
-        """Who has waited longest, as many as make a trip; not who waits no longer."""
+    def _next_batch(self) -> list[Call]:
+        """Pop the oldest calls up to `MAX_BATCH_SIZE`, skipping cancelled ones."""
         calls: list[Call] = []
         size = 0
-        while self._waiting and size < MOST:
+        while self._waiting and size < MAX_BATCH_SIZE:
             call = self._waiting.popleft()
-            self._size -= call.size
+            self._waiting_size -= call.size
             if not call.done:
                 calls.append(call)
                 size += call.size
         return calls
 
-    async def _make(self, calls: list[Call]) -> None:
-        answers = await self._send(calls)
-        for mend in (self._leave_replica, self._load_scripts):
-            answers |= await self._send(await mend(calls, answers))
+    async def _send_batch(self, calls: list[Call]) -> None:
+        answers = await self._pipeline(calls)
+        for recover in (self._leave_replica, self._load_scripts):
+            answers |= await self._pipeline(await recover(calls, answers))
         for call in calls:
             if not call.done:
                 call.answers.set_result(answers[call])
 
     async def _leave_replica(self, calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
-        """A server that became a replica is left: behind the same name there is another master."""
-        again = refused(calls, answers, ReadOnlyError)
-        if again:
+        """Disconnect from a server that became a replica: the same name leads to the new master. Return the calls to
+        send again.
+        """
+        refused = refused_with(ReadOnlyError, calls, answers)
+        if refused:
             await self._redis.connection_pool.disconnect(inuse_connections=False)
-        return again
+        return refused
 
     async def _load_scripts(self, calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
-        """They were flushed, or this server has never seen them."""
-        again = refused(calls, answers, NoScriptError)
-        if again:
-            for text in self._texts:
+        """Load all scripts if this server lacks one: they were flushed, or the server is another. Return the calls to
+        send again.
+        """
+        refused = refused_with(NoScriptError, calls, answers)
+        if refused:
+            for text in self._script_texts:
                 await self._redis.script_load(text)
-        return again
+        return refused
 
-    async def _send(self, calls: list[Call]) -> dict[Call, list[Any]]:
+    async def _pipeline(self, calls: list[Call]) -> dict[Call, list[Any]]:
         if not calls:
             return {}
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -193,10 +198,10 @@ class Trips:
 
 
 def size_of(command: Command) -> int:
-    """Arguments and KiB. Only bytes count: the rest is names and numbers."""
+    """Return the number of arguments and KiB. Only bytes are measured: the rest is names and numbers."""
     return len(command) + sum([len(part) for part in command if isinstance(part, bytes)]) // 1_024
 
 
-def refused(calls: list[Call], answers: dict[Call, list[Any]], why: type[RedisError]) -> list[Call]:
-    """The calls of which a command was refused for this reason."""
-    return [call for call in calls if any(isinstance(answer, why) for answer in answers[call])]
+def refused_with(kind: type[RedisError], calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
+    """Return the calls of which a command was refused with an error of this kind."""
+    return [call for call in calls if any(isinstance(answer, kind) for answer in answers[call])]

@@ -1,4 +1,4 @@
-"""A Redis that evicts keys loses logs, of running tasks too. Whoever runs one so is told, loudly."""
+"""Reports a Redis that evicts keys: it loses logs, of running tasks too."""
 
 from typing import Final
 
@@ -6,21 +6,21 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-# The one policy that evicts nothing: what does not fit is refused, and waited for.
+# The one policy that evicts nothing: Redis refuses writes when it is full, and the worker waits for room.
 # (https://redis.io/docs/latest/develop/reference/eviction/)
-SAFE: Final = "noeviction"
+SAFE_POLICY: Final = "noeviction"
 
 logger = structlog.get_logger()
 
 
 async def warn(redis: Redis) -> None:
-    """Log an error where this Redis would evict. One that does not say is left alone."""
+    """Log an error if this Redis evicts. Without an answer, or if it does not state its policy, log no error."""
     try:
-        policy = (await redis.info("memory")).get("maxmemory_policy", SAFE)
+        policy = (await redis.info("memory")).get("maxmemory_policy", SAFE_POLICY)
     except RedisError as error:
         logger.warning("eviction policy unknown", error=str(error))
         return
-    if policy != SAFE:
+    if policy != SAFE_POLICY:
         logger.error(
             "this Redis evicts: when it is full, logs of running tasks vanish. Set `maxmemory-policy noeviction`",
             policy=policy,

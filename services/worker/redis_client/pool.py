@@ -7,12 +7,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ReadOnlyError
 
-# What every connection of a worker is made with.
+# An outage of Redis is waited out: 120 tries, up to 1 s apart. Chunks wait in the bounded buffers of their logs.
+OUTAGE_RETRY: Final = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 120)
+
+# Options of every connection of a worker.
 OPTIONS: Final[dict[str, Any]] = {
-    # An outage of Redis is waited out: 120 tries, up to 1 s apart. Chunks wait in their logs' bounded buffers.
-    "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 120),
-    # A server that became a replica is left: behind the same name there is another master. A RuntimeError is uvloop's,
-    # where a connection is lost under a write: redis-py takes it for none of its own.
+    "retry": OUTAGE_RETRY,
+    # Drop the connection to a server that became a replica: the same name leads to the new master. uvloop raises a
+    # RuntimeError if a connection is lost during a write, and redis-py does not count that as an error of its own.
     "retry_on_error": [ReadOnlyError, RuntimeError],
     # Seconds. A blocking read needs more than its block.
     "socket_timeout": 10,
@@ -20,7 +22,7 @@ OPTIONS: Final[dict[str, Any]] = {
 
 
 def connect(url: str) -> Redis:
-    """A client for commands. Where all of its connections are in use, a command waits for as long as that takes."""
+    """Return a client for commands. If all of its connections are in use, a command waits without a time-out."""
     pool = BlockingConnectionPool.from_url(
         url, max_connections=16, timeout=None, client_name="tailrace-worker", **OPTIONS
     )

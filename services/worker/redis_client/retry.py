@@ -1,4 +1,4 @@
-"""Which errors of Redis pass by themselves, so that whoever meets one waits and tries again."""
+"""Errors of Redis that are transient, and the calls that are repeated until they succeed."""
 
 import asyncio
 import re
@@ -18,8 +18,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# Away, full, a replica since a failover, a cluster that moves; or scripts were flushed while one was being loaded.
-KINDS: Final = (
+# Redis is unreachable, full, a replica since a failover, or a cluster that is moving slots; or the scripts were flushed
+# while one was being loaded.
+TRANSIENT_ERRORS: Final = (
     RedisConnectionError,
     RedisTimeoutError,
     OutOfMemoryError,
@@ -30,12 +31,12 @@ KINDS: Final = (
     NoScriptError,
 )
 
-# What redis-py has no class for: too few replicas, a disk that is full, a script that runs long, a blocking read on a
+# Errors for which redis-py has no class: too few replicas, a full disk, a script that runs long, a blocking read on a
 # server that becomes a replica. In an error of a pipeline the code stands behind the command.
-CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY|UNBLOCKED) ")
+TRANSIENT_CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY|UNBLOCKED) ")
 
-# Seconds until the next try, where the client itself does not wait.
-PAUSE_S: Final = 1
+# Seconds until the next try, if the client itself does not wait.
+RETRY_PAUSE_S: Final = 1
 
 
 T = TypeVar("T")
@@ -43,24 +44,25 @@ T = TypeVar("T")
 logger = structlog.get_logger()
 
 
-async def patiently(what: str, call: Callable[[], Awaitable[T]], **about: object) -> T:
-    """Call, and call again while Redis refuses for now. Connections that fail the client has retried already.
+async def retry_transient(operation: str, call: Callable[[], Awaitable[T]], **context: object) -> T:
+    """Call until Redis accepts, and return its answer. The client has retried failed connections already.
 
-    `what` and `about` are for the log. The call must be one that may be made twice.
+    `operation` and `context` are fields of the log line. The call must be repeatable: making it twice changes nothing
+    more.
 
     Raises:
-        redis.exceptions.RedisError: the refusal would not pass.
+        redis.exceptions.RedisError: an error that is not transient.
     """
     while True:
         try:
             return await call()
         except RedisError as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
-            logger.warning(f"{what} refused by Redis, trying again", error=str(error), **about)
-            await asyncio.sleep(PAUSE_S)
+            logger.warning("refused by redis, retrying", operation=operation, error=str(error), **context)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
 
-def passes(error: RedisError) -> bool:
-    """Whether the same call may succeed later, with nothing changed here."""
-    return isinstance(error, KINDS) or CODES.search(str(error)) is not None
+def is_transient(error: RedisError) -> bool:
+    """Return whether the same call may succeed later, with nothing changed here."""
+    return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT_CODES.search(str(error)) is not None

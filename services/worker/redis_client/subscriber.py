@@ -1,4 +1,7 @@
-"""Hearing what is said to all workers, on one connection. What was missed each listener learns otherwise, later."""
+"""Listens to the channels for all workers, on one connection.
+
+Messages may be lost. Each listener learns what it has missed by another way, later.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,23 +11,23 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-# Seconds between tries to listen again.
-PAUSE_S: Final = 1
+# Seconds until the next try to subscribe.
+RETRY_PAUSE_S: Final = 1
 
 logger = structlog.get_logger()
 
 Listener = Callable[[str], None]
 
 
-async def hear(redis: Redis, listeners: Mapping[str, Listener]) -> None:
-    """Pass on what is said, by channel, for ever; and an empty word whenever a channel begins to be heard."""
+async def listen(redis: Redis, listeners: Mapping[str, Listener]) -> None:
+    """Pass every message to the listener of its channel, for ever; and an empty one when a channel is subscribed to."""
     while True:
         try:
             async with redis.pubsub() as pubsub:
                 await pubsub.subscribe(*listeners)
                 async for message in pubsub.listen():
-                    said = message["data"].decode(errors="replace") if message["type"] == "message" else ""
-                    listeners[message["channel"].decode()](said)
+                    payload = message["data"].decode(errors="replace") if message["type"] == "message" else ""
+                    listeners[message["channel"].decode()](payload)
         except RedisError as error:
             logger.warning("not hearing what is said to workers", error=str(error))
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)

@@ -16,7 +16,7 @@ from plugins.limits import Ticket
 from plugins.message import Message
 from services.worker.queue.parked import Held
 from services.worker.queue.slots import Slots
-from services.worker.redis_client.batcher import Trips
+from services.worker.redis_client.batcher import Batcher
 from tests.support.client import events, follow, start
 from tests.support.messages import drained
 from tests.support.processes import worker_process
@@ -145,7 +145,7 @@ async def nothing_runs(redis: Redis) -> bool:
 @pytest.fixture
 def apart(own: Redis) -> Held:
     """What one worker has to do with held tasks, without the worker. It has one slot."""
-    return Held(Trips(own), {"count"}, Slots(1))
+    return Held(Batcher(own), {"count"}, Slots(1))
 
 
 async def test_a_ticket_that_is_held_just_after_the_resume(apart: Held, own: Redis) -> None:
@@ -182,7 +182,7 @@ async def test_a_ticket_that_is_held_while_the_list_is_tidied(own_url: str, own:
             return 0 if self.looks == 2 else 1
 
     slots = Taken(1)
-    apart = Held(Trips(own), {"count"}, slots)
+    apart = Held(Batcher(own), {"count"}, slots)
     await own.sadd(keys.HELD, "count")
     await apart.look()
     assert slots.looks == 2

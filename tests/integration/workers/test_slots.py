@@ -78,7 +78,7 @@ async def test_a_full_redis_does_not_make_a_worker_hoard(
         ids = [await start(own_client, "count", to=1) for _ in range(10)]
         await full.on()
         thaw(worker)
-        await asyncio.to_thread(worker.wait_for, "(?s)(claim refused.*){4}")
+        await asyncio.to_thread(worker.wait_for, r"(?s)(refused by redis, retrying[^\n]*operation=claim.*){4}")
         (group,) = await own.xinfo_groups(keys.QUEUE)
         assert (group["pending"], await own.xlen(keys.QUEUE)) == (2, 10)
         await full.off()
