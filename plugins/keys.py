@@ -22,38 +22,40 @@ FUNCTIONS_TTL_S: Final = 604_800
 # So long after the first POST with an Idempotency-Key a repeated one finds its task.
 IDEMPOTENCY_TTL_S: Final = 86_400
 
-# Sorted set: id of every task that has not ended, and every gate before which somebody waits, by the time (s) to look
-# at it next. Written by the api (submit, cancel, recovery) and the worker (claim, end), read by recovery. An index,
+# Sorted set: id of every task that has not ended, and key of every limit at which tickets wait, by the time (s) of the
+# next scan. Written by the api (submit, cancel, recovery) and the worker (claim, end), read by recovery. An index,
 # never the truth.
 OPEN: Final = "tasks:open"
 
-# Channel: the id of every cancelled task. Published by the api, heard by every worker.
+# Channel: the id of every cancelled task. Published by the api, every worker listens.
 CANCEL: Final = "tasks:cancel"
 
 # Hash: function name -> declaration (`plugins.declaration`). Workers announce, the api reads.
 FUNCTIONS: Final = "functions"
 
-# Hash: source -> what is wrong with it (`plugins.declaration.Broken`). Workers say so again and again, the api reads.
+# Hash: source -> what is wrong with it (`plugins.declaration.Broken`). Workers repeat it regularly, the api reads.
 BROKEN: Final = "functions:broken"
 
-# What no worker has said for this long is mended, or its worker is gone.
+# What no worker has repeated for this long is mended, or its worker has stopped.
 BROKEN_TTL_S: Final = 60
 
 # Set: functions that must not be started. Written by the api (PUT and DELETE), read by the workers.
 PAUSED: Final = "functions:paused"
 
-# Set: functions of which something is held. Written by the workers, as each of those sets is. Kept like those.
-HELD: Final = "functions:held"
+# Set: functions that have parked tickets. Written by the workers together with the sets of tickets (`parked`), and kept
+# for as long.
+PARKED: Final = "functions:held"
 
-# Channel: a function that was paused, resumed, or has something held. Published by both, heard by every worker.
-HELD_NEWS: Final = "functions:held"
+# Channel: the name of a function that was paused or resumed, or of which a ticket was parked. Published by both
+# services, every worker listens.
+FUNCTIONS_CHANGED: Final = "functions:held"
 
 # Stream with one consumer group: ids that wait for a worker. The api adds; the worker acknowledges and deletes.
 QUEUE: Final = "tailrace:queue"
 QUEUE_GROUP: Final = "workers"
 
-# What the keys of gates begin with.
-GATE: Final = "gate:"
+# The prefix of the keys of limits.
+LIMIT_PREFIX: Final = "gate:"
 
 # The one Taskiq task. Its only argument is the id of the task to run.
 RUN: Final = "run"
@@ -77,7 +79,7 @@ def log(task_id: str) -> str:
 
 
 def channel(task_id: str) -> str:
-    """Channel: every entry, byte for byte as appended. A doorbell: losing a ring costs time, never data."""
+    """Channel: every entry, byte for byte as appended. A lost message costs time, never data: the log has the entry."""
     return f"stream:{task_id}"
 
 
@@ -88,29 +90,31 @@ def metadata(task_id: str) -> str:
     return f"stream:{task_id}:metadata"
 
 
-def gate(function: str, digest: str) -> str:
-    """Sorted set: who is let in, who waits, and the latest starts, of a function with limits (`plugins.limits`).
+def limit(function: str, digest: str) -> str:
+    """Sorted set: admitted tickets, waiting tickets, and the latest starts, of a function with limits
+    (`plugins.limits`).
 
-    The digest is that of the value that the limits count by. Written only by `limits.lua`, and the worker's word that
-    it has begun. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
+    The digest is that of the value by which the limits count. Written only by `limits.lua`, and by the worker when an
+    attempt starts. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
     """
-    return f"{GATE}{function}:{digest}"
+    return f"{LIMIT_PREFIX}{function}:{digest}"
 
 
-def held(function: str) -> str:
-    """Sorted set: tickets (`plugins.limits`) of a function that is paused, or that the worker who met them lacks, by
-    the time (µs) it did. Written by the workers: who has the function takes them. Kept `TASK_TTL_S` after the last.
+def parked(function: str) -> str:
+    """Sorted set: parked tickets (`plugins.limits`) of a function that is paused, or that the worker which read their
+    messages lacks, by the time (µs) of that read. Written by the workers; one that has the function unparks them. Kept
+    `TASK_TTL_S` after the last.
     """
     return f"functions:held:{function}"
 
 
-def function_of(gate: str) -> str:
-    """The function whose gate this key is: no name has a colon."""
-    return gate.removeprefix(GATE).partition(":")[0]
+def limited_function(limit_key: str) -> str:
+    """Return the function that this key limits: no function's name has a colon."""
+    return limit_key.removeprefix(LIMIT_PREFIX).partition(":")[0]
 
 
 def hub(name: str) -> str:
-    """Channel: what one api process says to itself, to know that it hears."""
+    """Channel: one api process probes its own subscription by publishing here."""
     return f"tailrace:hub:{name}"
 
 

@@ -1,8 +1,8 @@
-"""The gate: how many attempts of a function run at once, and start within a period, over all workers.
+"""Limits: how many attempts of a function run at once, and start within a period, over all workers.
 
-A gate is one key for each function with limits, or for each value of its `concurrency_key`. What may not start yet
-waits there, in the order in which the tasks were created, and has no message on the queue. Both services call the
-script themselves; who is told that tickets were let in puts them on the queue.
+A limit is one key for each function that has limits, or for each value of its `concurrency_key`. Attempts that may not
+start yet wait there, in the order in which their tasks were created, and have no message on the queue. Both services
+call the script themselves, and enqueue the attempts that it admits.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ from plugins import keys
 
 SCRIPT: Final = Path(__file__).with_name("limits.lua").read_text()
 
-# Scores of the sorted set (limits.lua): those that are in, and one that has begun.
-INSIDE: Final = ("-inf", "(0")
-BEGUN: Final = -1
+# Scores of the sorted set (limits.lua): of all admitted tickets, and of one whose attempt has started.
+ADMITTED_SCORES: Final = ("-inf", "(0")
+STARTED: Final = -1
 
-# Starts per second, minute or hour. Every start within the period is a member of the gate, so there is a most.
+# Starts per second, minute or hour. Every start within the period is a member of the sorted set, so they are bounded.
 RATE: Final = re.compile(r"([1-9]\d{0,3}|10000)/([smh])", re.ASCII)
 PERIOD_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 
 
 class Ticket(NamedTuple):
-    """One attempt of one task: what a gate lets in. A later attempt is another ticket."""
+    """One attempt of one task at a limit. A later attempt is another ticket."""
 
     task_id: str
     attempt: int
@@ -37,7 +37,7 @@ class Ticket(NamedTuple):
 
 
 class Limited(Protocol):
-    """What says how a function is limited: its policy, or what was announced of it."""
+    """The limits of a function as declared: its policy, or its announcement."""
 
     @property
     def concurrency(self) -> int | None:
@@ -49,16 +49,16 @@ class Limited(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a gate holds to: `concurrency` in at once, `starts` within `period_ms`. None is no limit."""
+    """The limits as the script takes them: `concurrency` at once, `starts` within `period_ms`. None is no limit."""
 
     concurrency: int | None = None
     starts: int | None = None
     period_ms: int = 0
 
 
-class Answer(NamedTuple):
-    """What a gate says: milliseconds until the rate lets the next one in, if one waits for that; how many wait; who was
-    let in.
+class Decision(NamedTuple):
+    """The script's answer: milliseconds until the rate admits the next ticket, None if none waits for that; how many
+    tickets wait; the tickets that were admitted.
     """
 
     wait_ms: int | None
@@ -67,53 +67,55 @@ class Answer(NamedTuple):
 
 
 def limits_of(limited: Limited) -> Limits:
-    """The limits as the script takes them."""
+    """Return the declared limits as the script takes them."""
     rate = RATE.fullmatch(limited.rate or "")
     if rate is None:
         return Limits(limited.concurrency)
     return Limits(limited.concurrency, int(rate[1]), PERIOD_MS[rate[2]])
 
 
-def name_of(function: str, value: Any) -> str:
-    """The gate of a function for this value of its `concurrency_key`, any JSON value; None where it has no such key."""
+def key_of(function: str, value: Any) -> str:
+    """Return the limit's key for a function and a value of its `concurrency_key`: any JSON value, or None if the
+    function has no such key.
+    """
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # the same for JSON Schema, and for the function
-    return keys.gate(function, hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32])
+        value = int(value)  # JSON Schema and the function treat them as equal
+    return keys.limit(function, hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32])
 
 
 def arguments(
-    gate: str, limits: Limits, *, comes: Ticket | None = None, order: int = 0, go: Iterable[Ticket] = ()
+    key: str, limits: Limits, *, acquire: Ticket | None = None, order: int = 0, release: Iterable[Ticket] = ()
 ) -> dict[str, Any]:
-    """What to call the script with: who comes, by which order, and who goes. With neither it lets in who may."""
-    at_once = "" if limits.concurrency is None else limits.concurrency
+    """Return the arguments of the script: acquire a ticket with this order, release others, and admit the next ones."""
+    concurrency = "" if limits.concurrency is None else limits.concurrency
     starts = "" if limits.starts is None else limits.starts
-    coming = "" if comes is None else str(comes)
+    ticket = "" if acquire is None else str(acquire)
     return {
-        "keys": [gate],
-        "args": [at_once, starts, limits.period_ms, keys.TASK_TTL_S, coming, order, *map(str, go)],
+        "keys": [key],
+        "args": [concurrency, starts, limits.period_ms, keys.TASK_TTL_S, ticket, order, *map(str, release)],
     }
 
 
-def answer_of(reply: Any) -> Answer:
-    """What the script's reply says."""
+def decision_of(reply: Any) -> Decision:
+    """Decode the script's reply."""
     wait, waiting, admitted = reply
-    return Answer(None if wait < 0 else wait, waiting, [ticket_of(member) for member in admitted])
+    return Decision(None if wait < 0 else wait, waiting, [ticket_of(member) for member in admitted])
 
 
 def ticket_of(member: bytes) -> Ticket:
-    """The ticket that this member of a gate is."""
+    """Decode a member of the sorted set."""
     task_id, _, attempt = member.decode().partition(":")
     return Ticket(task_id, int(attempt))
 
 
-def pause_s(wait_ms: int) -> float:
-    """Seconds until a gate that has said so should be asked again. At high rates it lets in several at a time."""
+def retry_delay_s(wait_ms: int) -> float:
+    """Return the seconds until the script should be called again. At high rates one call admits several tickets."""
     return max(wait_ms + 1, 10) / 1000
 
 
-def look_at(answer: Answer, now: int, unclaimed_s: int) -> int:
-    """When (s) recovery should look at the gate, if a ticket waits: after `unclaimed_s` at most, because the process
-    that was to ask again may have died.
+def next_scan_at(decision: Decision, now: int, unclaimed_s: int) -> int:
+    """Return when (s) recovery should scan the limit, if a ticket waits: after at most `unclaimed_s`, because the
+    process that was to call the script again may have died.
     """
-    wait_s = unclaimed_s if answer.wait_ms is None else answer.wait_ms // 1000 + 2
+    wait_s = unclaimed_s if decision.wait_ms is None else decision.wait_ms // 1000 + 2
     return now + min(wait_s, unclaimed_s)

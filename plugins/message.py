@@ -1,4 +1,4 @@
-"""The message on the queue: which task to run, of which function, and which attempt its gate has let in.
+"""The message on the queue: which task to run, of which function, and which attempt its limit has admitted.
 
 A message is one entry of the stream `keys.QUEUE`, with a single field. Its value is JSON as Taskiq writes it, so that
 any Taskiq worker could read it: the name of the one Taskiq task, the id of ours as its argument, the rest as labels.
@@ -17,30 +17,31 @@ from plugins.limits import Ticket
 # The one field of the stream's entry: taskiq-redis gives it this name.
 FIELD: Final = b"data"
 
-# Labels are numbers below these. A larger one is not from us.
+# Labels are numbers below these. A larger one was not written by this product.
 MAX_ATTEMPT: Final = 2**31
-MAX_HELD_SINCE: Final = 2**53
+MAX_PARKED_SINCE: Final = 2**53
 
 
 class NotAMessageError(ValueError):
-    """What stands on the queue is not a message of ours: the error says why."""
+    """An entry of the queue that is not a message of this product: the error says why."""
 
 
 class Message(msgspec.Struct, frozen=True):
     """Run the task `task_id`.
 
-    `function` is empty if an API of an older release has sent it. `attempt` is the one that the task's gate has let in,
-    0 if the task has none. `held_since` is when (µs since the epoch) the task was first held, 0 if it was not.
+    `function` is empty if an API of an older release has sent it. `attempt` is the one that the task's limit has
+    admitted, 0 if the task has none. `parked_since` is when (µs since the epoch) the task was first parked, 0 if it was
+    not.
     """
 
     task_id: str
     function: str = ""
     attempt: int = 0
-    held_since: int = 0
+    parked_since: int = 0
 
     @property
     def ticket(self) -> Ticket:
-        """What the task's gate knows this attempt by."""
+        """The ticket of this attempt at the task's limit."""
         return Ticket(self.task_id, self.attempt)
 
 
@@ -51,7 +52,7 @@ class _Labels(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """A message as Taskiq has it. `task_id` is Taskiq's own, for its log lines."""
+    """The message in Taskiq's layout. `task_id` is Taskiq's own id, for its log lines."""
 
     task_id: str
     task_name: str
@@ -65,13 +66,13 @@ _decoder: Final = msgspec.json.Decoder(_Envelope)
 
 
 def encode(message: Message) -> bytes:
-    """The value of `FIELD` for this message."""
-    labels = _Labels(message.function, message.attempt, message.held_since)
+    """Encode a message as the value of `FIELD`."""
+    labels = _Labels(message.function, message.attempt, message.parked_since)
     return _encoder.encode(_Envelope(uuid4().hex, keys.RUN, labels, [message.task_id], {}))
 
 
 def decode(value: bytes) -> Message:
-    """The message that this value of `FIELD` is. A label that makes no sense counts as none.
+    """Decode a value of `FIELD`. An invalid label counts as absent.
 
     Raises:
         NotAMessageError: it is not JSON of this form, not for `keys.RUN`, or its only argument is not a task's id.
@@ -92,7 +93,7 @@ def decode(value: bytes) -> Message:
         task_id,
         _function(labels.get("function")),
         _number(labels.get("attempt"), MAX_ATTEMPT),
-        _number(labels.get("held"), MAX_HELD_SINCE),
+        _number(labels.get("held"), MAX_PARKED_SINCE),
     )
 
 

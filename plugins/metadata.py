@@ -16,7 +16,7 @@ INPUT: Final = "input"  # JSON
 OWNER: Final = "owner"
 CREATED_AT: Final = "created_at"
 ATTEMPTS: Final = "attempts"  # how many there may be
-GATE: Final = "gate"  # its key; only if the function has limits
+LIMIT_KEY: Final = "gate"  # only if the function has limits
 
 # `queued`, `running`, or the event of the end. Written by each step that changes it.
 STATUS: Final = "status"
@@ -32,11 +32,11 @@ STARTED_AT: Final = "started_at"
 # (renewals move it), or the back-off between attempts (the release writes it).
 LEASE_UNTIL: Final = "lease_until"
 
-# The worker, when an attempt after the first opens the log: entries that are no chunks of this attempt's, which are
-# its mark and what it does not keep.
-UNCOUNTED: Final = "uncounted"
+# The worker writes this when an attempt after the first opens the log: the number of entries that are no chunks of this
+# attempt's, which are its mark and what it does not keep.
+NON_CHUNK_ENTRIES: Final = "uncounted"
 
-# Whichever service notes the end.
+# The service that records the end writes these.
 END: Final = "end"  # its data, JSON
 ENDED_AT: Final = "ended_at"
 
@@ -45,9 +45,9 @@ Fields = dict[Any, Any]
 
 
 def created(
-    function: str, version: str, task_input: bytes, owner: str, *, attempts: int, now: int, gate: str | None = None
+    function: str, version: str, task_input: bytes, owner: str, *, attempts: int, now: int, limit_key: str | None = None
 ) -> Fields:
-    """What is noted of a new task. `task_input` is JSON, `now` the time of its creation."""
+    """Return the fields of a new task. `task_input` is JSON, `now` the time of its creation."""
     fields: Fields = {
         STATUS: "queued",
         FUNCTION: function,
@@ -58,9 +58,9 @@ def created(
         QUEUED_AT: now,
         ATTEMPTS: attempts,
     }
-    return fields if gate is None else fields | {GATE: gate}
+    return fields if limit_key is None else fields | {LIMIT_KEY: limit_key}
 
 
 def ended(event: str, data: Any) -> Fields:
-    """What is noted of a task that has ended now, by this event with this data (any JSON value, or msgspec.Raw)."""
+    """Return the fields of a task that has ended now, by this event with this data (any JSON value, or msgspec.Raw)."""
     return {STATUS: event, END: msgspec.json.encode(data), ENDED_AT: entries.now_ms()}

@@ -25,7 +25,7 @@ from services.api.settings import Settings
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Turns
 from services.api.streams.response import Follow
-from services.api.tasks.limits import Gates
+from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import LookUp
 from services.api.tasks.recovery import Recovery
 from services.api.tasks.submission import Services
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         state=State({"settings": settings or Settings.read()}),
         dependencies={
             "owner": Provide(identity.owner, sync_to_thread=False),
-            **{name: _from_state(name) for name in ("redis", "look_up", "gates", "hub", "follow", "services")},
+            **{name: _from_state(name) for name in ("redis", "look_up", "limiter", "hub", "follow", "services")},
         },
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
@@ -100,10 +100,10 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     # Many late readers may wait for longer than a connection takes to be free; but no client without a heartbeat.
     turns = Turns(settings.redis_connections, settings.heartbeat_s)
     hub = app.state.hub = Hub(redis, turns, settings.redis_url, settings.heartbeat_s, settings.probe_s)
-    gates = app.state.gates = Gates(redis, queue, settings.unclaimed_s)
+    limiter = app.state.limiter = Limiter(redis, queue, settings.unclaimed_s)
     app.state.follow = Follow(hub, settings.send_timeout_s)
-    app.state.services = Services(redis, queue, gates, settings.unclaimed_s)
-    recovery = Recovery(redis, queue, gates, settings)
+    app.state.services = Services(redis, queue, limiter, settings.unclaimed_s)
+    recovery = Recovery(redis, queue, limiter, settings)
     chores = [
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
@@ -115,7 +115,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         restore()
         for chore in chores:
             chore.cancel()
-        gates.close()
+        limiter.close()
         await redis.aclose()
 
 

@@ -96,11 +96,11 @@ async def pause(redis: Redis, name: str) -> None:
     """
     if await run_script(redis, PAUSE, [keys.PAUSED], [name]):
         logger.warning("function paused", function=name)
-    await redis.publish(keys.HELD_NEWS, name)
+    await redis.publish(keys.FUNCTIONS_CHANGED, name)
 
 
 async def resume(redis: Redis, name: str) -> None:
     """Take the mark away: workers take up the tasks that they have held."""
     if await redis.srem(keys.PAUSED, name):
         logger.warning("function resumed", function=name)
-    await redis.publish(keys.HELD_NEWS, name)
+    await redis.publish(keys.FUNCTIONS_CHANGED, name)

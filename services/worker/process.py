@@ -19,7 +19,7 @@ from services.worker.attempt.lease import Keeper
 from services.worker.attempt.produce import failed
 from services.worker.queue.broker import Queue
 from services.worker.queue.messages import Delivery, acknowledgement
-from services.worker.queue.parked import Held
+from services.worker.queue.parked import Parking
 from services.worker.redis_client.pool import connect
 from services.worker.redis_client.retry import retry_transient
 from services.worker.redis_client.subscriber import listen
@@ -51,13 +51,16 @@ class Worker:
         self.redis = connect(settings.redis_url)
         limits = {name: limits_of(each.policy) for name, each in self.plugins.items()}
         self.access = Access(self.redis, limits)
-        self.held = Held(self.access.batcher, self.plugins, queue.slots)
+        self.parking = Parking(self.access.batcher, self.plugins, queue.slots)
         self.keeper = Keeper(self.redis, settings.lease_s, settings.renew_s)
         self._chores = [
             asyncio.create_task(supervised(name, chore))
             for name, chore in {
                 "leases": self.keeper.run,
-                "hearing": lambda: listen(self.redis, {keys.CANCEL: self._cancelled, keys.HELD_NEWS: self.held.hear}),
+                "hearing": lambda: listen(
+                    self.redis,
+                    {keys.CANCEL: self._cancelled, keys.FUNCTIONS_CHANGED: self.parking.on_functions_changed},
+                ),
             }.items()
         ]
 
@@ -66,11 +69,11 @@ class Worker:
         await asyncio.gather(*(self._enter(resource) for resource in self.registry.resources))
         await retry_transient("announcement", lambda: announce.announce(self.redis, self.registry))
         await retry_transient("forgetting old announcements", lambda: announce.forget(self.redis))
-        await retry_transient("look at what is held", self.held.look)
+        await retry_transient("look at what is held", self.parking.scan)
         again = partial(
             announce.keep_announcing, self.redis, self.registry, self._settings.renew_s, lambda: self.draining
         )
-        self._chores.append(asyncio.create_task(supervised("held", lambda: self.held.keep(self._settings.renew_s))))
+        self._chores.append(asyncio.create_task(supervised("held", lambda: self.parking.run(self._settings.renew_s))))
         self._chores.append(asyncio.create_task(supervised("announcing", again)))
 
     async def _enter(self, resource: Resource) -> None:
@@ -92,8 +95,8 @@ class Worker:
 
     async def _run(self, delivery: Delivery) -> None:
         message, task_id, function = delivery.message, delivery.message.task_id, delivery.message.function
-        if function and self.held.holds(function):
-            await retry_transient("hold", lambda: self.held.hold(message), task_id=task_id)
+        if function and self.parking.must_park(function):
+            await retry_transient("hold", lambda: self.parking.park(message), task_id=task_id)
             await self._acknowledge(delivery)
             logger.info("held", task_id=task_id, function=function)
             return
@@ -158,7 +161,7 @@ class Worker:
         # would not take from there.
         self.draining = True
         self._queue.stop_reading()
-        self.held.leave()
+        self.parking.stop()
 
     async def leave(self) -> None:
         """End what still runs, and close the connections."""
@@ -167,7 +170,7 @@ class Worker:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*(self._exit(resource) for resource in self.registry.resources))
-        self.access.gates.close()
+        self.access.limiter.close()
         self.access.batcher.stop()
         await self.redis.aclose()
 

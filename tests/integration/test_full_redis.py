@@ -92,7 +92,7 @@ async def test_a_worker_forgets_no_end_that_it_could_not_note(full: tuple[Redis,
     task_id = await noted(redis, FAR_OFF)
     claim = Claim(
         task_id=task_id, token="x", attempt=1, attempts=1, function="f", input=b"{}", lease_until=LONG_AGO,
-        asked_at=0, gate="", last=None, cancelled=False,
+        asked_at=0, limit_key="", last=None, cancelled=False,
     )  # fmt: skip
     await redis.config_set("maxmemory", 1)
     await close(Access(redis, {}), claim, "done", {"chunks": 3})

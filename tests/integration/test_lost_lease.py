@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries, keys, release
-from plugins.limits import BEGUN, Ticket
+from plugins.limits import STARTED, Ticket
 from services.worker.attempt.attempt import Run
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Access
@@ -126,10 +126,10 @@ async def test_a_worker_that_slept_and_lost_its_task_lets_go(held: Held) -> None
 
 async def test_a_worker_that_lost_its_task_lets_go_of_the_gate(held: Held, redis: Redis) -> None:
     """A task that has to pass a gate keeps nobody waiting there when it turns out to be somebody else's."""
-    gate = keys.gate("count", held.task_id)
+    gate = keys.limit("count", held.task_id)
     ticket = str(Ticket(held.task_id, 1))
     await redis.hset(keys.metadata(held.task_id), "gate", gate)
-    await redis.zadd(gate, {ticket: BEGUN})
+    await redis.zadd(gate, {ticket: STARTED})
     claimed = await held.claim("sleeper", admitted=1)
     assert claimed is not None
     held.sleep_past(claimed)

@@ -79,7 +79,7 @@ async def own(own_url: str) -> AsyncIterator[Redis]:
 async def open_tasks(own: Redis) -> int:
     """How many tasks have not ended, to the last of their bookkeeping. A gate leaves when recovery has looked at it."""
     members: Any = await own.zrange(keys.OPEN, 0, -1)
-    return len([member for member in members if not member.startswith(keys.GATE.encode())])
+    return len([member for member in members if not member.startswith(keys.LIMIT_PREFIX.encode())])
 
 
 @pytest.fixture

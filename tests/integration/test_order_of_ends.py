@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     # Litestar has another word for its own parameters by now.
     warnings.simplefilter("ignore", DeprecationWarning)
     from services.api.tasks.ending import end
-    from services.api.tasks.limits import Gates
+    from services.api.tasks.limits import Limiter
     from services.api.tasks.task import read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -34,14 +34,14 @@ async def by_the_api(redis: Redis, task_id: str) -> None:
     queue = RedisStreamBroker("redis://unused", queue_name=keys.QUEUE)
     task = await read(redis, task_id)
     assert task is not None
-    assert await end(redis, Gates(redis, queue, 60), task, "cancelled", {"by": "x"})
+    assert await end(redis, Limiter(redis, queue, 60), task, "cancelled", {"by": "x"})
 
 
 async def by_the_worker(redis: Redis, task_id: str) -> None:
     """As an attempt does that is done."""
     claim = Claim(
         task_id=task_id, token="x", attempt=1, attempts=1, function="f", input=b"{}", lease_until=0,
-        asked_at=0, gate=gate_of(task_id), last=None, cancelled=False,
+        asked_at=0, limit_key=limit_key_of(task_id), last=None, cancelled=False,
     )  # fmt: skip
     access = Access(redis, {})
     line = entries.encode("done", 1, 0, entries.now_ms(), {"chunks": 0})
@@ -52,22 +52,22 @@ async def by_the_worker(redis: Redis, task_id: str) -> None:
 ENDINGS: Final[dict[str, Ending]] = {"api": by_the_api, "worker": by_the_worker}
 
 
-def gate_of(task_id: str) -> str:
+def limit_key_of(task_id: str) -> str:
     """A gate of this task alone."""
-    return keys.gate("f", task_id)
+    return keys.limit("f", task_id)
 
 
 @pytest.fixture
 async def task_id(redis: Redis) -> AsyncIterator[str]:
     """A task that is in its gate, and has begun."""
     task_id = token_hex(16)
-    created = metadata.created("f", "", b"{}", "x", attempts=1, now=entries.now_ms(), gate=gate_of(task_id))
+    created = metadata.created("f", "", b"{}", "x", attempts=1, now=entries.now_ms(), limit_key=limit_key_of(task_id))
     await redis.hset(keys.metadata(task_id), mapping={**created, metadata.STATUS: "running", metadata.ATTEMPT: 1})
     await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
-    await redis.zadd(gate_of(task_id), {str(Ticket(task_id, 1)): limits.BEGUN})
+    await redis.zadd(limit_key_of(task_id), {str(Ticket(task_id, 1)): limits.STARTED})
     await redis.zadd(keys.OPEN, {task_id: 9_999_999_999})
     yield task_id
-    await redis.delete(keys.log(task_id), keys.metadata(task_id), gate_of(task_id))
+    await redis.delete(keys.log(task_id), keys.metadata(task_id), limit_key_of(task_id))
     await redis.zrem(keys.OPEN, task_id)
 
 
@@ -77,7 +77,7 @@ async def test_log_metadata_gate_index(redis: Redis, task_id: str, ending: Endin
     order = {
         f"RPUSH {keys.log(task_id)}": "log",
         f"HSET {keys.metadata(task_id)}": "metadata",
-        f"ZREM {gate_of(task_id)}": "gate",
+        f"ZREM {limit_key_of(task_id)}": "gate",
         f"ZREM {keys.OPEN}": "index",
     }
     seen: list[str] = []

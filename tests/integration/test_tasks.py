@@ -183,8 +183,8 @@ async def test_a_refusal_ends_no_task_that_goes_on(redis: Redis, otherwise: dict
     fields = {"status": "running", "function": "f", "version": "", "owner": "anonymous", "created_at": 1} | otherwise
     await redis.hset(keys.metadata(task_id), mapping=fields)
     await redis.expire(keys.metadata(task_id), 60)
-    gates: Any = None  # this task has none
-    await refuse(redis, gates, task_id, 1, None)
+    limiter: Any = None  # this task has none
+    await refuse(redis, limiter, task_id, 1, None)
     assert await redis.llen(keys.log(task_id)) == 0
     assert await redis.hget(keys.metadata(task_id), "status") == b"running"
 
@@ -221,7 +221,7 @@ async def test_a_deploy_between_a_request_and_its_repeat(client: httpx.AsyncClie
         await deployed(name, input={"type": "object", "required": ["from"], "properties": {}}, concurrency=1)
         again = await client.post("/tasks", json=body, headers=key)
         assert (again.status_code, again.json().get("task_id")) == (202, task_id)
-        assert await redis.keys(f"{keys.GATE}{name}:*") == []
+        assert await redis.keys(f"{keys.LIMIT_PREFIX}{name}:*") == []
         assert (await client.post("/tasks", json=body)).status_code == 400
 
         before = await queued()

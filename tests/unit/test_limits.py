@@ -11,7 +11,7 @@ from plugins import function, limits
 from plugins.declaration import Declaration
 from plugins.function import policy
 from plugins.limits import Limits
-from services.api.tasks.limits import gate_of
+from services.api.tasks.limits import limit_key_of
 from services.worker.registry.docstrings import Texts
 from services.worker.registry.signature import input_of
 
@@ -56,7 +56,7 @@ def test_which_tasks_a_limit_counts_together() -> None:
         declared = Declaration(
             name=of, description="", version="", input=schema, timeout=1, concurrency=1, concurrency_key="key"
         )
-        return gate_of(declared, given)
+        return limit_key_of(declared, given)
 
     assert name() == name(key=3) == name(key=3.0)
     assert len({name(), name(key="3"), name(key=None), name(key=True), name(key=[3]), name(of="g")}) == 6
@@ -75,5 +75,5 @@ def test_a_default_counts_as_it_is_announced() -> None:
         declared = Declaration(
             name="fetch", description="", version="", input=schema, timeout=1, concurrency=1, concurrency_key=key
         )
-        assert gate_of(declared, {}) == gate_of(declared, {key: value})
-        assert gate_of(declared, {}) != gate_of(declared, {key: None})
+        assert limit_key_of(declared, {}) == limit_key_of(declared, {key: value})
+        assert limit_key_of(declared, {}) != limit_key_of(declared, {key: None})

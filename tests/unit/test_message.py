@@ -10,7 +10,7 @@ from taskiq import TaskiqMessage
 from taskiq.labels import prepare_label
 
 from plugins import keys
-from plugins.message import MAX_ATTEMPT, MAX_HELD_SINCE, Message, NotAMessageError, decode, encode
+from plugins.message import MAX_ATTEMPT, MAX_PARKED_SINCE, Message, NotAMessageError, decode, encode
 
 TASK_ID = "0123456789abcdef" * 2
 
@@ -27,7 +27,7 @@ def taskiqs(labels: dict[str, Any], **changed: Any) -> bytes:
         st.from_regex(keys.TASK_ID, fullmatch=True),
         st.sampled_from(["", "count", "a.b-c_D"]),
         st.integers(0, MAX_ATTEMPT - 1),
-        st.integers(0, MAX_HELD_SINCE - 1),
+        st.integers(0, MAX_PARKED_SINCE - 1),
     )
 )
 def test_what_is_written_is_read(message: Message) -> None:

@@ -21,7 +21,7 @@ PYTHONS: Final = {
     metadata.VERSION,
     metadata.OWNER,
     metadata.CREATED_AT,
-    metadata.UNCOUNTED,
+    metadata.NON_CHUNK_ENTRIES,
     metadata.END,
     metadata.ENDED_AT,
 }

@@ -12,7 +12,7 @@ from plugins import keys
 from services.api.http.parameters import number
 from services.api.http.problems import problem
 from services.api.tasks.ending import cancelled
-from services.api.tasks.limits import Gates
+from services.api.tasks.limits import Limiter
 from services.api.tasks.listing import page_of
 from services.api.tasks.loader import LookUp
 from services.api.tasks.task import Task
@@ -102,11 +102,11 @@ async def status(
 
 
 @delete("/tasks/{task_id:str}", summary="Cancel a task", status_code=202, tags=["tasks"])
-async def cancel(task_id: str, owner: str, redis: Redis, look_up: LookUp, gates: Gates) -> Response[Status]:
+async def cancel(task_id: str, owner: str, redis: Redis, look_up: LookUp, limiter: Limiter) -> Response[Status]:
     """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            task, ours = await cancelled(redis, look_up, gates, task_id, owner)
+            task, ours = await cancelled(redis, look_up, limiter, task_id, owner)
     except TimeoutError:
         raise problem(
             503,

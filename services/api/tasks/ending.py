@@ -10,14 +10,14 @@ from taskiq.exceptions import SendTaskError
 from plugins import append, entries, keys, metadata
 from plugins.limits import Ticket
 from services.api.redis_client import run_script
-from services.api.tasks.limits import Gates
+from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import LookUp
 from services.api.tasks.task import Task
 
 logger = structlog.get_logger()
 
 
-async def end(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *, runs: bool = False) -> bool:
+async def end(redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, runs: bool = False) -> bool:
     """Append an end behind what the task's log was seen to hold, and note it. False where the log has changed since.
 
     `runs` as in `close`.
@@ -30,11 +30,11 @@ async def end(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *, 
     arguments = append.arguments(task.task_id, task.length, attempt, line)
     if await run_script(redis, append.END_SCRIPT, **arguments) < 0:
         return False
-    await close(redis, gates, task, event, data, runs=runs)
+    await close(redis, limiter, task, event, data, runs=runs)
     return True
 
 
-async def close(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *, runs: bool = False) -> None:
+async def close(redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, runs: bool = False) -> None:
     """Note how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which is the truth.
 
     `runs` says that its function has yet to stop: then its worker lets another through the gate.
@@ -55,25 +55,27 @@ async def close(redis: Redis, gates: Gates, task: Task, event: str, data: Any, *
     if runs:
         await redis.zrem(keys.OPEN, task.task_id)
     else:
-        await forget(redis, gates, task)
+        await forget(redis, limiter, task)
 
 
-async def forget(redis: Redis, gates: Gates, task: Task) -> None:
+async def forget(redis: Redis, limiter: Limiter, task: Task) -> None:
     """Nobody has to look at a task any more that is noted to have ended: another may go through its gate.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses.
     """
     try:
-        if task.gate is not None:
-            await gates.ask(task.gate, go=[Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)])
+        if task.limit_key is not None:
+            await limiter.release(
+                task.limit_key, [Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)]
+            )
     except SendTaskError as error:  # it stays in the index, and recovery does this again
         logger.warning("gate not left", task_id=task.task_id, error=str(error.__cause__ or error))
     else:
         await redis.zrem(keys.OPEN, task.task_id)
 
 
-async def cancelled(redis: Redis, look_up: LookUp, gates: Gates, task_id: str, owner: str) -> tuple[Task, bool]:
+async def cancelled(redis: Redis, look_up: LookUp, limiter: Limiter, task_id: str, owner: str) -> tuple[Task, bool]:
     """The task once it has an end, and whether that is ours.
 
     The end goes to whatever place is the last when it arrives. A running function may take that place first; then it is
@@ -85,10 +87,10 @@ async def cancelled(redis: Redis, look_up: LookUp, gates: Gates, task_id: str, o
         if task.end or task.expired:
             if task.end and task.noted not in entries.ENDS:
                 # Whoever ended it did not get further: the worker may not know.
-                await close(redis, gates, task, task.end.event, task.end.data, runs=runs)
+                await close(redis, limiter, task, task.end.event, task.end.data, runs=runs)
                 await redis.publish(keys.CANCEL, task_id)
             return task, False
-        if await end(redis, gates, task, "cancelled", {"by": owner}, runs=runs):
+        if await end(redis, limiter, task, "cancelled", {"by": owner}, runs=runs):
             await redis.publish(keys.CANCEL, task_id)
             return await look_up(task_id, owner), True
         # It writes faster than we ask. Its worker stops it, without a word in the log: then the place is ours.

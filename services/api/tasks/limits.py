@@ -1,7 +1,7 @@
-"""Gates, as the api has to do with them: tasks come and go, and who is let in is put on the queue.
+"""Limits in the API: acquire and release tickets, and enqueue the tasks that were admitted.
 
-A gate is in the index of what is open as long as somebody waits before it, so that recovery looks at it: whoever was to
-let the next one in may have died.
+As long as tickets wait at a limit, it is in the index of what is open, so that recovery scans it: the process that was
+to admit the next ticket may have died.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import keys, limits
 from plugins.declaration import Declaration
-from plugins.limits import Answer, Limits, Ticket
+from plugins.limits import Decision, Limits, Ticket
 from plugins.message import Message
 from services.api.redis_client import run_script
 from services.api.tasks.queue import enqueue
@@ -28,97 +28,99 @@ logger = structlog.get_logger()
 _decoder: Final = msgspec.json.Decoder(Declaration)
 
 
-def gate_of(declaration: Declaration, task_input: dict[str, Any]) -> str | None:
-    """The gate that a task with this input has to pass; None where its function has no limits."""
+def limit_key_of(declaration: Declaration, task_input: dict[str, Any]) -> str | None:
+    """Return the key of the limit for a task with this input; None if its function has no limits."""
     if declaration.concurrency is None and declaration.rate is None:
         return None
-    key = declaration.concurrency_key
-    return limits.name_of(declaration.name, _value(declaration, task_input, key) if key else None)
+    parameter = declaration.concurrency_key
+    return limits.key_of(declaration.name, _value(declaration, task_input, parameter) if parameter else None)
 
 
-def _value(declaration: Declaration, task_input: dict[str, Any], key: str) -> Any:
-    """What the input says for this field, or the field's default."""
-    if key in task_input:
-        return task_input[key]
+def _value(declaration: Declaration, task_input: dict[str, Any], field: str) -> Any:
+    """Return the value of this field in the input, or the field's default."""
+    if field in task_input:
+        return task_input[field]
     schema = declaration.input
     schema = schema.get("$defs", {}).get(schema.get("$ref", "").removeprefix("#/$defs/"), schema)
-    return schema["properties"][key].get("default")
+    return schema["properties"][field].get("default")
 
 
-class Gates:
-    """Asks gates, and puts on the queue who was let in. Asks again when the rate lets the next one in."""
+class Limiter:
+    """Acquires and releases tickets. It keeps one timer for each limit whose rate admits the next ticket later."""
 
     def __init__(self, redis: Redis, queue: RedisStreamBroker, unclaimed_s: int) -> None:
         self._redis = redis
         self._queue = queue
         self._unclaimed_s = unclaimed_s
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._retries: set[asyncio.Task[None]] = set()
 
-    async def come(self, name: str, ticket: Ticket, order: int) -> None:
-        """This attempt would start: it goes on the queue, or waits. `order` is when its task was created (ms).
+    async def acquire(self, key: str, ticket: Ticket, order: int) -> None:
+        """Acquire the limit for this attempt: it is enqueued now, or waits. `order` is when its task was created (ms).
 
-        The attempt before it is over. Doing it twice does no harm.
-
-        Raises:
-            taskiq.exceptions.SendTaskError: the queue did not take it, or another that was let in.
-            redis.exceptions.RedisError: Redis does not answer, or refuses.
-        """
-        before = Ticket(ticket.task_id, ticket.attempt - 1)
-        await self._ask(name, comes=ticket, order=order, go=[before])
-
-    async def ask(self, name: str, go: Iterable[Ticket] = ()) -> Answer:
-        """Let these go, and in who may come. Doing it twice does no harm.
+        The attempt before it is released. Acquiring twice does no harm.
 
         Raises:
-            taskiq.exceptions.SendTaskError: the queue did not take one that was let in.
+            taskiq.exceptions.SendTaskError: the queue did not take it, or another ticket that was admitted.
             redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
-        return await self._ask(name, go=go)
+        previous = Ticket(ticket.task_id, ticket.attempt - 1)
+        await self._call(key, acquire=ticket, order=order, release=[previous])
 
-    async def inside(self, name: str) -> list[tuple[Ticket, int]]:
-        """Who is in, and since when (ms); since 0 where it has begun.
+    async def release(self, key: str, tickets: Iterable[Ticket] = ()) -> Decision:
+        """Release these tickets, and enqueue the tasks that are admitted. Releasing twice does no harm.
+
+        Without tickets it only admits the next ones.
+
+        Raises:
+            taskiq.exceptions.SendTaskError: the queue did not take one that was admitted.
+            redis.exceptions.RedisError: Redis does not answer, or refuses.
+        """
+        return await self._call(key, release=tickets)
+
+    async def holders(self, key: str) -> list[tuple[Ticket, int]]:
+        """Return the admitted tickets, each with the time of its admission (ms), or 0 if its attempt has started.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
-        low, high = limits.INSIDE
-        members: Any = await self._redis.zrange(name, low, high, byscore=True, withscores=True)
-        return [(limits.ticket_of(member), 0 if score == limits.BEGUN else int(-score)) for member, score in members]
+        low, high = limits.ADMITTED_SCORES
+        members: Any = await self._redis.zrange(key, low, high, byscore=True, withscores=True)
+        return [(limits.ticket_of(member), 0 if score == limits.STARTED else int(-score)) for member, score in members]
 
     def close(self) -> None:
-        """Ask no more."""
+        """Cancel all timers, and the calls under way that they have made."""
         for timer in self._timers.values():
             timer.cancel()
-        for asking in self._asking:
-            asking.cancel()
+        for retry in self._retries:
+            retry.cancel()
 
-    async def _ask(self, name: str, **who: Any) -> Answer:
-        arguments = limits.arguments(name, await self._limits(name), **who)
-        answer = limits.answer_of(await run_script(self._redis, limits.SCRIPT, **arguments))
-        if answer.waiting:
-            due = limits.look_at(answer, int(time.time()), self._unclaimed_s)
-            await self._redis.zadd(keys.OPEN, {name: due}, lt=True)
-        for ticket in answer.admitted:
-            await enqueue(self._queue, Message(ticket.task_id, keys.function_of(name), ticket.attempt))
-        if answer.wait_ms is not None and name not in self._timers:
+    async def _call(self, key: str, **request: Any) -> Decision:
+        arguments = limits.arguments(key, await self._limits(key), **request)
+        decision = limits.decision_of(await run_script(self._redis, limits.SCRIPT, **arguments))
+        if decision.waiting:
+            due = limits.next_scan_at(decision, int(time.time()), self._unclaimed_s)
+            await self._redis.zadd(keys.OPEN, {key: due}, lt=True)
+        for ticket in decision.admitted:
+            await enqueue(self._queue, Message(ticket.task_id, keys.limited_function(key), ticket.attempt))
+        if decision.wait_ms is not None and key not in self._timers:
             loop = asyncio.get_running_loop()
-            self._timers[name] = loop.call_later(limits.pause_s(answer.wait_ms), self._ask_again, name)
-        return answer
+            self._timers[key] = loop.call_later(limits.retry_delay_s(decision.wait_ms), self._start_retry, key)
+        return decision
 
-    async def _limits(self, name: str) -> Limits:
-        """As announced now: a function that has lost its limits, or is not known any more, holds nobody back."""
-        announced = await self._redis.hget(keys.FUNCTIONS, keys.function_of(name))
+    async def _limits(self, key: str) -> Limits:
+        """Return the limits as announced now. A function without limits, or not announced any more, has none."""
+        announced = await self._redis.hget(keys.FUNCTIONS, keys.limited_function(key))
         return limits.limits_of(_decoder.decode(announced)) if announced else Limits()
 
-    def _ask_again(self, name: str) -> None:
-        del self._timers[name]
-        asking = asyncio.create_task(self._now(name))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+    def _start_retry(self, key: str) -> None:
+        del self._timers[key]
+        retry = asyncio.create_task(self._retry(key))
+        self._retries.add(retry)
+        retry.add_done_callback(self._retries.discard)
 
-    async def _now(self, name: str) -> None:
+    async def _retry(self, key: str) -> None:
         try:
-            await self._ask(name)
-        except (RedisError, SendTaskError) as error:  # recovery looks at this gate, too
-            logger.warning("gate not asked", gate=name, error=str(error.__cause__ or error))
+            await self._call(key)
+        except (RedisError, SendTaskError) as error:  # recovery scans this limit, too
+            logger.warning("gate not asked", gate=key, error=str(error.__cause__ or error))

@@ -19,12 +19,12 @@ from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
 from plugins import entries, keys, release
-from plugins.limits import Ticket, look_at
+from plugins.limits import Ticket, next_scan_at
 from plugins.message import Message
 from services.api.redis_client import run_script
 from services.api.settings import Settings
 from services.api.tasks.ending import close, end, forget
-from services.api.tasks.limits import Gates
+from services.api.tasks.limits import Limiter
 from services.api.tasks.queue import enqueue
 from services.api.tasks.task import Answers, Task, ask, read, task_of
 
@@ -43,10 +43,10 @@ logger = structlog.get_logger()
 class Recovery:
     """Looks after the tasks that nobody else looks after."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker, gates: Gates, settings: Settings) -> None:
+    def __init__(self, redis: Redis, queue: RedisStreamBroker, limiter: Limiter, settings: Settings) -> None:
         self._redis = redis
         self._queue = queue
-        self._gates = gates
+        self._limiter = limiter
         self._every_s = settings.scan_s
         self._lease_s = settings.lease_s
         self._unclaimed_s = settings.unclaimed_s
@@ -74,7 +74,7 @@ class Recovery:
         for start in itertools.count(0, BATCH):
             due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=start, num=BATCH)
             for member in due:
-                look = self._look_at_gate if member.startswith(keys.GATE.encode()) else self._look_at
+                look = self._look_at_gate if member.startswith(keys.LIMIT_PREFIX.encode()) else self._look_at
                 try:
                     await look(member.decode(), seconds)
                 except (ValueError, RedisError, SendTaskError) as error:
@@ -99,9 +99,9 @@ class Recovery:
             await self._redis.zrem(keys.OPEN, task_id)
         elif task.end:
             # It has ended, and whoever wrote the end died before the bookkeeping.
-            await close(self._redis, self._gates, task, task.end.event, task.end.data)
+            await close(self._redis, self._limiter, task, task.end.event, task.end.data)
         elif task.noted in entries.ENDS:
-            await forget(self._redis, self._gates, task)  # a log that is not kept any more
+            await forget(self._redis, self._limiter, task)  # a log that is not kept any more
         elif task.lease_until > now * 1000:
             await self._look_again(task, now, -(-task.lease_until // 1000))
         elif task.noted == "queued":
@@ -136,10 +136,10 @@ class Recovery:
         # In this order: a worker that claims it at once notes an earlier time, when its lease is over.
         await self._look_again(task, now, at)
         try:
-            if task.gate is None:
+            if task.limit_key is None:
                 await enqueue(self._queue, Message(task.task_id, task.function))
             else:
-                await self._gates.come(task.gate, Ticket(task.task_id, task.attempt + 1), task.created_at)
+                await self._limiter.acquire(task.limit_key, Ticket(task.task_id, task.attempt + 1), task.created_at)
         except SendTaskError:
             await self._look_again(task, now, now)
             raise
@@ -149,7 +149,7 @@ class Recovery:
 
         Who let others in may have died before it put them on the queue: those that have not begun are looked at sooner.
         """
-        inside = await self._gates.inside(gate)
+        inside = await self._limiter.holders(gate)
         over: list[Ticket] = []
         for start in range(0, len(inside), BATCH):
             some = inside[start : start + BATCH]
@@ -162,16 +162,16 @@ class Recovery:
         }
         if looks:
             await self._redis.zadd(keys.OPEN, dict(looks), xx=True, lt=True)
-        answer = await self._gates.ask(gate, go=over)
+        answer = await self._limiter.release(gate, over)
         if answer.waiting:
-            await self._redis.zadd(keys.OPEN, {gate: look_at(answer, now, self._unclaimed_s)})
+            await self._redis.zadd(keys.OPEN, {gate: next_scan_at(answer, now, self._unclaimed_s)})
         else:
             await self._redis.zrem(keys.OPEN, gate)
-            await self._gates.ask(gate)  # somebody may have come meanwhile: this puts the gate back
+            await self._limiter.release(gate)  # somebody may have come meanwhile: this puts the gate back
 
     async def _fail(self, task: Task, code: str, message: str) -> None:
         # If the log has grown since, its writer lives after all: the next look will tell.
-        if await end(self._redis, self._gates, task, "failed", {"code": code, "message": message}):
+        if await end(self._redis, self._limiter, task, "failed", {"code": code, "message": message}):
             logger.warning("task ended by recovery", task_id=task.task_id, code=code)
 
     async def _look_again(self, task: Task, now: int, at: int) -> None:

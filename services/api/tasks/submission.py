@@ -20,7 +20,7 @@ from services.api.http.problems import problem, unavailable
 from services.api.http.validation import faults
 from services.api.tasks.ending import end
 from services.api.tasks.idempotency import fingerprint, first, place_of, reserve, unknown_key
-from services.api.tasks.limits import Gates, gate_of
+from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.queue import enqueue, entry_of
 from services.api.tasks.task import Task, question, read, task_of
 
@@ -35,11 +35,11 @@ class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A checked request. `input` is JSON, and the same for equal inputs; `gate` is what it has to pass, if anything."""
+    """A checked request. `input` is JSON, the same for equal inputs; `limit_key` is None without limits."""
 
     declaration: Declaration
     input: bytes
-    gate: str | None
+    limit_key: str | None
 
 
 class Services(NamedTuple):
@@ -47,7 +47,7 @@ class Services(NamedTuple):
 
     redis: Redis
     queue: RedisStreamBroker
-    gates: Gates
+    limiter: Limiter
     unclaimed_s: int
 
 
@@ -85,14 +85,14 @@ async def start(
     now = entries.now_ms()
     try:
         task = await note(services, owner, task_id, submission, now, fresh=task_id == fresh)
-        if task_id == fresh and task.gate is not None:
-            await services.gates.come(task.gate, Ticket(task_id, 1), now)
+        if task_id == fresh and task.limit_key is not None:
+            await services.limiter.acquire(task.limit_key, Ticket(task_id, 1), now)
     except (ResponseError, SendTaskError) as error:
         # Only what the server refused may be known not to be queued; and only our own task is ours to end. Otherwise
         # the task stays: recovery queues it again, and the client's next try finds it.
         cause = error.__cause__ if isinstance(error, SendTaskError) else error
         if task_id == fresh and isinstance(cause, ResponseError):
-            await refuse(redis, services.gates, task_id, now, place)
+            await refuse(redis, services.limiter, task_id, now, place)
         raise unavailable(cause or error) from error
     return task if task_id == fresh else await again(services, task)
 
@@ -108,11 +108,13 @@ async def again(services: Services, task: Task) -> Task:
         return task
     await services.redis.zadd(keys.OPEN, {task.task_id: entries.now_ms() // 1000 + services.unclaimed_s}, nx=True)
     try:
-        if task.status == "queued" and task.gate is None:
+        if task.status == "queued" and task.limit_key is None:
             # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
             await enqueue(services.queue, Message(task.task_id, task.function))
-        elif task.status == "queued" and not task.attempt and task.gate is not None:  # later attempts are recovery's
-            await services.gates.come(task.gate, Ticket(task.task_id, 1), task.created_at)
+        elif (
+            task.status == "queued" and not task.attempt and task.limit_key is not None
+        ):  # later attempts are recovery's
+            await services.limiter.acquire(task.limit_key, Ticket(task.task_id, 1), task.created_at)
     except SendTaskError as error:
         raise unavailable(error.__cause__ or error) from error
     return task
@@ -134,7 +136,7 @@ async def check(redis: Redis, request: NewTask, encoded: bytes, pointer: Sequenc
             f"The input does not fit what {declaration.name} takes; GET /functions/{declaration.name} has its schema.",
             errors=wrong,
         )
-    return Submission(declaration, encoded, gate_of(declaration, request.input))
+    return Submission(declaration, encoded, limit_key_of(declaration, request.input))
 
 
 async def note(services: Services, owner: str, task_id: str, submission: Submission, now: int, *, fresh: bool) -> Task:
@@ -154,7 +156,7 @@ async def note(services: Services, owner: str, task_id: str, submission: Submiss
         owner,
         attempts=declaration.retries + 1,
         now=now,
-        gate=submission.gate,
+        limit_key=submission.limit_key,
     )
     arguments = [part for field in fields.items() for part in field]
     owned = keys.by_owner(owner)
@@ -167,7 +169,7 @@ async def note(services: Services, owner: str, task_id: str, submission: Submiss
         pipeline.zadd(owned, {task_id: now}, nx=True)
         pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
         pipeline.expire(owned, keys.TASK_TTL_S)
-        if fresh and submission.gate is None:
+        if fresh and submission.limit_key is None:
             pipeline.xadd(keys.QUEUE, entry_of(Message(task_id, declaration.name)))
         _, fields_now, length, last, *_ = await pipeline.execute()
     task = task_of(task_id, (fields_now, length, last))
@@ -175,7 +177,7 @@ async def note(services: Services, owner: str, task_id: str, submission: Submiss
     return task
 
 
-async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, place: str | None) -> None:
+async def refuse(redis: Redis, limiter: Limiter, task_id: str, now: int, place: str | None) -> None:
     """End a task that cannot be queued, so that nobody waits for it, and give its key back, which is at this place: the
     client asks again.
 
@@ -188,5 +190,5 @@ async def refuse(redis: Redis, gates: Gates, task_id: str, now: int, place: str 
     if task is None or task.created_at != now or task.attempt or task.length:
         return
     data = {"code": "not_started", "message": "the queue did not take the task"}
-    if await end(redis, gates, task, "failed", data) and place is not None:
+    if await end(redis, limiter, task, "failed", data) and place is not None:
         await redis.delete(place)

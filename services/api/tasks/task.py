@@ -17,7 +17,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     function: str
     version: str  # of the function, as it was when the task was submitted
     ran_version: str | None  # as the latest attempt's worker has it
-    gate: str | None  # the key of its gate, if its function had limits
+    limit_key: str | None  # if its function had limits
     noted: str  # the status as the metadata has it; the log's end, if there is one, knows better
     attempt: int
     attempts: int  # how many there may be
@@ -125,12 +125,12 @@ def task_of(task_id: str, answers: Answers) -> Task | None:
         function=has[metadata.FUNCTION].decode(),
         version=has[metadata.VERSION].decode(),
         ran_version=has.get(metadata.RAN_VERSION, b"").decode() or None,
-        gate=has[metadata.GATE].decode() if metadata.GATE in has else None,
+        limit_key=has[metadata.LIMIT_KEY].decode() if metadata.LIMIT_KEY in has else None,
         noted=has[metadata.STATUS].decode(),
         attempt=number(metadata.ATTEMPT) or 0,
         attempts=number(metadata.ATTEMPTS) or 1,
         lease_until=number(metadata.LEASE_UNTIL) or 0,
-        uncounted=number(metadata.UNCOUNTED) or 0,
+        uncounted=number(metadata.NON_CHUNK_ENTRIES) or 0,
         created_at=int(has[metadata.CREATED_AT]),
         queued_at=number(metadata.QUEUED_AT) or int(has[metadata.CREATED_AT]),
         started_at=number(metadata.STARTED_AT),

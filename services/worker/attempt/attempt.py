@@ -193,7 +193,7 @@ class Run:
 
     async def _leave_gate(self) -> None:
         """The attempt is over, and its function does nothing more."""
-        await self._patiently("leaving the gate", lambda: self._access.gates.leave(self.claim))
+        await self._patiently("leaving the gate", lambda: self._access.limiter.release(self.claim))
 
     async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         return await retry_transient(what, call, task_id=self.claim.task_id)

@@ -26,7 +26,7 @@ class Claim(msgspec.Struct, frozen=True):
     """A task that is ours to run. `token` proves it at every renewal; `input` is JSON.
 
     `attempts` is how many there may be. `lease_until` is the first lease's end, in milliseconds by the server's clock;
-    `asked_at` is when it was asked for, in seconds by our own monotonic one. `gate` is empty where there is none.
+    `asked_at` is when it was asked for, in seconds by our own monotonic one. `limit_key` is empty if there is none.
     `last` is what stood last in its log just after. `cancelled` says that it has been since.
     """
 
@@ -38,7 +38,7 @@ class Claim(msgspec.Struct, frozen=True):
     input: bytes
     lease_until: int
     asked_at: float
-    gate: str
+    limit_key: str
     last: entries.Entry | None
     cancelled: bool
 
@@ -97,7 +97,7 @@ class Claims:
             cancelled = self._under_way.pop(token, None) is None
         if not answer:
             return None
-        attempt, attempts, function, task_input, lease_until, gate = answer
+        attempt, attempts, function, task_input, lease_until, limit_key = answer
         return Claim(
             task_id=task_id,
             token=token,
@@ -107,7 +107,7 @@ class Claims:
             input=task_input,
             lease_until=int(lease_until),
             asked_at=asked_at,
-            gate=gate.decode(),
+            limit_key=limit_key.decode(),
             last=entries.decode(line) if line else None,
             cancelled=cancelled,
         )

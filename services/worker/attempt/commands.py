@@ -10,7 +10,7 @@ from plugins import append, keys, release
 from plugins.limits import Limits
 from plugins.metadata import Fields
 from services.worker.attempt.claim import Claims
-from services.worker.attempt.limits import Gates
+from services.worker.attempt.limits import Limiter
 from services.worker.redis_client.batcher import Batcher, Command
 
 SET_METADATA: Final = Path(__file__).with_name("set_metadata.lua").read_text()
@@ -25,7 +25,7 @@ class Access:
         self.claims: Final = Claims(self.batcher)
         self.append: Final = self.batcher.script(append.SCRIPT)
         self.release: Final = self.batcher.script(release.SCRIPT)
-        self.gates: Final = Gates(self.batcher, limits)
+        self.limiter: Final = Limiter(self.batcher, limits)
 
     def note(self, task_id: str, fields: Fields) -> Command:
         """The command that writes these fields of a task's metadata. By its text: no server lacks it."""

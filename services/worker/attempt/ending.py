@@ -18,8 +18,8 @@ async def close(access: Access, claim: Claim, event: str, data: Any) -> None:
     """
     note = access.note(claim.task_id, metadata.ended(event, data))
     off_the_index = ("ZREM", keys.OPEN, claim.task_id)
-    if claim.gate:
-        await access.gates.leave(claim, after=[note])
+    if claim.limit_key:
+        await access.limiter.release(claim, preceded_by=[note])
         await access.batcher.execute([off_the_index])
     else:
         # The note is refused for no reason for which the index would not be, too: so nothing leaves it without a note.

@@ -105,7 +105,7 @@ class Keeper:
                 arguments: list[EncodableT] = [lease.claim.token, int(self._lease_s * 1000), keys.TASK_TTL_S]
                 await self._script(keys=[keys.metadata(task_id)], args=arguments, client=pipeline)
                 pipeline.expire(keys.log(task_id), keys.CHUNK_TTL_S)
-            for gate in {lease.claim.gate for lease in leases} - {""}:
+            for gate in {lease.claim.limit_key for lease in leases} - {""}:
                 pipeline.expire(gate, keys.TASK_TTL_S)
             answers = await pipeline.execute()
         for lease, kept in zip(leases, answers[: 2 * len(leases) : 2], strict=True):

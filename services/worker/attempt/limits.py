@@ -1,6 +1,6 @@
-"""What a worker has to do with gates: it says that an attempt has begun and when it is over, and queues who comes next.
+"""Limits in a worker: release the ticket of an attempt that is over, and enqueue the tasks that this admits.
 
-The api lets tasks come to their gates (services/api/tasks/limits.py), and looks after those that somebody waits for.
+The API acquires the tickets (services/api/tasks/limits.py), and scans the limits at which tickets wait.
 """
 
 import asyncio
@@ -17,64 +17,63 @@ from services.worker.attempt.claim import Claim
 from services.worker.queue.messages import command_of
 from services.worker.redis_client.batcher import Batcher, Command
 
-# Nobody is let in: the limits are not known here.
-SHUT: Final = Limits(concurrency=0)
+# For a function that this worker does not have: it does not know the limits, and admits no ticket.
+CLOSED_LIMITS: Final = Limits(concurrency=0)
 
 logger = structlog.get_logger()
 
 
-class Gates:
-    """The gates of the tasks that run here. `known` are the limits of this worker's functions, by name."""
+class Limiter:
+    """Releases the tickets of attempts that ran here. `known` are the limits of this worker's functions, by name."""
 
     def __init__(self, batcher: Batcher, known: Mapping[str, Limits]) -> None:
         self._known = known
         self._batcher = batcher
         self._script = batcher.script(limits.SCRIPT)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._retries: set[asyncio.Task[None]] = set()
 
-    async def leave(self, claim: Claim, after: Sequence[Command] = ()) -> None:
-        """This attempt is over: whom it makes room for goes on the queue. Without effect where there is no gate.
+    async def release(self, claim: Claim, preceded_by: Sequence[Command] = ()) -> None:
+        """Release the ticket of this attempt, and enqueue the tasks that this admits. Without a limit, do nothing.
 
-        Doing it twice does no harm. The commands of `after` go before, in the same trip.
+        Releasing twice does no harm. The commands of `preceded_by` are sent before, in the same batch.
 
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
-        if claim.gate:
-            await self._ask(claim.gate, [claim.ticket], after)
+        if claim.limit_key:
+            await self._call(claim.limit_key, [claim.ticket], preceded_by)
 
-    async def _ask(self, name: str, go: Iterable[Ticket] = (), after: Sequence[Command] = ()) -> None:
-        function = keys.function_of(name)
-        held_to = self._known.get(function)
-        *_, reply = await self._batcher.execute(
-            [*after, self._script.command(**limits.arguments(name, held_to or SHUT, go=go))]
-        )
-        answer = limits.answer_of(reply)
-        then: list[Command] = [command_of(Message(task_id, function, attempt)) for task_id, attempt in answer.admitted]
-        if held_to is None and answer.waiting:  # recovery knows the limits
-            then.append(("ZADD", keys.OPEN, "XX", "LT", 0, name))
-        if then:
-            await self._batcher.execute(then)
-        if answer.wait_ms is not None and name not in self._timers:
+    async def _call(self, key: str, tickets: Iterable[Ticket] = (), preceded_by: Sequence[Command] = ()) -> None:
+        function = keys.limited_function(key)
+        known = self._known.get(function)
+        script = self._script.command(**limits.arguments(key, known or CLOSED_LIMITS, release=tickets))
+        *_, reply = await self._batcher.execute([*preceded_by, script])
+        decision = limits.decision_of(reply)
+        commands = [command_of(Message(task_id, function, attempt)) for task_id, attempt in decision.admitted]
+        if known is None and decision.waiting:  # recovery knows the limits
+            commands.append(("ZADD", keys.OPEN, "XX", "LT", 0, key))
+        if commands:
+            await self._batcher.execute(commands)
+        if decision.wait_ms is not None and key not in self._timers:
             loop = asyncio.get_running_loop()
-            self._timers[name] = loop.call_later(limits.pause_s(answer.wait_ms), self._ask_again, name)
+            self._timers[key] = loop.call_later(limits.retry_delay_s(decision.wait_ms), self._start_retry, key)
 
-    def _ask_again(self, name: str) -> None:
-        del self._timers[name]
-        asking = asyncio.create_task(self._now(name))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+    def _start_retry(self, key: str) -> None:
+        del self._timers[key]
+        retry = asyncio.create_task(self._retry(key))
+        self._retries.add(retry)
+        retry.add_done_callback(self._retries.discard)
 
-    async def _now(self, name: str) -> None:
+    async def _retry(self, key: str) -> None:
         try:
-            await self._ask(name)
-        except RedisError as error:  # recovery looks at this gate, too
-            logger.warning("gate not asked", gate=name, error=str(error))
+            await self._call(key)
+        except RedisError as error:  # recovery scans this limit, too
+            logger.warning("gate not asked", gate=key, error=str(error))
 
     def close(self) -> None:
-        """Ask no more."""
+        """Cancel all timers, and the calls under way that they have made."""
         for timer in self._timers.values():
             timer.cancel()
-        for asking in self._asking:
-            asking.cancel()
+        for retry in self._retries:
+            retry.cancel()

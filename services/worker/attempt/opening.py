@@ -33,8 +33,8 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         RefusedError: a newer attempt has written.
         redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
     """
-    if claim.gate:
-        await access.batcher.execute([("ZADD", claim.gate, "XX", limits.BEGUN, str(claim.ticket))])
+    if claim.limit_key:
+        await access.batcher.execute([("ZADD", claim.limit_key, "XX", limits.STARTED, str(claim.ticket))])
     last = claim.last
     length = last.seq + 1 if last is not None else 0
     while True:
@@ -55,7 +55,7 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
         length, line = await access.batcher.execute([("LLEN", log), ("LINDEX", log, -1)])
         last = entries.decode(line) if line else None
     kept, size = await _kept(access.redis, claim.task_id, length) if keeps else ([], 0)
-    await access.batcher.execute([access.note(claim.task_id, {metadata.UNCOUNTED: answer - len(kept)})])
+    await access.batcher.execute([access.note(claim.task_id, {metadata.NON_CHUNK_ENTRIES: answer - len(kept)})])
     return Opened(answer, kept, size)
 
 

@@ -25,7 +25,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import keys
 from plugins.message import FIELD, NotAMessageError, decode
 from services.worker.queue.messages import Deliveries, Delivery
-from services.worker.queue.slots import Slots, granted
+from services.worker.queue.slots import Slots, configured_slots
 from services.worker.redis_client.pool import OPTIONS
 from services.worker.redis_client.retry import RETRY_PAUSE_S, is_transient
 
@@ -59,7 +59,7 @@ class Queue(RedisStreamBroker):
         )
         # The URL may have said otherwise, and what is read here are lists.
         self.connection_pool.connection_kwargs["protocol"] = 2
-        self.slots: Final = Slots(granted())
+        self.slots: Final = Slots(configured_slots())
         self.formatter: Deliveries = Deliveries(self)
         self._leaving = False
         self._takeover_due = 0.0

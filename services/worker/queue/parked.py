@@ -1,9 +1,9 @@
-"""Tasks that must not start here now: their function is paused, or this worker does not have it.
+"""Parked tasks: their function is paused, or this worker does not have it.
 
-They leave the queue, which goes on without them, and wait in a set of their function's, in the order in which workers
-met them. Who has the function puts them back on the queue as soon as it is not paused and there is a free slot: when a
-worker or the api says so, and at every beat, for what was said and not heard. What gets lost on the way recovery queues
-again, as ever.
+A parked task leaves the queue, which proceeds without it. Its ticket waits in a sorted set of its function, in the
+order in which workers read the messages. A worker that has the function requeues the ticket as soon as the function is
+not paused and a slot is free. Workers scan when a worker or the API publishes a change, and at regular intervals,
+because a message may be lost. If a ticket is lost, recovery queues its task again.
 """
 
 import asyncio
@@ -21,109 +21,111 @@ from services.worker.queue.messages import command_of
 from services.worker.queue.slots import Slots
 from services.worker.redis_client.batcher import Batcher, Command
 
-# Tickets that go back on the queue at once.
-SLAB: Final = 500
+# Tickets that are requeued at once.
+MAX_REQUEUED: Final = 500
 
 logger = structlog.get_logger()
 
 
-class Held:
-    """What is held, as one worker has to do with it. `functions` are those that it has."""
+class Parking:
+    """Parks and unparks tasks, for one worker. `functions` are the names of its functions."""
 
     def __init__(self, batcher: Batcher, functions: Container[str], slots: Slots) -> None:
         self._batcher = batcher
         self._functions = functions
         self._slots = slots
         self._paused: frozenset[str] = frozenset()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def holds(self, function: str) -> bool:
-        """Whether a task of this function must not start here now, as far as this worker has heard."""
+    def must_park(self, function: str) -> bool:
+        """Return whether a task of this function must not start here now, as far as this worker knows."""
         return function in self._paused or function not in self._functions
 
-    async def hold(self, message: Message) -> None:
-        """Let the ticket of this message wait; the message can go then. Doing it twice does no harm.
+    async def park(self, message: Message) -> None:
+        """Park the ticket of this message, which may be acknowledged then. Parking twice does no harm.
 
-        A ticket that was held before keeps its place.
+        A ticket that was parked before keeps its place.
 
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
-        # In microseconds: a worker may hold several within a millisecond, and their order counts.
+        # In microseconds: a worker may park several within a millisecond, and their order counts.
         function = message.function
-        held, place = keys.held(function), message.held_since or time.time_ns() // 1_000
-        noted: list[Command] = [
-            # Its task is not kept any more: nobody comes for it.
-            ("ZREMRANGEBYSCORE", held, 0, time.time_ns() // 1_000 - keys.TASK_TTL_S * 1_000_000),
-            ("ZADD", held, "NX", place, str(message.ticket)),
-            ("EXPIRE", held, keys.TASK_TTL_S),
-            ("SADD", keys.HELD, function),
-            ("EXPIRE", keys.HELD, keys.TASK_TTL_S),
+        key, since = keys.parked(function), message.parked_since or time.time_ns() // 1_000
+        commands: list[Command] = [
+            # Tickets whose tasks are not kept any more.
+            ("ZREMRANGEBYSCORE", key, 0, time.time_ns() // 1_000 - keys.TASK_TTL_S * 1_000_000),
+            ("ZADD", key, "NX", since, str(message.ticket)),
+            ("EXPIRE", key, keys.TASK_TTL_S),
+            ("SADD", keys.PARKED, function),
+            ("EXPIRE", keys.PARKED, keys.TASK_TTL_S),
         ]
-        # Others may have it. Of a paused function nobody takes it up, and the api says when it is resumed.
-        said: list[Command] = [] if function in self._functions else [("PUBLISH", keys.HELD_NEWS, function)]
-        await self._batcher.execute([*noted, *said])
-        if not self.holds(function):  # any more: it was resumed, and the look may have missed this one
-            self._news.set()
+        if function not in self._functions:
+            # Another worker may have it. If it is paused instead, no worker unparks it before the API publishes that it
+            # is resumed.
+            commands.append(("PUBLISH", keys.FUNCTIONS_CHANGED, function))
+        await self._batcher.execute(commands)
+        if not self.must_park(function):  # any more: it was resumed, and the scan may have missed this ticket
+            self._changed.set()
 
-    def leave(self) -> None:
-        """Take up nothing more."""
+    def stop(self) -> None:
+        """Unpark nothing more."""
         self._functions = ()
 
-    def hear(self, _: str) -> None:
-        """Something was paused, resumed, or held: look."""
-        self._news.set()
+    def on_functions_changed(self, _: str) -> None:
+        """Scan soon: a function was paused or resumed, or a ticket was parked."""
+        self._changed.set()
 
-    async def keep(self, every_s: float) -> None:
-        """Look whenever there is news, and at every beat, for ever."""
+    async def run(self, every_s: float) -> None:
+        """Scan at every change, and after `every_s` without one, for ever."""
         while True:
             try:
                 async with asyncio.timeout(every_s):
-                    await self._news.wait()
+                    await self._changed.wait()
             except TimeoutError:
                 pass
-            self._news.clear()
+            self._changed.clear()
             try:
-                await self.look()
+                await self.scan()
             except RedisError as error:
                 logger.warning("held tasks not looked at", error=str(error))
 
-    async def look(self) -> None:
-        """Learn what is paused, and take up what need not wait any more.
+    async def scan(self) -> None:
+        """Read which functions are paused, and unpark the tickets of those that are not.
 
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
-        paused, held = await self._batcher.execute([("SMEMBERS", keys.PAUSED), ("SMEMBERS", keys.HELD)])
+        paused, parked = await self._batcher.execute([("SMEMBERS", keys.PAUSED), ("SMEMBERS", keys.PARKED)])
         self._paused = frozenset(name.decode() for name in paused)
-        for function in sorted(name.decode() for name in held):
-            if not self.holds(function):
-                await self._take_up(function)
+        for function in sorted(name.decode() for name in parked):
+            if not self.must_park(function):
+                await self._unpark(function)
 
-    async def _take_up(self, function: str) -> None:
-        if await self._let_go(function):
-            await self._batcher.execute([("SREM", keys.HELD, function)])
-            if not await self._let_go(function):  # what came before it was off the list
-                await self._batcher.execute([("SADD", keys.HELD, function), ("EXPIRE", keys.HELD, keys.TASK_TTL_S)])
+    async def _unpark(self, function: str) -> None:
+        if await self._requeue(function):
+            await self._batcher.execute([("SREM", keys.PARKED, function)])
+            if not await self._requeue(function):  # tickets that were parked before it was removed
+                await self._batcher.execute([("SADD", keys.PARKED, function), ("EXPIRE", keys.PARKED, keys.TASK_TTL_S)])
 
-    async def _let_go(self, function: str) -> bool:
-        """Put on the queue what there are free slots for; whether that was all.
+    async def _requeue(self, function: str) -> bool:
+        """Requeue as many tickets as there are free slots. Return whether none is left.
 
-        More would only meet workers that lack the function, and come back.
+        More tickets would only be read by workers that lack the function, and be parked again.
         """
-        held, room = keys.held(function), self._slots.left
+        key, room = keys.parked(function), self._slots.left
         while room:
-            (members,) = await self._batcher.execute([("ZRANGE", held, 0, min(room, SLAB) - 1)])
+            (members,) = await self._batcher.execute([("ZRANGE", key, 0, min(room, MAX_REQUEUED) - 1)])
             if not members:
                 return True
-            (since,) = await self._batcher.execute([("ZMSCORE", held, *members)])
+            (scores,) = await self._batcher.execute([("ZMSCORE", key, *members)])
             # In this order. Another worker may do the same at the same time: the claim drops the second message.
             messages = [
-                command_of(Message(task_id, function, attempt, int(float(then))))
-                for (task_id, attempt), then in zip(map(ticket_of, members), since, strict=True)
-                if then is not None
+                command_of(Message(task_id, function, attempt, int(float(since))))
+                for (task_id, attempt), since in zip(map(ticket_of, members), scores, strict=True)
+                if since is not None
             ]
-            await self._batcher.execute([*messages, ("ZREM", held, *members)])
+            await self._batcher.execute([*messages, ("ZREM", key, *members)])
             room -= len(members)
-        self._slots.when_free(self._news.set)
+        self._slots.when_free(self._changed.set)
         return False

@@ -73,7 +73,7 @@ async def nothing_open(own: Redis) -> None:
 async def forget(own: Redis) -> None:
     """The next test meets no task of this one, had it failed, and no gate: recovery would ask it in a minute."""
     await own.delete(keys.OPEN)
-    for pattern in (keys.metadata("*"), keys.GATE + "*"):
+    for pattern in (keys.metadata("*"), keys.LIMIT_PREFIX + "*"):
         async for key in own.scan_iter(pattern):
             await own.delete(key)
 
@@ -81,7 +81,7 @@ async def forget(own: Redis) -> None:
 async def open_tasks(own: Redis) -> list[tuple[bytes, float]]:
     """The tasks that have not ended, each with the time of its next look."""
     members: Any = await own.zrange(keys.OPEN, 0, -1, withscores=True)
-    return [(member, due) for member, due in members if not member.startswith(keys.GATE.encode())]
+    return [(member, due) for member, due in members if not member.startswith(keys.LIMIT_PREFIX.encode())]
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ async def begun(place: Path, many: int) -> None:
     await until(there)
 
 
-async def gate_of(own: Redis, task_id: str) -> str:
+async def limit_key_of(own: Redis, task_id: str) -> str:
     """The gate of a task."""
     name = await own.hget(keys.metadata(task_id), "gate")
     assert isinstance(name, bytes)
@@ -80,7 +80,7 @@ async def test_those_that_wait_start_in_order(
     ids = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0.02) for n in range(12)]
     assert await own.xlen(keys.QUEUE) == 1
     await own_client.delete(f"/tasks/{ids[5]}")
-    assert await own.zscore(await gate_of(own, ids[5]), f"{ids[5]}:1") is None
+    assert await own.zscore(await limit_key_of(own, ids[5]), f"{ids[5]}:1") is None
     with worker_process(own_url, **QUICK), worker_process(own_url, **QUICK):
         for task_id in ids:
             await ended(own, task_id)
@@ -218,7 +218,7 @@ async def test_whoever_dies_on_the_way(
     before it queued the next: recovery does the rest.
     """
     first, second = [await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0.01) for n in range(2)]
-    name = await gate_of(own, first)
+    name = await limit_key_of(own, first)
     await own.delete(keys.QUEUE)
     if died == "noted":
         await own.delete(name)
@@ -227,7 +227,7 @@ async def test_whoever_dies_on_the_way(
     elif died == "left":
         await own.hset(keys.metadata(first), "status", "done")
         script = own.register_script(limits.SCRIPT)
-        answer = limits.answer_of(await script(**limits.arguments(name, Limits(1), go=[Ticket(first, 1)])))
+        answer = limits.decision_of(await script(**limits.arguments(name, Limits(1), release=[Ticket(first, 1)])))
         assert answer.admitted == [Ticket(second, 1)]
     with worker_process(own_url, **QUICK):
         await own.zadd(keys.OPEN, {first: 0})
@@ -254,7 +254,7 @@ async def test_a_place_that_nobody_gives_back(
     else:
         await own.hset(keys.metadata(first), "created_at", "yesterday")
         await own.xtrim(keys.QUEUE, 0)  # so that no worker runs it all the same
-    await own.zadd(keys.OPEN, {await gate_of(own, second): 0})
+    await own.zadd(keys.OPEN, {await limit_key_of(own, second): 0})
     with worker_process(own_url, **QUICK):
         assert (await ended(own, second))[-1][0] == "done"
     await own.delete(keys.metadata(first))
@@ -299,34 +299,34 @@ async def test_nobody_asks_a_gate_that_is_full(
 async def test_the_script(own: Redis) -> None:
     """Who asks twice hears the same, and changes nothing; a start counts for its period, and not longer."""
     script = own.register_script(limits.SCRIPT)
-    name = keys.gate("test", "0" * 32)
+    name = keys.limit("test", "0" * 32)
     a, b, c = (Ticket(letter * 32, 1) for letter in "abc")
 
-    async def ask(rules: Limits, **who: object) -> limits.Answer:
-        return limits.answer_of(await script(**limits.arguments(name, rules, **who)))  # type: ignore[arg-type]  # by name, each of its own type
+    async def ask(rules: Limits, **who: object) -> limits.Decision:
+        return limits.decision_of(await script(**limits.arguments(name, rules, **who)))  # type: ignore[arg-type]  # by name, each of its own type
 
     one = Limits(1)
     for _ in range(2):
-        assert await ask(one, comes=a, order=1) == (None, 0, [a])
+        assert await ask(one, acquire=a, order=1) == (None, 0, [a])
     for _ in range(2):
-        assert await ask(one, comes=c, order=3) == (None, 1, [])
+        assert await ask(one, acquire=c, order=3) == (None, 1, [])
     for _ in range(2):
-        assert await ask(one, comes=b, order=2) == (None, 2, [])
+        assert await ask(one, acquire=b, order=2) == (None, 2, [])
     assert await ask(one) == (None, 2, [])
     for _ in range(2):
-        assert await ask(one, go=[a]) == (None, 1, [b])
-    await own.zadd(name, {str(b): limits.BEGUN}, xx=True)
-    assert await ask(one, go=[a]) == (None, 1, [])
-    assert await ask(one, comes=b, order=2) == (None, 1, [b])
-    assert await own.zscore(name, str(b)) == limits.BEGUN
+        assert await ask(one, release=[a]) == (None, 1, [b])
+    await own.zadd(name, {str(b): limits.STARTED}, xx=True)
+    assert await ask(one, release=[a]) == (None, 1, [])
+    assert await ask(one, acquire=b, order=2) == (None, 1, [b])
+    assert await own.zscore(name, str(b)) == limits.STARTED
     assert await ask(Limits()) == (None, 0, [c])
     await own.delete(name)
 
     rated = Limits(None, 2, 200)
     for each, order in ((a, 1), (b, 2)):
         for _ in range(2):
-            assert (await ask(rated, comes=each, order=order)).admitted == [each]
-    wait, waiting, admitted = await ask(rated, comes=c, order=3)
+            assert (await ask(rated, acquire=each, order=order)).admitted == [each]
+    wait, waiting, admitted = await ask(rated, acquire=c, order=3)
     assert (waiting, admitted) == (1, [])
     assert wait is not None
     assert 0 < wait <= 201

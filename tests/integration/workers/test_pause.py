@@ -30,7 +30,7 @@ async def held(redis: Redis, function: str, many: int) -> None:
     """Wait until so many tasks of a function are held, and the queue is empty."""
 
     async def so_many() -> bool:
-        return await redis.zcard(keys.held(function)) == many
+        return await redis.zcard(keys.parked(function)) == many
 
     await until(so_many)
     await drained(redis)
@@ -71,7 +71,7 @@ async def test_a_paused_function(
         for task_id in ids:
             assert (await follow(own_client, task_id))[1] == "done"
         await ended(own, ids[-1])
-        assert not await own.exists(keys.held("lines_up"))
+        assert not await own.exists(keys.parked("lines_up"))
     assert (await asyncio.to_thread(file.read_text)).split() == [str(number) for number in range(20)]
 
 
@@ -174,10 +174,10 @@ async def test_whoever_holds_a_task_dies_halfway(
     """A worker has put a task among those that wait, and died before its message was off the queue: it runs once."""
     task_id = await note(own, "ticks", folder=str(folder), to=1, every=1)
     await own.zadd(keys.OPEN, {task_id: 2_000_000_000})
-    await own.zadd(keys.held("ticks"), {f"{task_id}:0": 1})
-    await own.sadd(keys.HELD, "ticks")
-    await own.expire(keys.HELD, 600)
-    await own.expire(keys.held("ticks"), 600)
+    await own.zadd(keys.parked("ticks"), {f"{task_id}:0": 1})
+    await own.sadd(keys.PARKED, "ticks")
+    await own.expire(keys.PARKED, 600)
+    await own.expire(keys.parked("ticks"), 600)
     await own.xadd(keys.QUEUE, message(task_id, function="ticks"))
     with worker_process(own_url, **QUICK):
         assert (await ended(own, task_id))[-1][0] == "done"
@@ -268,7 +268,7 @@ async def test_what_was_held_for_too_long_is_forgotten(own_url: str, own_client:
     """Tasks that are not kept any more do not stay in the set of a function that is paused for weeks."""
     with worker_process(own_url, *ONE_AT_A_TIME, **QUICK):
         await pause(own_client, "count")
-        await own.zadd(keys.held("count"), {f"{number:032x}:1": number + 1 for number in range(3)})
+        await own.zadd(keys.parked("count"), {f"{number:032x}:1": number + 1 for number in range(3)})
         task_id = await start(own_client, "count", to=2)
         await held(own, "count", 1)
         await resume(own_client, "count")

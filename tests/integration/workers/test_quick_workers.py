@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     # Litestar has another word for its own parameters by now.
     warnings.simplefilter("ignore", DeprecationWarning)
     from services.api.settings import Settings
-    from services.api.tasks.limits import Gates
+    from services.api.tasks.limits import Limiter
     from services.api.tasks.recovery import Recovery
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ async def recovery(unwatched: Redis, own_database: str, folder: Path) -> AsyncIt
     """Recovery, in this process, with that queue."""
     queue = Unhurried(own_database, folder)
     settings = Settings(lease_s=1e-9)
-    yield Recovery(unwatched, queue, Gates(unwatched, queue, settings.unclaimed_s), settings)
+    yield Recovery(unwatched, queue, Limiter(unwatched, queue, settings.unclaimed_s), settings)
     await queue.connection_pool.disconnect()
 
 

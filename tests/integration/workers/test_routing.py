@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from plugins import keys
 from plugins.limits import Ticket
 from plugins.message import Message
-from services.worker.queue.parked import Held
+from services.worker.queue.parked import Parking
 from services.worker.queue.slots import Slots
 from services.worker.redis_client.batcher import Batcher
 from tests.support.client import events, follow, start
@@ -143,22 +143,22 @@ async def nothing_runs(redis: Redis) -> bool:
 
 
 @pytest.fixture
-def apart(own: Redis) -> Held:
+def apart(own: Redis) -> Parking:
     """What one worker has to do with held tasks, without the worker. It has one slot."""
-    return Held(Batcher(own), {"count"}, Slots(1))
+    return Parking(Batcher(own), {"count"}, Slots(1))
 
 
-async def test_a_ticket_that_is_held_just_after_the_resume(apart: Held, own: Redis) -> None:
+async def test_a_ticket_that_is_held_just_after_the_resume(apart: Parking, own: Redis) -> None:
     """The worker had not heard of it when it met the task, and the look that told it came too early to find it: the
     task goes back on the queue all the same, though no beat helps.
     """
     await own.sadd(keys.PAUSED, "count")
-    await apart.look()
-    assert apart.holds("count")
+    await apart.scan()
+    assert apart.must_park("count")
     await own.srem(keys.PAUSED, "count")
-    await apart.look()
-    await apart.hold(Message(TICKET.task_id, "count"))
-    keeping = asyncio.create_task(apart.keep(600))
+    await apart.scan()
+    await apart.park(Message(TICKET.task_id, "count"))
+    keeping = asyncio.create_task(apart.run(600))
     await until(lambda: all_held(own, "count", 0))
     await until(lambda: on_the_queue(own, 1))
     keeping.cancel()
@@ -178,15 +178,15 @@ async def test_a_ticket_that_is_held_while_the_list_is_tidied(own_url: str, own:
             self.looks += 1
             if self.looks == 2:
                 with SyncRedis.from_url(own_url) as other:
-                    other.zadd(keys.held("count"), {str(TICKET): 1})
+                    other.zadd(keys.parked("count"), {str(TICKET): 1})
             return 0 if self.looks == 2 else 1
 
     slots = Taken(1)
-    apart = Held(Batcher(own), {"count"}, slots)
-    await own.sadd(keys.HELD, "count")
-    await apart.look()
+    apart = Parking(Batcher(own), {"count"}, slots)
+    await own.sadd(keys.PARKED, "count")
+    await apart.scan()
     assert slots.looks == 2
-    keeping = asyncio.create_task(apart.keep(600))
+    keeping = asyncio.create_task(apart.run(600))
     slots.take().release()
     await until(lambda: on_the_queue(own, 1))
     keeping.cancel()
@@ -200,4 +200,4 @@ async def on_the_queue(redis: Redis, many: int) -> bool:
 
 async def all_held(redis: Redis, function: str, many: int) -> bool:
     """Whether so many tasks of a function are held."""
-    return await redis.zcard(keys.held(function)) == many
+    return await redis.zcard(keys.parked(function)) == many
