@@ -11,8 +11,8 @@
 -- ARGV[6]  its order (above 0): when its task was created, in milliseconds
 -- ARGV[7…] tickets to release, admitted or waiting
 --
--- Answers {milliseconds until the rate admits the next ticket, or -1 if none waits for that; how many tickets wait; {the
--- tickets that were admitted}}. The call is repeatable. Acquiring an admitted ticket answers it again. Releasing an
+-- Answers {milliseconds until the rate admits the next ticket, or -1 if none waits for that; how many tickets wait;
+-- {the tickets that were admitted}}. The call is repeatable. Acquiring an admitted ticket answers it again. Releasing an
 -- absent ticket answers every admitted ticket that has not started, because an earlier reply may have been lost.
 
 local key, ttl, ticket = KEYS[1], ARGV[4], ARGV[5]

@@ -1,23 +1,22 @@
 #!lua flags=allow-oom
--- The release: a task whose attempt is over, though the task is not, waits for its next attempt.
+-- The release: queue a task again whose attempt is over and which has another attempt left.
 -- It may run when Redis is full, like the renewal: it needs hardly any room.
 --
 -- KEYS[1]  the task's metadata (hash)
--- ARGV[1]  the claim to give back; or empty: whoever's it is, if the lease is over
+-- ARGV[1]  the claim to release; or empty: any claim whose lease has expired
 -- ARGV[2]  milliseconds until it may be claimed again
 -- ARGV[3]  lifetime of the metadata from now, in seconds
 --
--- Answers when (ms since the epoch, by the server's clock) it may be claimed again, or 0 where there is nothing to
--- release: ended, not this claim's, still leased, or out of attempts. Whoever gives a
--- claim back may ask twice.
+-- Answers when (ms since the epoch, by the server's clock) it may be claimed again, or 0 if there is nothing to
+-- release: the task has ended, is not this claim's, is still leased, or is out of attempts. Releasing a claim is repeatable.
 
 local task, claim = KEYS[1], ARGV[1]
-local held = redis.call('HMGET', task, 'status', 'claim', 'lease_until', 'attempt', 'attempts')
-local status, holder, lease_until = held[1], held[2], tonumber(held[3]) or 0
+local fields = redis.call('HMGET', task, 'status', 'claim', 'lease_until', 'attempt', 'attempts')
+local status, holder, lease_until = fields[1], fields[2], tonumber(fields[3]) or 0
 
 if claim ~= '' and holder ~= claim then return 0 end
 if status == 'queued' and claim ~= '' then return lease_until end -- the reply to the first time was lost
-if status ~= 'running' or tonumber(held[4]) >= (tonumber(held[5]) or 1) then return 0 end
+if status ~= 'running' or tonumber(fields[4]) >= (tonumber(fields[5]) or 1) then return 0 end
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -9,5 +9,5 @@ SCRIPT: Final = Path(__file__).with_name("release.lua").read_text()
 
 
 def arguments(task_id: str, claim: str | None, pause_s: float) -> dict[str, Any]:
-    """What to call the script with. `claim` is the one to give back, or None for one whose lease is over."""
+    """Return the arguments of the script. `claim` is the one to release; None for any whose lease has expired."""
     return {"keys": [keys.metadata(task_id)], "args": [claim or "", int(pause_s * 1000), keys.TASK_TTL_S]}

@@ -1,4 +1,4 @@
-"""The worker: `taskiq worker services.worker.app:broker`. What Taskiq needs is here, what it starts in `process.py`."""
+"""The worker: `taskiq worker services.worker.app:broker`. Taskiq's hooks; the worker itself is in `process.py`."""
 
 from typing import Any, Final
 
@@ -11,19 +11,19 @@ from services.worker.process import WRITE_S, Worker
 from services.worker.queue.broker import Queue
 from services.worker.redis_client import eviction
 from services.worker.settings import Settings
-from services.worker.signals import leave_on_signal, stop_the_manager
+from services.worker.signals import stop_manager, stop_on_signal
 
 
 def read_settings() -> Settings:
-    """The settings of this process's environment.
+    """Read the settings from this process's environment.
 
     Raises:
-        SystemExit: one of them is wrong. Taskiq's manager, which would start a worker again and again, ends, too.
+        SystemExit: one of them is wrong. Taskiq's manager is stopped, too: it would start a worker again and again.
     """
     try:
         return Settings.read()
     except SystemExit:
-        stop_the_manager()
+        stop_manager()
         raise
 
 
@@ -34,27 +34,28 @@ broker: Final = Queue(settings.redis_url, settings.abandoned_s, settings.takeove
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
-async def arrive(state: TaskiqState) -> None:
-    """Once per worker process, in its loop."""
-    # A thread of a function's, a blocked loop, a start that waits for Redis do not let go.
-    rest_s = settings.clean_up_s + WRITE_S + settings.exit_s
-    # First: to import functions may take long. What is told meanwhile is done after that, when there is a worker.
-    leave_on_signal(lambda: state.worker.drain(), lambda: state.worker.end(), settings.drain_s, rest_s)
+async def start(state: TaskiqState) -> None:
+    """Start the worker: called once per process, in its loop."""
+    # A function's thread, a blocked loop, or a start that waits for Redis does not stop by itself.
+    stop_s = settings.clean_up_s + WRITE_S + settings.exit_s
+    # First, because the import of functions may take long. A signal that arrives meanwhile is handled after it, when
+    # there is a worker.
+    stop_on_signal(lambda: state.worker.drain(), lambda: state.worker.stop_now(), settings.drain_s, stop_s)
     worker = state.worker = Worker(settings, broker)
-    await worker.arrive()
+    await worker.start()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
-async def leave(state: TaskiqState) -> None:
-    """Once per worker process, after Taskiq has stopped waiting for what runs."""
-    await state.worker.leave()
+async def stop(state: TaskiqState) -> None:
+    """Stop the worker: called once per process, after Taskiq has stopped waiting for what runs."""
+    await state.worker.stop()
 
 
 @broker.task(task_name=keys.RUN)
-async def run(delivery: Any) -> None:  # a Delivery: what is annotated with more than Any Taskiq would convert
-    """The one Taskiq task: run the task of this delivery's message."""
+async def run(delivery: Any) -> None:  # a Delivery: Taskiq would convert a parameter with any other annotation
+    """Run the task of this delivery's message. This is the one Taskiq task."""
     worker: Worker = broker.state.worker
     with delivery:
         await worker.run(delivery)

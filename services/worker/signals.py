@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the worker drains, and is gone in a bounded time, whatever holds it. SIGQUIT: it ends at once."""
+"""SIGTERM and SIGINT drain the worker, and SIGQUIT stops it now. Either way the process exits in a bounded time."""
 
 import asyncio
 import multiprocessing
@@ -15,46 +15,46 @@ import structlog
 logger = structlog.get_logger()
 
 
-Way = Callable[[], Coroutine[Any, Any, None]]
+Shutdown = Callable[[], Coroutine[Any, Any, None]]
 
 
-def leave_on_signal(drain: Way, end: Way, grace_s: float, rest_s: float) -> None:
-    """Drain when the process is told to stop, or end what runs when it is told so (SIGQUIT, as with Celery).
+def stop_on_signal(drain: Shutdown, stop_now: Shutdown, drain_s: float, stop_s: float) -> None:
+    """Drain on SIGTERM and SIGINT, and stop now on SIGQUIT, as Celery does.
 
-    What does not let go is ended hard: `rest_s` after the grace, where there is one.
+    Force the exit if the process still runs after `drain_s`, when it drains, and `stop_s`.
 
-    Taskiq stops reading then, and waits for what runs, for ever unless it was told otherwise; its shutdown event comes
-    only after that. Its own handler is called after ours.
+    On these signals Taskiq stops reading, and waits for what runs, without a bound unless it was given one; its
+    shutdown event comes only after that. Its own handler is called after this one.
     """
     loop = asyncio.get_running_loop()
-    leaving: set[asyncio.Task[None]] = set()
-    taskiqs = signal.getsignal(signal.SIGTERM)
+    shutdowns: set[asyncio.Task[None]] = set()
+    taskiq_handler = signal.getsignal(signal.SIGTERM)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        way, bound_s = (end, rest_s) if number == signal.SIGQUIT else (drain, grace_s + rest_s)
-        last_resort = threading.Timer(bound_s, exit_hard)
-        last_resort.daemon = True
-        last_resort.start()
-        loop.call_soon_threadsafe(lambda: leaving.add(loop.create_task(way())))
-        if callable(taskiqs):
-            taskiqs(number, frame)
+        shutdown, bound_s = (stop_now, stop_s) if number == signal.SIGQUIT else (drain, drain_s + stop_s)
+        timer = threading.Timer(bound_s, force_exit)
+        timer.daemon = True
+        timer.start()
+        loop.call_soon_threadsafe(lambda: shutdowns.add(loop.create_task(shutdown())))
+        if callable(taskiq_handler):
+            taskiq_handler(number, frame)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, handle)
 
 
-def stop_the_manager() -> None:
-    """End Taskiq's manager of this process, if there is one, with an exit code that says that something is wrong.
+def stop_manager() -> None:
+    """Stop Taskiq's manager of this process, if there is one, with an exit code that reports an error.
 
-    It would start the process again and again, and handles SIGTERM and SIGINT as a wish to end well.
+    It would start the process again and again; and SIGTERM and SIGINT would make it exit without an error.
     """
     manager = multiprocessing.parent_process()
     if manager is not None and manager.pid is not None:
-        with suppress(ProcessLookupError):  # another worker of its was quicker
+        with suppress(ProcessLookupError):  # another of its workers was quicker
             os.kill(manager.pid, signal.SIGUSR1)
 
 
-def exit_hard() -> None:
-    """End the process, whatever holds it. Leases run out, and recovery takes over."""
+def force_exit() -> None:
+    """Exit at once, whatever still runs. Leases expire, and recovery takes over."""
     logger.error("something does not let go; exiting all the same")
     os._exit(0)

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 
 from plugins import entries, keys, release
 from plugins.limits import STARTED, Ticket
-from services.worker.attempt.attempt import Run
+from services.worker.attempt.attempt import Attempt
 from services.worker.attempt.claim import Claim
-from services.worker.attempt.commands import Access
-from services.worker.attempt.lease import Keeper
+from services.worker.attempt.commands import Commands
+from services.worker.attempt.lease import LeaseRenewer
 from services.worker.attempt.opening import open_log
 from services.worker.registry import registry
 from tests.support.processes import ROOT
@@ -35,8 +35,8 @@ class Held:
         self.redis = redis
         self.task_id = task_id
         self.begun = 0  # how often its function was
-        self.claims = Access(redis, {}).claims
-        self.keeper = Keeper(redis, LEASE_S, NEVER_S)
+        self.claims = Commands(redis, {}).claims
+        self.leases = LeaseRenewer(redis, LEASE_S, NEVER_S)
 
     async def claim(self, worker: str, admitted: int = 0) -> Claim | None:
         """Take it, as this worker would."""
@@ -56,10 +56,10 @@ class Held:
             return call(**arguments)
 
         plugin = msgspec.structs.replace(plugin, call=begin)
-        run = Run(Access(self.redis, {}), claimed, plugin, grace_s=10)
-        lease = self.keeper.hold(claimed, lambda: run.stop(None))
+        attempt = Attempt(Commands(self.redis, {}), claimed, plugin, grace_s=10)
+        lease = self.leases.add(claimed, lambda: attempt.stop(None))
         async with asyncio.timeout(DEADLINE_S):
-            await run.perform(lease)
+            await attempt.perform(lease)
 
     async def log(self) -> list[tuple[str, int]]:
         """Events and attempts of what stands in its log."""
@@ -85,7 +85,7 @@ async def held(redis: Redis) -> AsyncIterator[Held]:
     await redis.hset(keys.metadata(task_id), mapping=fields)
     await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
     task = Held(redis, task_id)
-    keeping = asyncio.create_task(task.keeper.run())
+    keeping = asyncio.create_task(task.leases.run())
     yield task
     keeping.cancel()
     await redis.delete(keys.metadata(task_id), keys.log(task_id))
@@ -222,7 +222,7 @@ async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redi
     assert await held.release() > 0
     successor = await held.claim("successor")
     assert successor is not None
-    opened = await open_log(Access(redis, {}), successor, keeps=False)
+    opened = await open_log(Commands(redis, {}), successor, keeps=False)
     assert opened is not None
 
     await held.perform(late)

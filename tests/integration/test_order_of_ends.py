@@ -13,8 +13,8 @@ from taskiq_redis import RedisStreamBroker
 from plugins import append, entries, keys, limits, metadata
 from plugins.limits import Ticket
 from services.worker.attempt.claim import Claim
-from services.worker.attempt.commands import Access
-from services.worker.attempt.ending import close
+from services.worker.attempt.commands import Commands
+from services.worker.attempt.ending import record_end
 from tests.support.waiting import DEADLINE_S
 
 with warnings.catch_warnings():
@@ -43,10 +43,10 @@ async def by_the_worker(redis: Redis, task_id: str) -> None:
         task_id=task_id, token="x", attempt=1, attempts=1, function="f", input=b"{}", lease_until=0,
         asked_at=0, limit_key=limit_key_of(task_id), last=None, cancelled=False,
     )  # fmt: skip
-    access = Access(redis, {})
+    commands = Commands(redis, {})
     line = entries.encode("done", 1, 0, entries.now_ms(), {"chunks": 0})
-    assert await access.append(**append.arguments(task_id, 0, 1, line)) == 1
-    await close(access, claim, "done", {"chunks": 0})
+    assert await commands.append(**append.arguments(task_id, 0, 1, line)) == 1
+    await record_end(commands, claim, "done", {"chunks": 0})
 
 
 ENDINGS: Final[dict[str, Ending]] = {"api": by_the_api, "worker": by_the_worker}

@@ -1,7 +1,7 @@
-"""Taking a task: after this the lease owns it, and no other delivery of its id runs it.
+"""Claim a task: after this the lease owns it, and no other delivery of its id runs it.
 
-In the same trip, let recovery look at the task when its lease is over, no longer when the queue should have been
-faster; and see what stands in its log already.
+The same batch lets recovery scan the task when its lease expires, instead of when the queue should have delivered it;
+and reads the last entry of its log.
 """
 
 import time
@@ -18,16 +18,17 @@ from services.worker.redis_client.retry import retry_transient
 
 SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
 
-# Also where Redis is full: a claim that was granted must not be taken for one that was refused.
-LOOK: Final = "#!lua flags=allow-oom\nreturn redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[1], ARGV[2])"
+# It may run when Redis is full: otherwise a claim that was granted would look like one that was refused.
+SCHEDULE_SCAN: Final = "#!lua flags=allow-oom\nreturn redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[1], ARGV[2])"
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A task that is ours to run. `token` proves it at every renewal; `input` is JSON.
+    """A task that this worker has claimed. `token` proves it at every renewal; `input` is JSON.
 
-    `attempts` is how many there may be. `lease_until` is the first lease's end, in milliseconds by the server's clock;
-    `asked_at` is when it was asked for, in seconds by our own monotonic one. `limit_key` is empty if there is none.
-    `last` is what stood last in its log just after. `cancelled` says that it has been since.
+    `attempts` is the maximum number of attempts. `lease_until` is the end of the first lease, in milliseconds by the
+    server's clock; `asked_at` is when the claim was sent, in seconds by this machine's monotonic clock. `limit_key` is
+    empty if there is none. `last` is the last entry of the log just after the claim. `cancelled` says that a cancel has
+    arrived since.
     """
 
     task_id: str
@@ -44,57 +45,58 @@ class Claim(msgspec.Struct, frozen=True):
 
     @property
     def ticket(self) -> Ticket:
-        """What its gate knows it by."""
+        """The ticket of this attempt at its limit."""
         return Ticket(self.task_id, self.attempt)
 
 
 class Claims:
-    """Takes tasks, for one worker."""
+    """Claims tasks, for one worker."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
-        self._script = batcher.script(SCRIPT)
-        self._look = batcher.script(LOOK)
-        self._under_way: dict[str, str] = {}  # task ids by token
+        self._claim = batcher.script(SCRIPT)
+        self._schedule_scan = batcher.script(SCHEDULE_SCAN)
+        self._pending: dict[str, str] = {}  # task ids by token
 
     def cancel(self, task_id: str) -> None:
-        """Its cancel was heard: a claim that is under way may have come before it, and its answer comes after."""
-        for token in [token for token, claimed in self._under_way.items() if claimed == task_id]:
-            del self._under_way[token]
+        """Apply a cancel to pending claims: it may arrive between a claim and the reply to it."""
+        for token in [token for token, pending_id in self._pending.items() if pending_id == task_id]:
+            del self._pending[token]
 
     async def take(
         self, task_id: str, worker: str, lease_s: float, admitted: int = 0, version: str = ""
     ) -> Claim | None:
-        """Take the task, or None where another has it, it has ended, or it has no attempt left.
+        """Claim the task. Return None if another worker has it, if it has ended, or if it has no attempt left.
 
-        `admitted` is the attempt that its gate has let in: a task that has a gate is taken for no other. `version` is
-        that of the function that will run, which is noted: the task may have been submitted when there was another.
+        `admitted` is the attempt that its limit has admitted: a task that has a limit is claimed for no other.
+        `version` is that of the function that will run. It is recorded, because the task may have been submitted when
+        the function had another.
 
-        While Redis is full, say, it asks again by the same token: the slot is kept, so that no more messages are read
-        than there is room for.
+        While Redis refuses for now, for example because it is full, the claim is sent again with the same token. Its
+        slot is kept, so that no more messages are read than there is room for.
 
         Raises:
-            redis.exceptions.RedisError: a refusal that does not pass.
+            redis.exceptions.RedisError: an error that is not transient.
         """
         token = uuid4().hex
         args = [token, worker, int(lease_s * 1000), admitted, version]
 
-        async def ask() -> tuple[float, list[Any]]:
+        async def send() -> tuple[float, list[Any]]:
             asked_at, due = time.monotonic(), int(time.time() + lease_s) + 1
-            claim = self._script.command(keys=[keys.metadata(task_id)], args=args)
-            # Only sooner than noted, so that it does no harm where the claim is refused, or our clock is slow: recovery
-            # finds the lease, and notes when to look again.
-            look = self._look.command(keys=[keys.OPEN], args=[due, task_id])
-            answers = await self._batcher.execute([claim, look, ("LINDEX", keys.log(task_id), -1)])
-            if answers[0] and (over := int(answers[0][4]) // 1000 + 1) < due - 1:  # our clock is fast
-                await self._look(keys=[keys.OPEN], args=[over, task_id])
+            claim = self._claim.command(keys=[keys.metadata(task_id)], args=args)
+            # It only moves the scan to an earlier time, so it does no harm if the claim is refused, or if this
+            # machine's clock is slow: recovery finds the lease, and schedules the next scan itself.
+            schedule_scan = self._schedule_scan.command(keys=[keys.OPEN], args=[due, task_id])
+            answers = await self._batcher.execute([claim, schedule_scan, ("LINDEX", keys.log(task_id), -1)])
+            if answers[0] and (expiry := int(answers[0][4]) // 1000 + 1) < due - 1:  # this machine's clock is fast
+                await self._schedule_scan(keys=[keys.OPEN], args=[expiry, task_id])
             return asked_at, answers
 
-        self._under_way[token] = task_id
+        self._pending[token] = task_id
         try:
-            asked_at, (answer, _, line) = await retry_transient("claim", ask, task_id=task_id)
+            asked_at, (answer, _, line) = await retry_transient("claim", send, task_id=task_id)
         finally:
-            cancelled = self._under_way.pop(token, None) is None
+            cancelled = self._pending.pop(token, None) is None
         if not answer:
             return None
         attempt, attempts, function, task_input, lease_until, limit_key = answer

@@ -1,4 +1,4 @@
-"""How a worker's tasks get at Redis."""
+"""The scripts and commands that an attempt needs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +16,8 @@ from services.worker.redis_client.batcher import Batcher, Command
 SET_METADATA: Final = Path(__file__).with_name("set_metadata.lua").read_text()
 
 
-class Access:
-    """The scripts of a task's life, all through the same trips; and Redis itself, for the few who read much at once."""
+class Commands:
+    """The scripts of a task's life, all through one batcher; and the client itself, for large reads."""
 
     def __init__(self, redis: Redis, limits: Mapping[str, Limits]) -> None:
         self.redis: Final = redis
@@ -27,7 +27,9 @@ class Access:
         self.release: Final = self.batcher.script(release.SCRIPT)
         self.limiter: Final = Limiter(self.batcher, limits)
 
-    def note(self, task_id: str, fields: Fields) -> Command:
-        """The command that writes these fields of a task's metadata. By its text: no server lacks it."""
+    def set_metadata(self, task_id: str, fields: Fields) -> Command:
+        """Return the command that writes these fields of a task's metadata. It sends the script's text, which works on
+        a server that does not have the script.
+        """
         args = [part for field in fields.items() for part in field]
         return ("EVAL", SET_METADATA, 1, keys.metadata(task_id), keys.TASK_TTL_S, *args)

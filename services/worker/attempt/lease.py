@@ -1,8 +1,8 @@
-"""The lease: every few seconds all tasks of this process are renewed in one round trip.
+"""Leases: every few seconds this process renews the leases of all its tasks in one round trip.
 
 A renewal also keeps the log of a silent function alive, and is where a worker that missed a cancel learns of it. A
-worker that could not renew in time knows so by its own clock, and begins no append before a renewal has succeeded: it
-may have been asleep, and another may have the task.
+worker that could not renew in time knows so by its own clock, and begins no append before a renewal has succeeded: its
+machine may have been asleep, and another worker may have the task.
 """
 
 import asyncio
@@ -27,39 +27,41 @@ logger = structlog.get_logger()
 
 
 class Lease:
-    """One task's lease, as its holder knows it."""
+    """The lease of one task, as far as this process knows."""
 
-    def __init__(self, claim: Claim, lease_s: float, ask: Callable[[], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self, claim: Claim, lease_s: float, request_renewal: Callable[[], None], on_lost: Callable[[], None]
+    ) -> None:
         self.claim: Final = claim
-        self._on_lost = lost
+        self._on_lost = on_lost
         self._lease_s = lease_s
-        self._ask = ask
+        self._request_renewal = request_renewal
         self._renewed = asyncio.Event()
         self._until = claim.asked_at + lease_s
         self._lost = False
 
     def renewed(self, asked_at: float) -> None:
-        """A renewal that was asked for at this time (monotonic) has succeeded."""
+        """Extend the lease: a renewal that was sent at this time (monotonic) has succeeded."""
         self._until = asked_at + self._lease_s
         self._renewed.set()
 
     def lose(self) -> None:
-        """The task is no longer ours: nobody need wait for a renewal."""
+        """Mark the lease as lost, and wake the callers that wait for a renewal."""
         self._lost = True
         self._renewed.set()
         self._on_lost()
 
-    async def held(self) -> bool:
-        """Whether the lease is ours: at once while it surely is; once it may not be, ask, and wait for the answer."""
+    async def confirm(self) -> bool:
+        """Return whether this worker has the lease: at once if it cannot have expired, else after a renewal."""
         while not self._lost and time.monotonic() >= self._until:
             self._renewed.clear()
-            self._ask()
+            self._request_renewal()
             await self._renewed.wait()
         return not self._lost
 
 
-class Keeper:
-    """Keeps the leases of this process."""
+class LeaseRenewer:
+    """Renews the leases of this process."""
 
     def __init__(self, redis: Redis, lease_s: float, every_s: float) -> None:
         self._redis = redis
@@ -67,27 +69,27 @@ class Keeper:
         self._lease_s = lease_s
         self._every_s = every_s
         self._leases: set[Lease] = set()
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
 
-    def hold(self, claim: Claim, lost: Callable[[], None]) -> Lease:
-        """Keep this claim's lease from now on."""
-        lease = Lease(claim, self._lease_s, self._asked.set, lost)
+    def add(self, claim: Claim, on_lost: Callable[[], None]) -> Lease:
+        """Renew this claim's lease from now on, and return it."""
+        lease = Lease(claim, self._lease_s, self._requested.set, on_lost)
         self._leases.add(lease)
         return lease
 
-    def drop(self, lease: Lease) -> None:
-        """Let it run out."""
+    def remove(self, lease: Lease) -> None:
+        """Let this lease expire."""
         self._leases.discard(lease)
 
     async def run(self) -> None:
-        """Renew again and again, for ever, and whenever a lease's holder asks."""
+        """Renew at intervals, and whenever a lease requests it, for ever."""
         while True:
             try:
                 async with asyncio.timeout(self._every_s):
-                    await self._asked.wait()
+                    await self._requested.wait()
             except TimeoutError:
                 pass
-            self._asked.clear()
+            self._requested.clear()
             try:
                 await self.renew()
             except RedisError as error:
@@ -95,7 +97,11 @@ class Keeper:
                 await asyncio.sleep(RETRY_PAUSE_S)
 
     async def renew(self) -> None:
-        """Renew all leases, and tell the holders of those that are lost."""
+        """Renew all leases, and mark those that are lost.
+
+        Raises:
+            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
+        """
         leases, asked_at = list(self._leases), time.monotonic()
         if not leases:
             return
@@ -105,13 +111,13 @@ class Keeper:
                 arguments: list[EncodableT] = [lease.claim.token, int(self._lease_s * 1000), keys.TASK_TTL_S]
                 await self._script(keys=[keys.metadata(task_id)], args=arguments, client=pipeline)
                 pipeline.expire(keys.log(task_id), keys.CHUNK_TTL_S)
-            for gate in {lease.claim.limit_key for lease in leases} - {""}:
-                pipeline.expire(gate, keys.TASK_TTL_S)
+            for limit_key in {lease.claim.limit_key for lease in leases} - {""}:
+                pipeline.expire(limit_key, keys.TASK_TTL_S)
             answers = await pipeline.execute()
         for lease, kept in zip(leases, answers[: 2 * len(leases) : 2], strict=True):
             if kept:
                 lease.renewed(asked_at)
             else:
                 logger.info("stopped: the task is no longer ours", task_id=lease.claim.task_id)
-                self.drop(lease)
+                self.remove(lease)
                 lease.lose()

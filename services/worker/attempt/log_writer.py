@@ -1,7 +1,7 @@
-"""The writer of one task's log: chunks go in one by one and reach Redis in groups, without a timer.
+"""The writer of one task's log: it takes chunks one by one, and appends them in groups, without a timer.
 
-While one append is under way, what the function yields collects in a bounded buffer and leaves as the next append.
-A full buffer makes the function wait: that is the back pressure. The last chunks and the end leave together.
+While one append is in flight, further chunks collect in a bounded buffer and form the next append. A full buffer makes
+the function wait: that is the back pressure. The last chunks and the end are appended together.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from services.worker.redis_client.retry import retry_transient
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
 # hundred running tasks fit a small container.
-MAX_WAITING: Final = 2 * append.MAX_ENTRIES
-MAX_WAITING_BYTES: Final = 1_048_576
+MAX_BUFFERED: Final = 2 * append.MAX_ENTRIES
+MAX_BUFFERED_BYTES: Final = 1_048_576
 
 # The longest entry, in bytes. A reader's window, a page and an append all hold whole entries.
 MAX_ENTRY_BYTES: Final = 262_144
 
 
 class RefusedError(Exception):
-    """The log took nothing more from this writer: `refusal` says why."""
+    """The write rule refused an append: `refusal` says why."""
 
     def __init__(self, refusal: append.Refusal) -> None:
         super().__init__(refusal.name)
@@ -33,11 +33,11 @@ class RefusedError(Exception):
 
 
 class ClosedError(Exception):
-    """The log has its end, or is not ours: a function that was told to stop has yielded once more."""
+    """The log has its end, or another worker writes it: a function that was stopped has yielded once more."""
 
 
 class LimitError(Exception):
-    """The log may not take this chunk: the message says which limit it would break."""
+    """A chunk would exceed a limit of the log: the message says which one."""
 
 
 class Log:
@@ -51,27 +51,27 @@ class Log:
         self._policy = policy
         self._length = length  # what Redis has acknowledged
         self._next = length  # the seq of the next entry
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._buffer: deque[bytes] = deque()
+        self._buffered_bytes = 0
         self._ended = False
         self._closed = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
-        self.chunks = 0  # that readers end up with
+        self.chunks = 0  # that readers keep
         self.size = 0  # bytes of their entries
 
     async def chunk(self, chunk: Any) -> None:
         """Put one chunk into the buffer; wait while that is full.
 
         Raises:
-            entries.NotJSONError: JSON cannot say it.
+            entries.NotJSONError: the chunk is not JSON.
             LimitError: its entry is longer than `MAX_ENTRY_BYTES`, or one more than the policy allows.
             ClosedError: the log was closed, or `flush` has ended.
         """
         event, data = named(chunk)
         line = entries.encode(event, self._attempt, self._next, entries.now_ms(), data)
         self._refuse_beyond_limits(line)
-        while len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
+        while len(self._buffer) >= MAX_BUFFERED or self._buffered_bytes + len(line) > MAX_BUFFERED_BYTES:
             self._refuse_if_closed()
             self._room.clear()
             await self._room.wait()
@@ -81,12 +81,12 @@ class Log:
         self.size += len(line)
 
     def end(self, event: str, data: dict[str, Any]) -> None:
-        """Put the end behind what waits, and close."""
+        """Put the end behind the buffered chunks, and close."""
         self._put(entries.encode(event, self._attempt, self._next, entries.now_ms(), data))
         self.close()
 
     def close(self) -> None:
-        """Take nothing more. `flush` returns once all that was put stands in the log."""
+        """Accept nothing more. `flush` returns once everything in the buffer is appended."""
         self._ended = True
         self._more.set()
 
@@ -104,40 +104,40 @@ class Log:
             raise ClosedError
 
     def _put(self, line: bytes) -> None:
-        self._waiting.append(line)
-        self._waiting_bytes += len(line)
+        self._buffer.append(line)
+        self._buffered_bytes += len(line)
         self._next += 1
         self._more.set()
 
     async def flush(self) -> None:
-        """Append what is put, group by group, until the log is closed and all of it stands there.
+        """Append the buffer, group by group, until the log is closed and the buffer is empty.
 
         Raises:
-            RefusedError: the log is another writer's, closed, or shorter than it was.
+            RefusedError: another attempt writes the log, or it is closed, or shorter than it was.
             redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
         """
         try:
-            while not (self._ended and not self._waiting):
+            while not (self._ended and not self._buffer):
                 await self._more.wait()
                 self._more.clear()
-                while self._waiting:
+                while self._buffer:
                     await self._append_group()
         finally:
             self._closed = True
             self._room.set()
 
     async def _append(self, group: list[bytes]) -> int:
-        if not await self._lease.held():
+        if not await self._lease.confirm():
             return append.Refusal.FENCED
         return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
 
     async def _append_group(self) -> None:
-        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), append.MAX_ENTRIES))]
-        # While Redis is full, say, the function waits for its buffer.
+        group = [self._buffer.popleft() for _ in range(min(len(self._buffer), append.MAX_ENTRIES))]
+        # While Redis refuses for now, for example because it is full, the function waits for room in the buffer.
         answer = await retry_transient("append", lambda: self._append(group), task_id=self._task_id)
         if answer < 0:
             raise RefusedError(append.Refusal(answer))
         self._length = answer
-        # Only now: what is on its way still counts against the bound.
-        self._waiting_bytes -= sum(map(len, group))
+        # Only now: a group in flight still counts against the bound.
+        self._buffered_bytes -= sum(map(len, group))
         self._room.set()

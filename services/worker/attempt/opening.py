@@ -1,6 +1,6 @@
-"""Opening a task's log for an attempt: what stands in it already, and the mark of a new attempt.
+"""Open a task's log for an attempt: read what it holds already, and append the mark of a new attempt.
 
-The mark fences whatever is left of the attempt before: the write rule takes nothing more from it.
+The mark fences the previous attempt: the write rule accepts nothing more from it.
 """
 
 from typing import Any, Final
@@ -10,36 +10,36 @@ from redis.asyncio import Redis
 
 from plugins import Event, append, entries, keys, limits, metadata
 from services.worker.attempt.claim import Claim
-from services.worker.attempt.commands import Access
-from services.worker.attempt.ending import close
+from services.worker.attempt.commands import Commands
+from services.worker.attempt.ending import record_end
 from services.worker.attempt.log_writer import RefusedError
 
 # Entries per read of a log that is to be continued.
-PAGE: Final = 256
+PAGE_ENTRIES: Final = 256
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A log that an attempt may write to: its length, and what of it readers keep, with the bytes of those entries."""
+    """A log that an attempt may write to: its length, the chunks that readers keep, and the bytes of their entries."""
 
     length: int
     kept: list[Any]
     size: int
 
 
-async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | None:
-    """Make the log ready for this attempt; None where it has an end.
+async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened | None:
+    """Make the log ready for this attempt. Return None if it has an end.
 
     Raises:
         RefusedError: a newer attempt has written.
         redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
     """
     if claim.limit_key:
-        await access.batcher.execute([("ZADD", claim.limit_key, "XX", limits.STARTED, str(claim.ticket))])
+        await commands.batcher.execute([("ZADD", claim.limit_key, "XX", limits.STARTED, str(claim.ticket))])
     last = claim.last
     length = last.seq + 1 if last is not None else 0
     while True:
         if last is not None and last.ends:
-            await close(access, claim, last.event, last.data)
+            await record_end(commands, claim, last.event, last.data)
             return None
         if last is not None and last.attempt > claim.attempt:
             raise RefusedError(append.Refusal.FENCED)
@@ -47,23 +47,24 @@ async def open_log(access: Access, claim: Claim, *, keeps: bool) -> Opened | Non
             return Opened(length, [], 0)
         mark = {"attempt": claim.attempt, "keeps": keeps}
         line = entries.encode("attempt", claim.attempt, length, entries.now_ms(), mark)
-        answer = await access.append(**append.arguments(claim.task_id, length, claim.attempt, line))
+        answer = await commands.append(**append.arguments(claim.task_id, length, claim.attempt, line))
         if answer > 0:
             break
-        # What is left of the attempt before has written meanwhile: the mark goes to the next place.
+        # The previous attempt has written meanwhile: append the mark behind that.
         log = keys.log(claim.task_id)
-        length, line = await access.batcher.execute([("LLEN", log), ("LINDEX", log, -1)])
+        length, line = await commands.batcher.execute([("LLEN", log), ("LINDEX", log, -1)])
         last = entries.decode(line) if line else None
-    kept, size = await _kept(access.redis, claim.task_id, length) if keeps else ([], 0)
-    await access.batcher.execute([access.note(claim.task_id, {metadata.NON_CHUNK_ENTRIES: answer - len(kept)})])
+    kept, size = await _kept(commands.redis, claim.task_id, length) if keeps else ([], 0)
+    fields = {metadata.NON_CHUNK_ENTRIES: answer - len(kept)}
+    await commands.batcher.execute([commands.set_metadata(claim.task_id, fields)])
     return Opened(answer, kept, size)
 
 
 async def _kept(redis: Redis, task_id: str, length: int) -> tuple[list[Any], int]:
     kept: list[Any] = []
     size = 0
-    for start in range(0, length, PAGE):
-        lines: Any = await redis.lrange(keys.log(task_id), start, min(start + PAGE, length) - 1)
+    for start in range(0, length, PAGE_ENTRIES):
+        lines: Any = await redis.lrange(keys.log(task_id), start, min(start + PAGE_ENTRIES, length) - 1)
         for line in lines:
             entry = entries.decode(line)
             data = msgspec.json.decode(entry.data)

@@ -1,4 +1,4 @@
-"""From a function to an end: what it yields goes into the log, and however it stops, one end comes out."""
+"""Run a function: put its chunks into the log, and return one end, however it stops."""
 
 import asyncio
 from contextlib import aclosing
@@ -15,29 +15,29 @@ from services.worker.registry.registry import Plugin
 
 logger = structlog.get_logger()
 
-# Characters of a message. More is no message, and every reader gets it.
+# Characters of an end's message, which every reader gets.
 MAX_MESSAGE: Final = 2_000
 
 
 class End(msgspec.Struct, frozen=True):
-    """How an attempt ended: an entry's event and data. With `again`, another attempt may fare better."""
+    """How an attempt ended: an entry's event and data. If it is `retryable`, another attempt may succeed."""
 
     event: str
     data: dict[str, Any]
-    again: bool = False
+    retryable: bool = False
 
 
-def failed(code: str, message: str, *, again: bool = False) -> End:
-    """The end of a task that did not work out. `code` is one of the few that clients may rely on.
+def failed(code: str, message: str, *, retryable: bool = False) -> End:
+    """Return the end of a task that failed. `code` is one of the few that clients may rely on.
 
-    The message is cut to `MAX_MESSAGE`, and holds nothing that JSON cannot say.
+    The message is cut to `MAX_MESSAGE`, and what JSON cannot represent is replaced.
     """
-    sayable = message[:MAX_MESSAGE].encode(errors="replace").decode()
-    return End("failed", {"code": code, "message": sayable}, again)
+    printable = message[:MAX_MESSAGE].encode(errors="replace").decode()
+    return End("failed", {"code": code, "message": printable}, retryable)
 
 
-def said(error: BaseException) -> str:
-    """An exception in words, whatever its own idea of them."""
+def described(error: BaseException) -> str:
+    """Return an exception's type and message; the type alone if its message cannot be read."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001  # its __str__ is its author's code
@@ -45,15 +45,15 @@ def said(error: BaseException) -> str:
 
 
 async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Log) -> End:
-    """Run the function, put its chunks into the log, and say how it ended.
+    """Run the function, put its chunks into the log, and return how it ended.
 
     Raises:
-        asyncio.CancelledError: it was stopped from outside; the function's clean-up has run.
+        asyncio.CancelledError: the attempt was stopped; the function's clean-up has run.
     """
     if plugin is None:
         return failed("not_started", f"this worker has no function named {claim.function!r}")
-    limit = plugin.policy.timeout
-    deadline = asyncio.timeout(limit)
+    timeout = plugin.policy.timeout
+    deadline = asyncio.timeout(timeout)
     try:
         try:
             arguments = plugin.arguments(claim.input, context)
@@ -73,7 +73,7 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
     # The function is its author's code: nothing is known of what it may raise, sys.exit() included.
     except BaseException as error:
         if deadline.expired():
-            return failed("timeout", f"stopped after {limit:g} s, its time-out")
+            return failed("timeout", f"stopped after {timeout:g} s, its time-out")
         logger.exception("function failed", task_id=claim.task_id, function=claim.function, attempt=claim.attempt)
-        return failed("error", said(error), again=True)
+        return failed("error", described(error), retryable=True)
     return End("done", {"chunks": log.chunks})

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- The note: fields of a task's metadata, which is kept for as long again. In one step, so that it never lacks a lifetime.
+-- Set fields of a task's metadata, and its lifetime. In one step, so that it never lacks a lifetime.
 --
 -- KEYS[1]  the task's metadata (hash)
 -- ARGV[1]  lifetime of the metadata from now, in seconds
 -- ARGV[2…] fields and values
 --
--- It may run when Redis is full: it is short, and the log, which is written before, holds the entry that it is about.
+-- It may run when Redis is full: it is short, and the log, which is written before, has the entry that it records.
 --
 -- Answers 1. Running it again changes nothing.
 

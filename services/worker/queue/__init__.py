@@ -1,1 +1,1 @@
-"""Where messages come from, and where those wait that must not start here now."""
+"""The queue of messages, and the tasks that are parked outside of it."""

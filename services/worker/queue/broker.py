@@ -3,10 +3,10 @@
 What differs from `RedisStreamBroker` as it comes (taskiq-redis 1.2.4):
 
 - an acknowledged message is deleted too, so that an idle queue is empty (upstream it grows for ever);
-- as many messages are read as there are free slots, so that a worker never holds what another could run;
+- as many messages are read as there are free slots, so that a worker never keeps a message that another could run;
 - messages that a dead worker had read but not claimed are taken over on a quiet system too (upstream only after
   another message has arrived), and never while their task runs: the claim has acknowledged it by then;
-- the claim acknowledges, nothing else does: a message whose claim fails stays pending and comes again;
+- the claim acknowledges, nothing else does: a message whose claim fails stays pending and is delivered again;
 - a group that vanished with Redis' data is declared again, from the start of the stream;
 - a consumer that leaves hands back at once what it had read and not run, and is deleted.
 """
@@ -29,10 +29,11 @@ from services.worker.queue.slots import Slots, configured_slots
 from services.worker.redis_client.pool import OPTIONS
 from services.worker.redis_client.retry import RETRY_PAUSE_S, is_transient
 
-# Messages to look at when leaving: those that were read and not claimed yet, hardly more than there are slots.
-PENDING: Final = 1_000
+# Messages to hand back when the consumer leaves: those that were read and not claimed yet, hardly more than there are
+# slots.
+MAX_PENDING: Final = 1_000
 
-# Seconds for leaving the group at shutdown.
+# Seconds to leave the group at shutdown.
 LEAVE_S: Final = 1
 
 logger = structlog.get_logger()
@@ -50,40 +51,40 @@ class Queue(RedisStreamBroker):
             queue_name=keys.QUEUE,
             consumer_group_name=keys.QUEUE_GROUP,
             consumer_id="0",  # a group declared late still sees what was queued before it
-            xread_block=int(takeover_s * 1000),  # it looks at what dead workers left between two reads
+            xread_block=int(takeover_s * 1000),  # between two reads it takes over the messages of dead workers
             xread_count=None,  # as many as there are slots
-            # To claim a message is the first thing that a worker does with it.
+            # A worker claims a message before it does anything else with it.
             idle_timeout=int(abandoned_s * 1000),
             client_name="tailrace-queue",
             **OPTIONS,
         )
-        # The URL may have said otherwise, and what is read here are lists.
+        # The URL may say otherwise, but this file reads lists.
         self.connection_pool.connection_kwargs["protocol"] = 2
         self.slots: Final = Slots(configured_slots())
         self.formatter: Deliveries = Deliveries(self)
-        self._leaving = False
+        self._stopping = False
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"
 
     def stop_reading(self) -> None:
-        """End `listen` after the read that is under way.
+        """End `listen` after the read in flight.
 
         Taskiq cancels the read when the worker stops, but in Python 3.11 `asyncio.wait_for`, with which redis-py reads,
         may swallow that.
         """
-        self._leaving = True
+        self._stopping = True
 
     async def listen(self) -> AsyncGenerator[bytes, None]:  # type: ignore[override]  # Taskiq takes either
-        """Deliveries, one by one, until `stop_reading`: what dead workers left, then what is new.
+        """Yield deliveries, one by one, until `stop_reading`: first messages of dead workers, then new ones.
 
-        As bytes, which Taskiq cannot acknowledge: the claim does that, and nothing else.
+        They are yielded as bytes, which Taskiq cannot acknowledge: the claim does that, and nothing else.
         """
         async with Redis(connection_pool=self.connection_pool) as redis:
-            while not self._leaving:
+            while not self._stopping:
                 try:
                     entries = await self._take_over(redis) or await self._read(redis)
                 except RedisError as error:
-                    await self._mend(error)
+                    await self._recover(error)
                     continue
                 for entry_id, fields in entries:
                     try:
@@ -91,21 +92,25 @@ class Queue(RedisStreamBroker):
                     except NotAMessageError as error:
                         await self._drop(redis, entry_id, str(error))
                     else:
-                        yield self.formatter.give(Delivery(entry_id.decode(), message, self.slots.take()))
+                        yield self.formatter.register(Delivery(entry_id.decode(), message, self.slots.take()))
 
     async def _drop(self, redis: Redis, entry_id: bytes, why: str) -> None:
         logger.error("message dropped: it is not from the api", message=entry_id.decode(), error=why)
         try:
-            # Both or neither: what is acknowledged does not come again, and would lie on the queue for ever.
+            # Both or neither: an acknowledged message is not delivered again, and would stay on the queue for ever.
             async with redis.pipeline(transaction=True) as pipeline:
                 pipeline.xack(self.queue_name, self.consumer_group_name, entry_id)
                 pipeline.xdel(self.queue_name, entry_id)
                 await pipeline.execute()
-        except RedisError as error:  # it comes again, and is dropped then
+        except RedisError as error:  # it is delivered again, and dropped then
             logger.warning("message not dropped", message=entry_id.decode(), error=str(error))
 
-    async def _mend(self, error: RedisError) -> None:
-        """Do what makes the next read work; what only time mends is waited for."""
+    async def _recover(self, error: RedisError) -> None:
+        """Make the next read possible: declare the group if it is missing, wait if the error is transient.
+
+        Raises:
+            redis.exceptions.RedisError: the error is neither.
+        """
         if str(error).startswith("NOGROUP"):
             await self._declare_consumer_group()
         elif is_transient(error):
@@ -115,27 +120,27 @@ class Queue(RedisStreamBroker):
             raise error
 
     async def shutdown(self) -> None:
-        """Let the functions end first; then leave the group. That is only tidy, so Redis may refuse it."""
+        """Call the shutdown hooks first, then leave the group. That is only tidy, so Redis may refuse it."""
         await super().shutdown()
         try:
             async with asyncio.timeout(LEAVE_S):
-                await self._leave()
+                await self._leave_group()
         except (RedisError, TimeoutError) as error:
             logger.warning("consumer not removed", error=str(error))
         finally:
             await self.connection_pool.disconnect()
 
-    async def _leave(self) -> None:
+    async def _leave_group(self) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:
-            place = (self.queue_name, self.consumer_group_name)
-            pending = await redis.xpending_range(*place, "-", "+", PENDING, consumername=self.consumer_name)
+            group = (self.queue_name, self.consumer_group_name)
+            pending = await redis.xpending_range(*group, "-", "+", MAX_PENDING, consumername=self.consumer_name)
             if not pending:
-                await redis.xgroup_delconsumer(*place, self.consumer_name)
+                await redis.xgroup_delconsumer(*group, self.consumer_name)
                 return
-            # Messages that were read in the last moment. As old as abandoned ones, they are taken over at once; with
-            # their consumer they would be deleted.
+            # Messages that were read in the last moment. They get the age of abandoned ones, so that another worker
+            # takes them over at once. With their consumer they would be deleted.
             ids: list[Any] = [message["message_id"] for message in pending]
-            await redis.xclaim(*place, self.consumer_name, 0, ids, idle=self.idle_timeout, justid=True)
+            await redis.xclaim(*group, self.consumer_name, 0, ids, idle=self.idle_timeout, justid=True)
 
     async def _declare_consumer_group(self) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:

@@ -1,8 +1,8 @@
-"""Messages as a worker handles them: how one is put on the queue, and what becomes of one that was read.
+"""Messages in a worker: add one to the queue, deliver and acknowledge one that was read.
 
-A delivery is a message from the moment it is read until its task is done with. Taskiq carries bytes from its broker to
-its formatter, and what the formatter makes of them to the task. Here the bytes are the number of a delivery, and the
-task gets the delivery itself: with what is to be acknowledged, and the slot to be given back.
+A delivery is a message from the moment it is read until its task is finished. Taskiq passes bytes from its broker to
+its formatter, and the formatter's result to the task. Here the bytes are the number of a delivery, and the task gets
+the delivery itself, with the entry to acknowledge and the slot to release.
 """
 
 from itertools import count
@@ -20,7 +20,7 @@ from services.worker.redis_client.batcher import Command
 
 
 class Delivery:
-    """One message, read from the queue's entry `entry_id`. A context that gives its slot back."""
+    """One message, read from the queue's entry `entry_id`. Its context releases its slot."""
 
     def __init__(self, entry_id: str, message: Message, slot: Slot) -> None:
         self.entry_id: Final = entry_id
@@ -37,30 +37,30 @@ class Delivery:
 
 
 def command_of(message: Message) -> Command:
-    """The command that puts this message on the queue, as the API does."""
+    """Return the command that adds this message to the queue, as the API does."""
     return ("XADD", keys.QUEUE, "*", FIELD, encode(message))
 
 
 def acknowledgement(delivery: Delivery) -> list[Command]:
-    """The commands that take this delivery off the queue, for good."""
+    """Return the commands that acknowledge this delivery and delete its entry."""
     return [("XACK", keys.QUEUE, keys.QUEUE_GROUP, delivery.entry_id), ("XDEL", keys.QUEUE, delivery.entry_id)]
 
 
 class Deliveries(ProxyFormatter):
-    """Those that Taskiq has been given, and has not begun."""
+    """The deliveries that were handed to Taskiq, and whose tasks it has not started."""
 
     def __init__(self, broker: AsyncBroker) -> None:
         super().__init__(broker)
         self._numbers = count()
-        self._given: dict[bytes, Delivery] = {}
+        self._pending: dict[bytes, Delivery] = {}
 
-    def give(self, delivery: Delivery) -> bytes:
-        """What Taskiq is to hand to `loads`, once."""
+    def register(self, delivery: Delivery) -> bytes:
+        """Return the bytes that stand for this delivery. Taskiq passes them to `loads`, once."""
         number = b"%d" % next(self._numbers)
-        self._given[number] = delivery
+        self._pending[number] = delivery
         return number
 
     def loads(self, message: bytes) -> TaskiqMessage:
-        """The call of the one Taskiq task with this delivery."""
-        delivery = self._given.pop(message)
+        """Return the call of the one Taskiq task, with the delivery that these bytes stand for."""
+        delivery = self._pending.pop(message)
         return TaskiqMessage(task_id=delivery.entry_id, task_name=keys.RUN, labels={}, args=[delivery], kwargs={})
