@@ -23,21 +23,21 @@ from services.api.redis_client import pool_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
 from services.api.streams.hub import Hub
-from services.api.streams.pages import Turns
-from services.api.streams.response import Follow
+from services.api.streams.pages import PageSemaphore
+from services.api.streams.response import Streams
 from services.api.tasks.limits import Limiter
-from services.api.tasks.loader import LookUp
+from services.api.tasks.loader import TaskLoader
 from services.api.tasks.recovery import Recovery
-from services.api.tasks.submission import Services
+from services.api.tasks.submission import Submissions
 
 logger = structlog.get_logger()
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
-    """The application. It starts, and says so in /health/ready, whether or not Redis is there.
+    """Create the application. It starts even if Redis is unreachable; then /health/ready answers 503.
 
     Raises:
-        SystemExit: an environment variable is wrong; it names which.
+        SystemExit: an environment variable is wrong; the message names it.
     """
     logs.configure()
     return Litestar(
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         state=State({"settings": settings or Settings.read()}),
         dependencies={
             "owner": Provide(identity.owner, sync_to_thread=False),
-            **{name: _from_state(name) for name in ("redis", "look_up", "limiter", "hub", "follow", "services")},
+            **{name: _from_state(name) for name in ("redis", "loader", "limiter", "hub", "streams", "submissions")},
         },
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
@@ -89,22 +89,22 @@ def _from_state(name: str) -> Provide:
 
 @asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
-    """Open what the process holds, and close it. Nothing here waits for Redis."""
+    """Open the connections and start the background tasks, and stop them. Nothing here waits for Redis."""
     settings: Settings = app.state.settings
     pool = pool_of(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pool)
-    app.state.look_up = LookUp(redis)
+    app.state.loader = TaskLoader(redis)
     queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
-    # Sending shares the connections of everything else. It needs no group: whichever worker comes first declares it.
+    # It shares the connections of everything else. It declares no group: the first worker does.
     queue.connection_pool = pool
-    # Many late readers may wait for longer than a connection takes to be free; but no client without a heartbeat.
-    turns = Turns(settings.redis_connections, settings.heartbeat_s)
-    hub = app.state.hub = Hub(redis, turns, settings.redis_url, settings.heartbeat_s, settings.probe_s)
+    # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
+    page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
+    hub = app.state.hub = Hub(redis, page_semaphore, settings.redis_url, settings.heartbeat_s, settings.probe_s)
     limiter = app.state.limiter = Limiter(redis, queue, settings.unclaimed_s)
-    app.state.follow = Follow(hub, settings.send_timeout_s)
-    app.state.services = Services(redis, queue, limiter, settings.unclaimed_s)
+    app.state.streams = Streams(hub, settings.send_timeout_s)
+    app.state.submissions = Submissions(redis, queue, limiter, settings.unclaimed_s)
     recovery = Recovery(redis, queue, limiter, settings)
-    chores = [
+    background_tasks = [
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
     ]
@@ -113,29 +113,29 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         yield
     finally:
         restore()
-        for chore in chores:
-            chore.cancel()
+        for background_task in background_tasks:
+            background_task.cancel()
         limiter.close()
         await redis.aclose()
 
 
-async def supervised(name: str, chore: Callable[[], Awaitable[None]]) -> None:
-    """Run a chore that never ends, and run it again should it end all the same."""
+async def supervised(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run a background task that never returns. If it crashes nevertheless, log that and restart it."""
     while True:
         try:
-            await chore()
-        # It catches what it expects; this is for the fault that nobody thought of. A process that serves on without
-        # its hub would be worse than one that logs.
+            await run()
+        # It catches the errors that are expected; this is for a fault in its code. A process that serves without its
+        # hub would be worse than one that logs.
         except Exception:
             logger.exception("chore died, starting it again", chore=name)
         await asyncio.sleep(1)
 
 
 def drain_on_signal(hub: Hub) -> Callable[[], None]:
-    """End all streams when the process is told to stop; answers how to undo that.
+    """End all streams on SIGTERM and SIGINT. Return a function that restores the previous handlers.
 
     uvicorn waits for open connections before it shuts the lifespan down, so that would be too late. Its own handler is
-    called after ours.
+    called after this one.
     """
     loop = asyncio.get_running_loop()
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

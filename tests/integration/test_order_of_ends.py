@@ -20,7 +20,7 @@ from tests.support.waiting import DEADLINE_S
 with warnings.catch_warnings():
     # Litestar has another word for its own parameters by now.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from services.api.tasks.ending import end
+    from services.api.tasks.ending import append_end
     from services.api.tasks.limits import Limiter
     from services.api.tasks.task import read
 
@@ -34,7 +34,7 @@ async def by_the_api(redis: Redis, task_id: str) -> None:
     queue = RedisStreamBroker("redis://unused", queue_name=keys.QUEUE)
     task = await read(redis, task_id)
     assert task is not None
-    assert await end(redis, Limiter(redis, queue, 60), task, "cancelled", {"by": "x"})
+    assert await append_end(redis, Limiter(redis, queue, 60), task, "cancelled", {"by": "x"})
 
 
 async def by_the_worker(redis: Redis, task_id: str) -> None:

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from plugins import keys
-from services.api.streams.pages import BYTES, FIRST, GROWTH, MOST, Pages, Turns
+from services.api.streams.pages import FIRST_PAGE_ENTRIES, GROWTH, MAX_ENTRIES, PAGE_BYTES, Pages, PageSemaphore
 from tests.support.client import start
 from tests.support.system import proxy_of, system
 from tests.support.waiting import DEADLINE_S
@@ -42,9 +42,9 @@ async def test_short_entries(redis: Redis) -> None:
     """They come in few pages that soon are long."""
     task_id = await log(redis, *[b"x" * 40] * 6_000)
     read = await lengths(Pages(redis, task_id, nullcontext()), 6_000)
-    assert read[0] == FIRST
-    assert all(after == min(before * GROWTH, MOST) for before, after in pairwise(read[:-1]))
-    assert max(read) == MOST
+    assert read[0] == FIRST_PAGE_ENTRIES
+    assert all(after == min(before * GROWTH, MAX_ENTRIES) for before, after in pairwise(read[:-1]))
+    assert max(read) == MAX_ENTRIES
 
 
 async def test_long_entries(redis: Redis) -> None:
@@ -52,7 +52,7 @@ async def test_long_entries(redis: Redis) -> None:
     task_id = await log(redis, *[b"x" * 40] * 160, *[b"x" * 20_000] * 400)
     read = await lengths(Pages(redis, task_id, nullcontext()), 560)
     large = next(number for number in range(len(read)) if sum(read[: number + 1]) > 160)
-    assert all(many * 20_000 <= BYTES for many in read[large + 1 :])
+    assert all(many * 20_000 <= PAGE_BYTES for many in read[large + 1 :])
 
 
 async def test_a_page_that_does_not_come_in_time(redis_url: str, redis: Redis) -> None:
@@ -63,19 +63,19 @@ async def test_a_page_that_does_not_come_in_time(redis_url: str, redis: Redis) -
         async with far:
             pages = Pages(far, task_id, nullcontext())
             read = [len(await pages.read(0, 6_000)) for _ in range(4)]
-            assert read[-1] == MOST
+            assert read[-1] == MAX_ENTRIES
             proxy.freeze()
             with pytest.raises(RedisError):
                 await pages.read(0, 6_000)
             proxy.thaw()
             proxy.cut()
-            assert len(await pages.read(0, 6_000)) == MOST // GROWTH
+            assert len(await pages.read(0, 6_000)) == MAX_ENTRIES // GROWTH
 
 
 async def test_a_turn_that_does_not_come(redis: Redis) -> None:
     """Who waits behind others is told in time that it is not its turn, and has one when those are done."""
     task_id = await log(redis, *[b"x" * 40] * 10)
-    turns = Turns(2, patience_s=0.2)
+    turns = PageSemaphore(2, wait_timeout_s=0.2)
     async with asyncio.timeout(10):
         async with turns:
             for _ in range(2):
@@ -91,7 +91,7 @@ async def test_room_for_everything_else(redis_url: str, redis: Redis) -> None:
     many = asyncio.Condition()
     pages, enough = 0, False
 
-    async def read_on_and_on(redis: Redis, turns: Turns) -> None:
+    async def read_on_and_on(redis: Redis, turns: PageSemaphore) -> None:
         nonlocal pages
         while not enough:  # no cancel: in Python 3.11 `asyncio.wait_for`, with which redis-py reads, may swallow it
             late, place = Pages(redis, task_id, turns), 0
@@ -102,7 +102,7 @@ async def test_room_for_everything_else(redis_url: str, redis: Redis) -> None:
                     many.notify_all()
 
     async with Redis.from_pool(pool) as shared, asyncio.TaskGroup() as group:
-        turns = Turns(2, 30)
+        turns = PageSemaphore(2, 30)
         for _ in range(50):
             group.create_task(read_on_and_on(shared, turns))
         waited = []

@@ -16,8 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from plugins import keys
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
-from services.api.streams.pages import MOST as PAGE
-from services.api.streams.pages import Turns
+from services.api.streams.pages import MAX_ENTRIES as PAGE
+from services.api.streams.pages import PageSemaphore
 from services.api.streams.reader import Reader
 from services.api.streams.tail import WINDOW_ENTRIES
 from tests.support.log_writer import Writer, queued
@@ -78,7 +78,7 @@ async def reading(
     client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S, connects: Hook = nothing
 ) -> AsyncIterator[Reader]:
     """A reader of the log, and the hub it lives on, which connects after this."""
-    hub = Hub(client, Turns(2, 2), url, heartbeat_s, probe_s=5)
+    hub = Hub(client, PageSemaphore(2, 2), url, heartbeat_s, probe_s=5)
 
     async def run() -> None:
         await connects()
@@ -146,13 +146,13 @@ async def test_an_end_that_is_heard_before_the_first_read_is_answered(
 
     client.before, client.after = before, after
     async with reading(client, redis_url, writer) as reader:
-        ring = reader.tail.ring
+        ring = reader.tail.on_published
 
         def listen(line: bytes) -> None:
             ring(line)
             heard.set()
 
-        monkeypatch.setattr(reader.tail, "ring", listen)
+        monkeypatch.setattr(reader.tail, "on_published", listen)
         assert await read(reader, 4) == writer.lines
         assert reader.ended
 
@@ -200,7 +200,7 @@ async def test_an_entry_that_is_heard_while_it_is_read(client: Intercepted, redi
                 await until(lambda: reader.tail.next >= 4)
 
         client.before = before
-        reader.tail.look()
+        reader.tail.request_rescan()
         assert await read(reader, 1) == writer.lines[3:]
         await writer.write()
         assert await read(reader, 1) == writer.lines[4:]
@@ -328,7 +328,7 @@ async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_
 
         async def given_up() -> None:
             if asyncio.current_task() is me:  # the reader's read, not the tail's
-                reader.tail.look()
+                reader.tail.request_rescan()
                 await until(lambda: reader.tail.broken)
 
         client.after = given_up
@@ -358,7 +358,7 @@ async def test_readers_at_different_places_get_each_their_own(
         async with asyncio.timeout(DEADLINE_S):
             while reader.tail.next < 5:
                 await reader.tail.changed()
-        others = [Reader(reader.tail, cursor, Turns(2, 2)) for cursor in (3, 0, 4, 3)]
+        others = [Reader(reader.tail, cursor, PageSemaphore(2, 2)) for cursor in (3, 0, 4, 3)]
         assert [await read(each, 5 - each.cursor) for each in [reader, *others]] == [
             writer.lines[cursor:] for cursor in (1, 3, 0, 4, 3)
         ]
@@ -369,7 +369,7 @@ async def test_readers_of_one_stream_share_one_subscription(
 ) -> None:
     """A hundred readers of a stream cost one subscription, and the last one to leave takes it along."""
     channel = keys.channel(writer.task_id)
-    hub = Hub(client, Turns(2, 2), redis_url, NEVER_S, probe_s=5)
+    hub = Hub(client, PageSemaphore(2, 2), redis_url, NEVER_S, probe_s=5)
     owner = asyncio.create_task(hub.run())
     readers = [hub.open(queued(writer.task_id), NDJSON, 0, lambda: None) for _ in range(100)]
     await writer.write()

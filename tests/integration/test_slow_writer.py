@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from plugins import entries
 from services.api.streams.formats import SSE
 from services.api.streams.hub import Hub
-from services.api.streams.pages import Turns
+from services.api.streams.pages import PageSemaphore
 from services.api.streams.reader import Reader
 from services.api.streams.tail import Tail
 from services.api.streams.transport import Connection
@@ -49,10 +49,10 @@ async def tail(redis: Redis) -> AsyncIterator[Tail]:
     tail = Tail(redis, token_hex(16), SSE, heartbeat_s=3_600)
     tail.readers = 1
     following = asyncio.create_task(tail.follow())
-    tail.look()
+    tail.request_rescan()
 
     def heard() -> int:
-        tail.ring(line(0))
+        tail.on_published(line(0))
         return tail.next
 
     await until(heard)
@@ -72,21 +72,21 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     """
     client = Client()
     before = asyncio.all_tasks()
-    hub = Hub(redis, Turns(2, 2), redis_url, 15, 4)
-    writer = Writer(hub, Reader(tail, 0, Turns(2, 15)), client.send, Connection(client.receive), 30)
+    hub = Hub(redis, PageSemaphore(2, 2), redis_url, 15, 4)
+    writer = Writer(hub, Reader(tail, 0, PageSemaphore(2, 15)), client.send, Connection(client.receive), 30)
     writer.start(b"hello")
     await turns()
     assert asyncio.all_tasks() - before  # it waits for its client, in a task
 
     def next_entry() -> None:
         client.willing.clear()
-        tail.ring(line(2))
+        tail.on_published(line(2))
 
     # In this order: the client takes all there is, and it waits; an entry comes, which the client does not take; it is
     # woken for the entry before.
     client.willing.set()
     asyncio.get_running_loop().call_soon(next_entry)
-    tail.ring(line(1))
+    tail.on_published(line(1))
     await turns()
     assert client.taken[0] == b"hello"
     assert b"id: 1\n" in client.taken[-1]
@@ -94,7 +94,7 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     writer.stop()
     client.willing.set()
     await turns()
-    tail.ring(line(3))
+    tail.on_published(line(3))
     await turns()
     assert b"id: 1\n" in client.taken[-1]
     assert asyncio.all_tasks() - before == set()

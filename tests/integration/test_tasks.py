@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.api.tasks.submission import refuse
+from services.api.tasks.submission import Submissions
 from tests.support.client import events, follow, start
 from tests.support.processes import Process, api_process, worker_process
 from tests.support.tasks import end_noted
@@ -183,8 +183,8 @@ async def test_a_refusal_ends_no_task_that_goes_on(redis: Redis, otherwise: dict
     fields = {"status": "running", "function": "f", "version": "", "owner": "anonymous", "created_at": 1} | otherwise
     await redis.hset(keys.metadata(task_id), mapping=fields)
     await redis.expire(keys.metadata(task_id), 60)
-    limiter: Any = None  # this task has none
-    await refuse(redis, limiter, task_id, 1, None)
+    unused: Any = None
+    await Submissions(redis, unused, unused, 60).refuse(task_id, 1, None)
     assert await redis.llen(keys.log(task_id)) == 0
     assert await redis.hget(keys.metadata(task_id), "status") == b"running"
 

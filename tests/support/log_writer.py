@@ -41,7 +41,7 @@ class Writer:
 def queued(task_id: str) -> Task:
     """A task that has not ended, as far as the api knows."""
     return Task(
-        task_id=task_id, owner="", function="f", version="", ran_version=None, limit_key=None, noted="running",
-        attempt=1, attempts=1, lease_until=0, uncounted=0, queued_at=0,
-        created_at=0, started_at=0, noted_end=None, noted_ended_at=None, length=0, last=None,
+        task_id=task_id, owner="", function="f", version="", ran_version=None, limit_key=None,
+        recorded_status="running", attempt=1, attempts=1, lease_until=0, non_chunk_entries=0, queued_at=0,
+        created_at=0, started_at=0, recorded_end=None, recorded_ended_at=None, length=0, last=None,
     )  # fmt: skip

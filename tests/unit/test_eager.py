@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.api.streams.eager import begin
+from services.api.streams.eager import run_until_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +36,14 @@ async def test_what_does_not_wait_is_done() -> None:
     async def work() -> None:
         done.append(True)
 
-    assert begin(work()) is None
+    assert run_until_blocked(work()) is None
     assert done == [True]
 
 
 async def test_the_rest_goes_on_in_a_task() -> None:
     """What had to wait has begun all the same, and ends when what it waits for has come, more than once if need be."""
     work = Work()
-    rest = begin(work.run())
+    rest = run_until_blocked(work.run())
     assert rest is not None
     assert work.steps == ["begun"]
     going_on = asyncio.ensure_future(rest)
@@ -57,7 +57,7 @@ async def test_the_rest_goes_on_in_a_task() -> None:
 async def test_what_came_before_the_task_is_not_missed() -> None:
     """Between the two, what it waits for may have come already."""
     work = Work()
-    rest = begin(work.run())
+    rest = run_until_blocked(work.run())
     work.first.set_result("one")
     work.second.set_result("two")
     assert rest is not None
@@ -68,7 +68,7 @@ async def test_what_came_before_the_task_is_not_missed() -> None:
 async def test_a_cancel_reaches_the_work() -> None:
     """Its clean-up runs, though that waits, too."""
     work = Work()
-    rest = begin(work.run())
+    rest = run_until_blocked(work.run())
     assert rest is not None
     going_on = asyncio.ensure_future(rest)
     await asyncio.sleep(0)
@@ -87,9 +87,9 @@ async def test_errors_come_where_the_work_is_awaited() -> None:
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        begin(fails(None))
+        run_until_blocked(fails(None))
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    rest = begin(fails(gone))
+    rest = run_until_blocked(fails(gone))
     gone.set_result(None)
     assert rest is not None
     with pytest.raises(ConnectionResetError):

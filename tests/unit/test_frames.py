@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from plugins import entries
 from services.api.streams.formats import NDJSON, SSE
-from services.api.streams.pages import MOST
+from services.api.streams.pages import MAX_ENTRIES
 
 # Numbers of few lengths, so that entries of a page often look alike, and often just not.
 NUMBERS = st.sampled_from([1, 7, 9, 10, 12, 99, 100])
@@ -59,9 +59,11 @@ def test_a_frame_has_the_data_and_its_place(first: int, chunks: list[object]) ->
 @pytest.mark.parametrize("first", [0, 990, 9_000])
 def test_a_long_page(first: int) -> None:
     """The same for pages as long as they come."""
-    lines = [entries.encode("chunk", 1, seq, 1_764_000_000_000, "@") for seq in range(first, first + MOST)]
-    assert SSE.frames(first, lines) == b"".join(b'id: %d\ndata: "@"\n\n' % seq for seq in range(first, first + MOST))
-    for part in range(0, MOST, 7):  # where all numbers are equally long, and where they are not
+    lines = [entries.encode("chunk", 1, seq, 1_764_000_000_000, "@") for seq in range(first, first + MAX_ENTRIES)]
+    assert SSE.frames(first, lines) == b"".join(
+        b'id: %d\ndata: "@"\n\n' % seq for seq in range(first, first + MAX_ENTRIES)
+    )
+    for part in range(0, MAX_ENTRIES, 7):  # where all numbers are equally long, and where they are not
         page = lines[part : part + 7]
         assert SSE.frames(first + part, page) == b"".join(
             SSE.frame(seq, line) for seq, line in enumerate(page, first + part)

@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType, TypedDict  # before Python 3.12, pydantic knows no other
 
 from plugins import entries
-from services.api.http.validation import faults
+from services.api.http import validation
 from services.worker.registry.docstrings import Texts
 from services.worker.registry.invalid import InvalidInputError
 from services.worker.registry.signature import Input, input_of
@@ -373,7 +373,7 @@ def test_the_edges_of_every_type(kind: Any) -> None:
     alone, listed = input_for(kind), input_for(list[kind])
     for edge in EDGES:
         for taken, sent in ((alone, {"p0": edge}), (listed, {"p0": [edge]})):
-            if not faults(taken.schema, sent, ["input"]) and not beyond(edge):
+            if not validation.errors(taken.schema, sent, ["input"]) and not beyond(edge):
                 assert refusal(taken, sent) is None, edge
 
 
@@ -383,7 +383,7 @@ def test_the_edges_of_every_key(key: Any) -> None:
     taken = input_for(dict[key, int])
     for edge in (edge for edge in EDGES if isinstance(edge, str)):
         sent = {"p0": {edge: 1}}
-        assert (refusal(taken, sent) is None) is not bool(faults(taken.schema, sent, ["input"])), edge
+        assert (refusal(taken, sent) is None) is not bool(validation.errors(taken.schema, sent, ["input"])), edge
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -397,7 +397,7 @@ def test_what_the_api_takes_the_worker_converts(data: st.DataObject, kind: Any) 
     except TypeError:
         return  # refused when it is loaded, with its reason
     sent = {"p0": data.draw(fitting(taken.schema["properties"]["p0"], taken.schema))}
-    wrong, why = faults(taken.schema, sent, ["input"]), refusal(taken, sent)
+    wrong, why = validation.errors(taken.schema, sent, ["input"]), refusal(taken, sent)
     assert bool(wrong) is bool(why) or (not wrong and beyond(sent)), why
 
 
@@ -410,7 +410,7 @@ def test_the_same_for_any_json(kind: Any, value: Any) -> None:
     except TypeError:
         return  # refused when it is loaded, with its reason
     sent = {"p0": value}
-    wrong, why = faults(taken.schema, sent, ["input"]), refusal(taken, sent)
+    wrong, why = validation.errors(taken.schema, sent, ["input"]), refusal(taken, sent)
     assert bool(wrong) is bool(why) or (not wrong and beyond(sent)), why
 
 
@@ -418,7 +418,7 @@ def test_the_same_for_any_json(kind: Any, value: Any) -> None:
 def test_the_exceptions(kind: Any, value: Any) -> None:
     """JSON Schema cannot say it: it is taken at POST, and the worker says what is wrong, and where."""
     taken = input_for(kind)
-    assert faults(taken.schema, {"p0": value}, ["input"]) == []
+    assert validation.errors(taken.schema, {"p0": value}, ["input"]) == []
     why = refusal(taken, {"p0": value})
     assert why is not None
     assert re.match(r"/p0(/\S+)?: \S", why)
@@ -570,7 +570,7 @@ def test_pydantic_gives_the_real_thing() -> None:
         "p1": 1,
     }
     assert taken.schema["$defs"]["Model"]["properties"]["count"]["description"] == "How many."
-    wrong = faults(taken.schema, {"p0": {"count": 0}, "p1": 0, "x": 1}, ["input"])
+    wrong = validation.errors(taken.schema, {"p0": {"count": 0}, "p1": 0, "x": 1}, ["input"])
     assert {fault["pointer"] for fault in wrong} == {"/input/p0/count", "/input/p1", "/input/x"}
 
 
@@ -592,7 +592,7 @@ def test_an_input_as_deep_as_any() -> None:
     for _ in range((entries.MAX_DEPTH - 2) // 2):
         tree = {"value": 1, "children": [tree]}
     taken = input_for(Tree)
-    assert faults(taken.schema, {"p0": tree}, ["input"]) == []
+    assert validation.errors(taken.schema, {"p0": tree}, ["input"]) == []
     assert refusal(taken, {"p0": tree}) is None
 
 

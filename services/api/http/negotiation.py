@@ -1,4 +1,4 @@
-"""What a client would take as an answer."""
+"""Content negotiation: what a client accepts as an answer."""
 
 from typing import Any
 
@@ -6,6 +6,6 @@ from litestar import Request
 
 
 def media_types(request: Request[Any, Any, Any]) -> set[str]:
-    """What the header `Accept` names, without parameters."""
-    named = ",".join(request.headers.getall("accept", [])).lower().split(",")
-    return {each.partition(";")[0].strip() for each in named}
+    """Return the media types of the header `Accept`, without parameters."""
+    ranges = ",".join(request.headers.getall("accept", [])).lower().split(",")
+    return {media_range.partition(";")[0].strip() for media_range in ranges}

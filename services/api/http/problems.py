@@ -1,4 +1,4 @@
-"""What goes wrong, said as RFC 9457 problem details: a stable `type`, what is wrong, and what would be right."""
+"""Errors as RFC 9457 problem details: a stable `type`, what is wrong, and what would be right."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from services.api.redis_client import is_transient
 
-# What Litestar answers by itself, in our words.
+# Answers that Litestar gives by itself, in this product's words.
 EXPLANATIONS: Final = {
     405: (
         "method-not-allowed",
@@ -23,14 +23,14 @@ EXPLANATIONS: Final = {
 
 logger = structlog.get_logger()
 
-# Seconds after which asking again makes sense when Redis is away: it restarts, or fails over, in about that time.
+# Seconds until a retry makes sense if Redis is unreachable: it restarts, or fails over, in about that time.
 RETRY_AFTER_S: Final = 2
 
 
 def problem(
     status: int, kind: str, title: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
 ) -> ProblemDetailsException:
-    """An answer of this status. `kind` names it for programs and never changes; `more` are members of its own."""
+    """Return an error of this status. `kind` names it for programs and never changes; `more` are further members."""
     return ProblemDetailsException(
         detail=detail,
         status_code=status,
@@ -42,7 +42,7 @@ def problem(
 
 
 def unavailable(error: BaseException) -> ProblemDetailsException:
-    """503: Redis cannot serve this now."""
+    """Log that Redis cannot serve a request now, and return the error 503."""
     logger.warning("redis unavailable", error=str(error))
     return problem(
         503,
@@ -63,11 +63,11 @@ def _of_anything(error: Exception) -> ProblemDetailsException:
 
 
 def _of_validation(error: ValidationException) -> ProblemDetailsException:
-    faults = [_fault(extra) for extra in error.extra or [] if isinstance(extra, Mapping)]
-    return problem(400, "invalid-request", "Invalid request", "The request is not of the right form.", errors=faults)
+    errors = [_described(extra) for extra in error.extra or [] if isinstance(extra, Mapping)]
+    return problem(400, "invalid-request", "Invalid request", "The request is not of the right form.", errors=errors)
 
 
-def _fault(extra: Mapping[str, Any]) -> dict[str, str]:
+def _described(extra: Mapping[str, Any]) -> dict[str, str]:
     # Litestar calls the body "data" and names a place in it as "a.b" or "data.a.b".
     path = str(extra.get("key", "")).split(".")
     if path[0] == "data":

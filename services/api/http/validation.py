@@ -1,4 +1,4 @@
-"""What is wrong with an input: one JSON pointer (RFC 6901) per fault, by the schema the function announced."""
+"""Validation of an input against the schema that its function announced: one JSON pointer (RFC 6901) per error."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -10,14 +10,15 @@ import msgspec
 from plugins import entries
 
 
-def faults(schema: dict[str, Any], value: Any, place: Sequence[str]) -> list[dict[str, str]]:
-    """Every fault of `value`, which stands at `place` in the body, as `{"pointer": "/input/…", "message": …}`; an empty
-    list where it fits the schema.
+def errors(schema: dict[str, Any], value: Any, path: Sequence[str]) -> list[dict[str, str]]:
+    """Return every error of `value`, which stands at `path` in the body, as `{"pointer": "/input/…", "message": …}`.
+
+    The list is empty if the value fits the schema.
     """
     if entries.too_deep(value):
-        return [{"pointer": pointer(place), "message": f"is nested deeper than {entries.MAX_DEPTH} levels"}]
+        return [{"pointer": pointer(path), "message": f"is nested deeper than {entries.MAX_DEPTH} levels"}]
     validator = _validator(msgspec.json.encode(schema))
-    return [fault for error in validator.iter_errors(value) for fault in _faults_of(error, place)]
+    return [described for error in validator.iter_errors(value) for described in _described(error, path)]
 
 
 @lru_cache(maxsize=1_024)
@@ -25,8 +26,8 @@ def _validator(schema: bytes) -> jsonschema_rs.Validator:
     return jsonschema_rs.validator_for(schema.decode(), validate_formats=True)
 
 
-def _faults_of(error: jsonschema_rs.ValidationError, place: Sequence[str]) -> Iterator[dict[str, str]]:
-    path, kind = [*place, *error.instance_path], error.kind
+def _described(error: jsonschema_rs.ValidationError, base: Sequence[str]) -> Iterator[dict[str, str]]:
+    path, kind = [*base, *error.instance_path], error.kind
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         yield {"pointer": pointer([*path, kind.property]), "message": "is required"}
     elif isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
@@ -37,5 +38,5 @@ def _faults_of(error: jsonschema_rs.ValidationError, place: Sequence[str]) -> It
 
 
 def pointer(path: Sequence[str | int]) -> str:
-    """A path as a JSON pointer."""
+    """Return a path as a JSON pointer."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

@@ -11,8 +11,8 @@ from services.api.http.parameters import cursor_of, number
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Pages
-from services.api.streams.response import gone
-from services.api.tasks.loader import LookUp
+from services.api.streams.response import log_expired
+from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task
 
 MAX_LIMIT: Final = 1_000
@@ -35,7 +35,7 @@ MAX_BYTES: Final = 1_048_576
 async def chunks(
     task_id: str,
     owner: str,
-    look_up: LookUp,
+    loader: TaskLoader,
     hub: Hub,
     after: Annotated[
         str | None, QueryParameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
@@ -47,19 +47,19 @@ async def chunks(
         str | None, QueryParameter(description=f"Seconds to wait for something new, 0 to {MAX_WAIT_S}.")
     ] = None,
 ) -> Response[bytes]:
-    """One page. The entries are passed on as they stand in the log."""
+    """Answer one page, with the entries as they are stored."""
     cursor = cursor_of(after=after)
-    most = int(number("limit", limit, 100, 1, MAX_LIMIT, whole=True))
-    patience = number("wait", wait, 0, 0, MAX_WAIT_S)
-    task = await look_up(task_id, owner)
+    max_entries = int(number("limit", limit, 100, 1, MAX_LIMIT, whole=True))
+    wait_s = number("wait", wait, 0, 0, MAX_WAIT_S)
+    task = await loader.load(task_id, owner)
     if task.expired:
-        raise gone(task)
+        raise log_expired(task)
     start = cursor.start(task.length)
     beyond = start > task.length
     first = 0 if beyond else start
-    if first == task.length and patience and not task.end:
-        await news(hub, task, first, patience)
-    lines = await entries_from(hub.pages(task_id), first, most)
+    if first == task.length and wait_s and not task.end:
+        await wait_for_entry(hub, task, first, wait_s)
+    lines = await entries_from(hub.pages(task_id), first, max_entries)
     ended = entries.decode(lines[-1]).ends if lines else task.end is not None
     gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""
     page = b'{%b"entries":[%b],"next":%d,"ended":%b}' % (
@@ -71,12 +71,16 @@ async def chunks(
     return Response(page, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-async def entries_from(pages: Pages, start: int, most: int) -> list[bytes]:
-    """So many entries, or as many as make a page of `MAX_BYTES`."""
+async def entries_from(pages: Pages, start: int, max_entries: int) -> list[bytes]:
+    """Read at most this many entries, and at most a page of about `MAX_BYTES`.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer.
+    """
     lines: list[bytes] = []
     size = 0
-    while len(lines) < most and size < MAX_BYTES:
-        page = await pages.read(start + len(lines), start + most)
+    while len(lines) < max_entries and size < MAX_BYTES:
+        page = await pages.read(start + len(lines), start + max_entries)
         if not page:
             break
         lines += page
@@ -84,11 +88,11 @@ async def entries_from(pages: Pages, start: int, most: int) -> list[bytes]:
     return lines
 
 
-async def news(hub: Hub, task: Task, cursor: int, patience: float) -> None:
-    """Wait until the log has an entry at `cursor`, for so many seconds."""
+async def wait_for_entry(hub: Hub, task: Task, cursor: int, wait_s: float) -> None:
+    """Wait until the log has an entry at `cursor`, or this time has passed."""
     reader = hub.open(task, NDJSON, cursor, lambda: None)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(wait_s):
             while not (hub.draining or reader.ended or await reader.read()):
                 pass
     except TimeoutError:

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from plugins.declaration import Broken
 from services.api import catalog
 from services.api.catalog import Function
-from services.api.http.parameters import Name
+from services.api.http.parameters import FunctionName
 
 
 class Functions(msgspec.Struct, frozen=True):
@@ -24,13 +24,13 @@ async def list_functions(redis: Redis) -> Functions:
 
 
 @get("/functions/{name:str}", summary="One function", tags=["functions"])
-async def get_function(name: Name, redis: Redis) -> Function:
+async def get_function(name: FunctionName, redis: Redis) -> Function:
     """What is announced of this function, and whether it is paused."""
     return await catalog.function_of(redis, name)
 
 
 @put("/functions/{name:str}/paused", summary="Pause a function", tags=["functions"])
-async def pause(name: Name, redis: Redis) -> Function:
+async def pause(name: FunctionName, redis: Redis) -> Function:
     """Workers start it no more, from the moment they hear of it. Its tasks wait, those that are submitted later too;
     what runs goes on.
     """
@@ -40,7 +40,7 @@ async def pause(name: Name, redis: Redis) -> Function:
 
 
 @delete("/functions/{name:str}/paused", summary="Resume a function", status_code=200, tags=["functions"])
-async def resume(name: Name, redis: Redis) -> Function:
+async def resume(name: FunctionName, redis: Redis) -> Function:
     """What has waited starts, in order."""
     # One that is not announced any more, too: its mark would stay for ever.
     await catalog.resume(redis, name)

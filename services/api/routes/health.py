@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from services.api.catalog import broken
 from services.api.streams.hub import Hub
 
-# Seconds for Redis to answer. A probe that hangs is as good as a red one, and later.
-PATIENCE_S: Final = 2
+# Seconds for Redis to answer. A probe that hangs tells as little as a failed one, and later.
+REDIS_TIMEOUT_S: Final = 2
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -32,23 +32,23 @@ async def live() -> dict[str, str]:
 @get("/health/ready", summary="The process can serve", tags=["health"])
 async def ready(redis: Redis, hub: Hub) -> Response[Health]:
     """200 when Redis answers and the hub hears; 503 otherwise, and while the process drains."""
-    answers, functions = await ask(redis)
-    health = Health(redis=answers, hub=state_of(hub), functions=functions)
+    redis_state, functions = await redis_state_of(redis)
+    health = Health(redis=redis_state, hub=hub_state_of(hub), functions=functions)
     return Response(health, status_code=200 if health.redis == health.hub == "ok" else 503)
 
 
-async def ask(redis: Redis) -> tuple[str, str]:
-    """`ok`, or why Redis does not answer; and `ok`, or which sources of functions are broken."""
+async def redis_state_of(redis: Redis) -> tuple[str, str]:
+    """Return `ok`, or why Redis does not answer; and `ok`, or which sources of functions are broken."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            sources = [each.source for each in await broken(redis)]
+        async with asyncio.timeout(REDIS_TIMEOUT_S):
+            sources = [source.source for source in await broken(redis)]
     except (RedisError, TimeoutError) as error:
         return f"unavailable: {type(error).__name__}", "unknown"
     return "ok", f"broken: {', '.join(sources)}" if sources else "ok"
 
 
-def state_of(hub: Hub) -> str:
-    """`ok`, or why no stream is followed live."""
+def hub_state_of(hub: Hub) -> str:
+    """Return `ok`, or why no stream is followed live."""
     if hub.draining:
         return "draining"
     return "ok" if hub.connected else "disconnected"

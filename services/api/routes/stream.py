@@ -10,8 +10,8 @@ from litestar.params import QueryParameter
 from services.api.http.negotiation import media_types
 from services.api.http.parameters import LastEventId, cursor_of
 from services.api.streams.formats import NDJSON, SSE
-from services.api.streams.response import Follow
-from services.api.tasks.loader import LookUp
+from services.api.streams.response import Streams
+from services.api.tasks.loader import TaskLoader
 
 
 @get(
@@ -30,8 +30,8 @@ async def stream(
     task_id: str,
     request: Request[Any, Any, Any],
     owner: str,
-    look_up: LookUp,
-    follow: Follow,
+    loader: TaskLoader,
+    streams: Streams,
     last_event_id: LastEventId = None,
     query_last_event_id: Annotated[
         str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
@@ -40,7 +40,7 @@ async def stream(
         str | None, QueryParameter(name="after", description="The same. `-1` is the start, `tail` is now.")
     ] = None,
 ) -> Response[Any]:
-    """Decide everything that can go wrong before the first byte; then hand over to the reader."""
+    """Check everything that can fail before the first byte; then hand over to the reader."""
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
-    written = NDJSON if NDJSON.media_type in media_types(request) else SSE
-    return follow(await look_up(task_id, owner), cursor, written, {})
+    fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
+    return streams.open_stream(await loader.load(task_id, owner), cursor, fmt, {})

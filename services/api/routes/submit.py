@@ -1,7 +1,7 @@
-"""POST /tasks: starts a task, and answers where it is; or, to those who ask for it, with the task's stream.
+"""POST /tasks: start a task, and answer where it is; or stream it in the same request, if `Accept` asks for a stream.
 
-The stream needs no second request, so its first chunk comes sooner. A client that lost it goes on at the task's own
-stream; or, where it sent an `Idempotency-Key`, by sending the same request again with the `Last-Event-ID` it has.
+The stream needs no second request, so the client gets its first chunk sooner. A client that lost the connection resumes
+at the task's own stream; or, if it sent an `Idempotency-Key`, by the same request with its `Last-Event-ID`.
 """
 
 from typing import Any, Final, NamedTuple
@@ -12,14 +12,14 @@ from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 
 from services.api.http.negotiation import media_types
-from services.api.http.parameters import Cursor, IdempotencyKey, LastEventId, Name, cursor_of
+from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of
 from services.api.http.problems import malformed, problem
 from services.api.streams.formats import NDJSON, SSE, Format
-from services.api.streams.response import Follow
-from services.api.tasks.submission import NewTask, Services, start
+from services.api.streams.response import Streams
+from services.api.tasks.submission import NewTask, Submissions
 from services.api.tasks.task import Task
 
-# A body longer than this is no input but a file. In bytes.
+# Bytes. A longer body is a file rather than an input.
 MAX_BODY: Final = 64_000
 
 STREAM: Final = ResponseSpec(
@@ -33,19 +33,19 @@ STREAM: Final = ResponseSpec(
     generate_examples=False,
 )
 
-SEEN: Final = ResponseSpec(
+NOTHING_TO_COME: Final = ResponseSpec(
     None, description="It goes on, and the client has the end already: there is nothing to come."
 )
 
-# What both ways to start a task have in common.
-STARTS: Final[dict[str, Any]] = {
+# Common to both routes that start a task.
+START_TASK: Final[dict[str, Any]] = {
     "status_code": 202,
     "request_max_body_size": MAX_BODY,
     "exception_handlers": {RecursionError: malformed, UnicodeDecodeError: malformed},
-    "responses": {200: STREAM, 204: SEEN},
+    "responses": {200: STREAM, 204: NOTHING_TO_COME},
 }
 
-START: Final = Cursor(-1)
+FROM_START: Final = Cursor(-1)
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -59,27 +59,30 @@ class Submitted(msgspec.Struct, frozen=True):
     chunks_url: str
 
 
-class Wanted(NamedTuple):
-    """How a request wants to be answered: with a stream that is written so, from the cursor on; None: with JSON."""
+class AnswerOptions(NamedTuple):
+    """How to answer a request: with a stream in this format, from the cursor on; with JSON if the format is None."""
 
-    stream: Format | None
+    stream_format: Format | None
     cursor: Cursor
-    goes_on: bool  # in a stream that there is: nothing is to be started for it
+    resumes: bool  # a stream that exists: the request starts no task
 
 
-def wanted(request: Request[Any, Any, Any], idempotency_key: str | None, last_event_id: str | None) -> Wanted:
-    """What `Accept` and `Last-Event-ID` say. JSON for those who take that, too, or say nothing.
+def answer_options(
+    request: Request[Any, Any, Any], idempotency_key: str | None, last_event_id: str | None
+) -> AnswerOptions:
+    """Read `Accept` and `Last-Event-ID`. A client that accepts JSON, or has no `Accept`, gets JSON.
 
     Raises:
-        ProblemDetailsException: 400, this is no cursor; or one without a key, so that another task would begin.
+        ProblemDetailsException: 400, the cursor is malformed, or sent without a key, so that it would start another
+            task.
     """
     accepted = media_types(request)
-    stream = None
+    stream_format = None
     if MediaType.JSON not in accepted:
-        stream = next((each for each in (NDJSON, SSE) if each.media_type in accepted), None)
-    cursor = cursor_of(last_event_id=last_event_id if stream else None)
-    goes_on = cursor != START
-    if goes_on and idempotency_key is None:
+        stream_format = next((fmt for fmt in (NDJSON, SSE) if fmt.media_type in accepted), None)
+    cursor = cursor_of(last_event_id=last_event_id if stream_format else None)
+    resumes = cursor != FROM_START
+    if resumes and idempotency_key is None:
         raise problem(
             400,
             "idempotency-key-missing",
@@ -87,19 +90,20 @@ def wanted(request: Request[Any, Any, Any], idempotency_key: str | None, last_ev
             "With Last-Event-ID, but no Idempotency-Key, this would start another task. Send the key with the first "
             "request and with every repetition; or follow the task that there is: GET its stream with Last-Event-ID.",
         )
-    return Wanted(stream, cursor, goes_on)
+    return AnswerOptions(stream_format, cursor, resumes)
 
 
-def answer(task: Task, wanted: Wanted, follow: Follow) -> Response[Any]:
-    """202 and where the task is; or its stream.
+def answer(task: Task, options: AnswerOptions, streams: Streams) -> Response[Any]:
+    """Answer 202 and where the task is; or its stream.
 
     Raises:
-        ProblemDetailsException: 410, its log is wanted and not kept any more.
+        ProblemDetailsException: 410, a stream is requested, and the log has expired.
     """
     location = f"/tasks/{task.task_id}"
     stream = f"{location}/stream"
-    if wanted.stream is not None:
-        return follow(task, wanted.cursor, wanted.stream, {"location": location, "content-location": stream})
+    if options.stream_format is not None:
+        headers = {"location": location, "content-location": stream}
+        return streams.open_stream(task, options.cursor, options.stream_format, headers)
     body = Submitted(task.task_id, task.function, task.status, location, stream, f"{location}/chunks")
     return Response(body, status_code=202, headers={"Location": location})
 
@@ -107,41 +111,41 @@ def answer(task: Task, wanted: Wanted, follow: Follow) -> Response[Any]:
 @post(
     "/tasks",
     summary="Start a task",
-    **STARTS,
+    **START_TASK,
     tags=["tasks"],
 )
 async def submit(
     data: NewTask,
     owner: str,
-    services: Services,
-    follow: Follow,
+    submissions: Submissions,
+    streams: Streams,
     request: Request[Any, Any, Any],
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = None,
 ) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
-    how = wanted(request, idempotency_key, last_event_id)
-    task = await start(services, owner, data, idempotency_key, ["input"], goes_on=how.goes_on)
-    return answer(task, how, follow)
+    options = answer_options(request, idempotency_key, last_event_id)
+    task = await submissions.start(owner, data, idempotency_key, ["input"], resumes=options.resumes)
+    return answer(task, options, streams)
 
 
 @post(
     "/functions/{name:str}/tasks",
     summary="Start a task of one function",
-    **STARTS,
+    **START_TASK,
     tags=["functions"],
 )
 async def submit_to(
-    name: Name,
+    name: FunctionName,
     data: dict[str, Any],
     owner: str,
-    services: Services,
-    follow: Follow,
+    submissions: Submissions,
+    streams: Streams,
     request: Request[Any, Any, Any],
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = None,
 ) -> Response[Submitted]:
     """As POST /tasks, with the function's input as the body: 202, or the stream."""
-    how = wanted(request, idempotency_key, last_event_id)
-    task = await start(services, owner, NewTask(name, data), idempotency_key, [], goes_on=how.goes_on)
-    return answer(task, how, follow)
+    options = answer_options(request, idempotency_key, last_event_id)
+    task = await submissions.start(owner, NewTask(name, data), idempotency_key, [], resumes=options.resumes)
+    return answer(task, options, streams)

@@ -1,4 +1,4 @@
-"""Tasks: GET lists them, or says how one goes or how it ended; DELETE cancels one."""
+"""Tasks: GET lists them, or answers the state of one; DELETE cancels one."""
 
 import asyncio
 from typing import Annotated, Final
@@ -11,23 +11,23 @@ from redis.asyncio import Redis
 from plugins import keys
 from services.api.http.parameters import number
 from services.api.http.problems import problem
-from services.api.tasks.ending import cancelled
+from services.api.tasks.ending import cancel_task
 from services.api.tasks.limits import Limiter
 from services.api.tasks.listing import page_of
-from services.api.tasks.loader import LookUp
+from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task
 
 MAX_LIMIT: Final = 100
 
-# Seconds to try for the log's last place against a function that writes all the time.
-PATIENCE_S: Final = 5
+# Seconds to try to append an end to the log of a function that writes all the time.
+CANCEL_TIMEOUT_S: Final = 5
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A task as its client sees it. Times are milliseconds since the epoch; `end` is the data of the last entry.
 
-    `version` is that of the function when the task was submitted, `ran_version` that of the latest attempt: another one
-    where a deploy came between. It is null until the first attempt, and where a worker of an older release has run it.
+    `version` is that of the function when the task was submitted, `ran_version` that of the latest attempt: they differ
+    if there was a deploy between. It is null until the first attempt, and if a worker of an older release has run it.
     """
 
     task_id: str
@@ -44,7 +44,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status_of(task: Task) -> Status:
-    """What to tell of a task. The log's end goes before the metadata: a worker may die between the two."""
+    """Return the status of a task. The log's end takes precedence over the metadata: a worker may die between them."""
     return Status(
         task_id=task.task_id,
         function=task.function,
@@ -55,8 +55,8 @@ def status_of(task: Task) -> Status:
         chunks=task.chunks,
         created_at=task.created_at,
         started_at=task.started_at,
-        ended_at=task.end.at if task.end else task.noted_ended_at,
-        end=task.end.data if task.end else task.noted_end,
+        ended_at=task.end.at if task.end else task.recorded_ended_at,
+        end=task.end.data if task.end else task.recorded_end,
     )
 
 
@@ -77,16 +77,16 @@ async def list_tasks(
     before: Annotated[str | None, QueryParameter(description="Id of the last task of the page before.")] = None,
 ) -> Tasks:
     """Tasks are listed for as long as they are kept: a day."""
-    most = int(number("limit", limit, 20, 1, MAX_LIMIT, whole=True))
-    tasks, following = await page_of(redis, owner, checked(before) if before else None, most)
-    return Tasks([status_of(task) for task in tasks], following)
+    page_size = int(number("limit", limit, 20, 1, MAX_LIMIT, whole=True))
+    tasks, next_before = await page_of(redis, owner, checked_id(before) if before else None, page_size)
+    return Tasks([status_of(task) for task in tasks], next_before)
 
 
-def checked(task_id: str) -> str:
-    """The id, if it is of the right form.
+def checked_id(task_id: str) -> str:
+    """Return the id.
 
     Raises:
-        ProblemDetailsException: 400, it is not.
+        ProblemDetailsException: 400, it is malformed.
     """
     if not keys.TASK_ID.fullmatch(task_id):
         raise problem(400, "invalid-before", "Invalid before", "The parameter before must be the id of a task.")
@@ -95,18 +95,18 @@ def checked(task_id: str) -> str:
 
 @get("/tasks/{task_id:str}", summary="The state of a task", tags=["tasks"])
 async def status(
-    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], owner: str, look_up: LookUp
+    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], owner: str, loader: TaskLoader
 ) -> Status:
     """Status, attempt, chunks so far, times, and the end's data."""
-    return status_of(await look_up(task_id, owner))
+    return status_of(await loader.load(task_id, owner))
 
 
 @delete("/tasks/{task_id:str}", summary="Cancel a task", status_code=202, tags=["tasks"])
-async def cancel(task_id: str, owner: str, redis: Redis, look_up: LookUp, limiter: Limiter) -> Response[Status]:
+async def cancel(task_id: str, owner: str, redis: Redis, loader: TaskLoader, limiter: Limiter) -> Response[Status]:
     """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            task, ours = await cancelled(redis, look_up, limiter, task_id, owner)
+        async with asyncio.timeout(CANCEL_TIMEOUT_S):
+            task, cancelled_now = await cancel_task(redis, loader, limiter, task_id, owner)
     except TimeoutError:
         raise problem(
             503,
@@ -115,4 +115,4 @@ async def cancel(task_id: str, owner: str, redis: Redis, look_up: LookUp, limite
             "The task writes too fast to be cancelled. Ask again.",
             headers={"Retry-After": "1"},
         ) from None
-    return Response(status_of(task), status_code=202 if ours else 200)
+    return Response(status_of(task), status_code=202 if cancelled_now else 200)

@@ -1,6 +1,6 @@
-"""Beginning what is awaited, without a task for it.
+"""Run a coroutine without a task until it blocks.
 
-Python 3.12 has eager tasks for this: most sends only copy bytes to a socket, and a task for each would cost more than
+Python 3.12 has eager tasks for this. Most sends only copy bytes to a socket, and a task for each would cost more than
 that.
 """
 
@@ -9,28 +9,29 @@ from types import coroutine
 from typing import Any
 
 
-def begin(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
-    """Run this as far as it goes without waiting. None if that was to its end; else the rest, to be awaited.
+def run_until_blocked(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+    """Run the coroutine until it blocks. Return None if it has finished; else its rest, to be awaited.
 
-    Until it first waits it runs outside any task: what asks for the current one (a time-out, say) must come later.
+    Until it first blocks it runs outside any task: code that needs the current task (a time-out, for example) must come
+    later.
     """
     try:
-        waits_for = work.send(None)
+        blocked_on = work.send(None)
     except StopIteration:
         return None
-    return _rest(work, waits_for)
+    return _rest(work, blocked_on)
 
 
 @coroutine
-def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    # What it waits for is passed on to the task that awaits this, and back what that task has for it.
+def _rest(work: Coroutine[Any, Any, None], blocked_on: Any) -> Generator[Any, Any, None]:
+    # Pass each future to the task that awaits this, and the task's result back.
     try:
         while True:
             try:
-                came = yield waits_for
-            except BaseException as error:  # noqa: BLE001  # whatever it is, it is for the work
-                waits_for = work.throw(error)
+                result = yield blocked_on
+            except BaseException as error:  # noqa: BLE001  # whatever it is, the coroutine handles it
+                blocked_on = work.throw(error)
             else:
-                waits_for = work.send(came)
+                blocked_on = work.send(result)
     except StopIteration:
         return

@@ -1,4 +1,4 @@
-"""One reader of a stream: a cursor into its tail, and pages of the list where it is behind."""
+"""One reader of a stream: a cursor into its tail, and pages of the list while it is behind."""
 
 import asyncio
 from typing import Final
@@ -6,40 +6,40 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from services.api.streams.pages import Pages, Turns
-from services.api.streams.tail import PAUSE_S, Tail
+from services.api.streams.pages import Pages, PageSemaphore
+from services.api.streams.tail import RETRY_PAUSE_S, Tail
 
 logger = structlog.get_logger()
 
 
 class Reader:
-    """Reads on from a cursor, to the end."""
+    """Reads from a cursor to the end."""
 
-    __slots__ = ("_beats", "_epoch", "_pages", "_turns", "cursor", "ended", "tail")
+    __slots__ = ("_epoch", "_heartbeats", "_pages", "_semaphore", "cursor", "ended", "tail")
 
-    def __init__(self, tail: Tail, cursor: int, turns: Turns) -> None:
+    def __init__(self, tail: Tail, cursor: int, semaphore: PageSemaphore) -> None:
         self.tail: Final = tail
         self.cursor = cursor  # seq of the entry to read next
         self.ended = False
         self._epoch = tail.epoch
-        self._beats = tail.beats
+        self._heartbeats = tail.heartbeats
         self._pages: Pages | None = None
-        self._turns = turns
+        self._semaphore = semaphore
 
     @property
     def behind(self) -> bool:
-        """Whether what is next must be read from the list: `page` does."""
+        """Whether the next entries must be read from the list, by `page`."""
         tail = self.tail
         return self.cursor < tail.first and self._epoch == tail.epoch and not tail.broken
 
     def take(self) -> bytes | None:
-        """What is next, as much as there is, in one piece; nothing where a heartbeat passed in silence.
+        """Return all new frames in one piece; an empty one if a heartbeat passed without any.
 
-        None where it has to be waited for, or is behind. After the last piece `ended` is true.
+        Return None if there are none yet, or if the reader is behind. After the last piece `ended` is true.
         """
         tail = self.tail
         if self._epoch != tail.epoch:
-            return self._gap(tail.left)
+            return self._gap(tail.remaining)
         if tail.broken:
             self.ended = True
             return b""
@@ -52,13 +52,13 @@ class Reader:
         if tail.ended:
             self.ended = True
             return b""
-        if self._beats != tail.beats:
-            self._beats = tail.beats
+        if self._heartbeats != tail.heartbeats:
+            self._heartbeats = tail.heartbeats
             return b""
         return None
 
     async def read(self) -> bytes:
-        """The same, and wait for it: nothing only where a heartbeat passed, or Redis gives no page now."""
+        """Wait for new frames, and return them; an empty piece if a heartbeat passed, or if Redis gives no page now."""
         while (piece := self.take()) is None:
             if self.behind:
                 return await self.page()
@@ -66,14 +66,14 @@ class Reader:
         return piece
 
     async def page(self) -> bytes:
-        """Frames between the cursor and the window, or nothing where Redis does not give them now."""
+        """Return frames between the cursor and the window, or an empty piece if Redis does not give them now."""
         tail = self.tail
-        self._pages = self._pages or Pages(tail.redis, tail.task_id, self._turns)
+        self._pages = self._pages or Pages(tail.redis, tail.task_id, self._semaphore)
         try:
             lines = await self._pages.read_on(self.cursor, tail.first)
         except RedisError as error:
             logger.warning("page not read", task_id=tail.task_id, error=str(error))
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
             return b""
         if not lines:
             return await self._lost()
@@ -82,20 +82,22 @@ class Reader:
         return piece
 
     async def _lost(self) -> bytes:
-        # The list is shorter than it was. A tail that still follows it finds out, and tells all its readers.
+        # The list is shorter than it was. A tail that still follows it finds out, and informs all its readers.
         if self.tail.ended:
             self.ended = True
             return self._gap(0)
         if not self.tail.broken:
-            self.tail.look()
+            self.tail.request_rescan()
             await self.tail.changed()
         return b""
 
     def _gap(self, length: int) -> bytes:
-        asked, self.cursor, self._epoch = self.cursor - 1, 0, self.tail.epoch
-        return self.tail.format.notice("gap", gap(asked, length))
+        after, self.cursor, self._epoch = self.cursor - 1, 0, self.tail.epoch
+        return self.tail.format.control_frame("gap", gap(after, length))
 
 
 def gap(after: int, length: int) -> dict[str, int]:
-    """What a reader is told when entries it asked for, or was to get, are not there: then comes what is."""
+    """Return the data of `gap`: entries that a reader requested, or was to get, are missing. The entries that there are
+    follow it.
+    """
     return {"after": after, "length": length}

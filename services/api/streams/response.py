@@ -1,4 +1,4 @@
-"""A task's stream as a response: it starts, follows a reader, and ends, whoever ends it."""
+"""A task's stream as a response: it starts, follows a reader, and ends."""
 
 from typing import Any, Final, NamedTuple
 
@@ -23,40 +23,40 @@ HEADERS: Final = [
 
 
 class EventStream(Response[Any]):
-    """A response that writes what a reader reads, until its end, the client's, or the process's.
+    """A response that writes what a reader reads, until the stream ends, the client disconnects, or the process stops.
 
-    Litestar's own streams wait in a generator, whose clean-up does not run for certain when a client leaves while the
+    Litestar's own streams wait in a generator, whose clean-up is not certain to run if a client disconnects while the
     server waits to send (litestar#3772). Here the clean-up is synchronous, in the response itself.
     """
 
     def __init__(
-        self, hub: Hub, task: Task, written: Format, start: int, send_timeout_s: float, headers: dict[str, str]
+        self, hub: Hub, task: Task, fmt: Format, start: int, send_timeout_s: float, headers: dict[str, str]
     ) -> None:
         super().__init__(content=None)
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._hub = hub
         self._task = task
-        self._format = written
+        self._format = fmt
         self._start = start
         self._send_timeout_s = send_timeout_s
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an app is all it must be
-        """The response is its own ASGI application."""
+        """Return the ASGI application, which is the response itself."""
         return self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = Connection(receive)
         beyond = self._start > self._task.length
-        hello = self._format.hello()
+        preamble = self._format.preamble()
         if beyond:
-            hello += self._format.notice("gap", gap(self._start - 1, self._task.length))
+            preamble += self._format.control_frame("gap", gap(self._start - 1, self._task.length))
         headers = [(b"content-type", self._format.media_type.encode()), *HEADERS, *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
         writer = Writer(self._hub, reader, send, connection, self._send_timeout_s)
         try:
-            writer.start(hello)
-            # Comes when the client is gone, and when the response is complete.
+            writer.start(preamble)
+            # Received when the client has disconnected, and when the response is complete.
             # (https://asgi.readthedocs.io/en/stable/specs/www.html#disconnect-receive-event)
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -65,32 +65,32 @@ class EventStream(Response[Any]):
             self._hub.close(reader)
 
 
-class Follow(NamedTuple):
-    """Answers with a stream of a task."""
+class Streams(NamedTuple):
+    """Opens streams of tasks as responses."""
 
     hub: Hub
     send_timeout_s: float
 
-    def __call__(self, task: Task, cursor: Cursor, written: Format, headers: dict[str, str]) -> Response[Any]:
-        """Its log from the cursor on; 204 where the client has the end already. `headers` are further ones.
+    def open_stream(self, task: Task, cursor: Cursor, fmt: Format, headers: dict[str, str]) -> Response[Any]:
+        """Answer with the task's log from the cursor on; 204 if the client has the end already. `headers` are added.
 
         Raises:
-            ProblemDetailsException: 410, the log is not kept any more.
+            ProblemDetailsException: 410, the log has expired.
         """
         if task.expired:
-            raise gone(task)
+            raise log_expired(task)
         start = cursor.start(task.length)
         if task.end and start == task.length:
             return Response(None, status_code=204, headers=headers)
-        return EventStream(self.hub, task, written, start, self.send_timeout_s, headers)
+        return EventStream(self.hub, task, fmt, start, self.send_timeout_s, headers)
 
 
-def gone(task: Task) -> ProblemDetailsException:
-    """410: the task is known, its log is not kept any more."""
+def log_expired(task: Task) -> ProblemDetailsException:
+    """410: the task is known, but its log has expired."""
     return problem(
         410,
         "expired",
         "Log expired",
-        f"The task ended as {task.noted}; its log was kept for an hour after its last entry. "
+        f"The task ended as {task.recorded_status}; its log was kept for an hour after its last entry. "
         f"GET /tasks/{task.task_id} still says how it ended.",
     )

@@ -1,14 +1,16 @@
 """The read rule: every reader sees every entry once, in order, whenever it arrives.
 
 All readers of a stream in this process share one `Tail`: one subscription, one read position, and a short window of
-ready-made frames. A reader is a cursor into it; one that falls behind the window reads pages of the list.
+frames. A reader is a cursor into it; one that falls behind the window reads pages of the list.
 
-1. The list is read at once, for those who come late; and again once the subscription is confirmed. In that order
-   nothing falls between.
-2. A published entry is taken if its seq is the next one. If it is later, the list is read; if earlier, it is dropped,
-   unless it stands where another was taken: then the log was lost in part, and the list tells.
-3. Every confirmation (they come again after a reconnect) and every heartbeat read the list again: a lost ring heals.
-4. After an end, the reader is at its end.
+1. The list is read at once, for late readers; and again once the subscription is confirmed. In that order no entry is
+   missed between the two.
+2. A published entry is appended if its seq is the next one. If it is later, the list is read; if earlier, it is
+dropped,
+   unless it differs from the entry of that seq: then a part of the log was lost, and the list is read.
+3. Every confirmation (there is one after each reconnect) and every heartbeat read the list again: that makes up for a
+   lost message.
+4. After an end, the reader has ended.
 """
 
 import asyncio
@@ -31,117 +33,117 @@ WINDOW_ENTRIES: Final = 4_096
 WINDOW_BYTES: Final = 524_288
 
 # Seconds until the list is read again after Redis refused.
-PAUSE_S: Final = 1
+RETRY_PAUSE_S: Final = 1
 
 # Readers woken at once: then everything else in the process gets its turn, other streams first of all.
-SLAB: Final = 128
+MAX_WOKEN: Final = 128
 
 
-class Waiting(Protocol):
-    """Somebody who waits for something new in a stream."""
+class Waiter(Protocol):
+    """Waits for new frames of a stream."""
 
     def wake(self) -> None:
-        """There may be something, or a heartbeat has passed. Called once for each time it has waited."""
+        """Check for new frames, or a heartbeat. Called once for each `add_waiter`."""
 
 
 class Tail:
-    """The live end of one stream, shared by its readers. `follow` is its task; all else but waiting is synchronous."""
+    """The live end of one stream, shared by its readers. `follow` is its task; only it and `changed` wait."""
 
-    def __init__(self, redis: Redis, task_id: str, written: Format, heartbeat_s: float) -> None:
+    def __init__(self, redis: Redis, task_id: str, fmt: Format, heartbeat_s: float) -> None:
         self.task_id: Final = task_id
-        self.format: Final = written
+        self.format: Final = fmt
         self.redis: Final = redis
         self.readers = 0
         self.first = 0  # seq of the first frame in the window
-        self.next = 0  # seq of the entry to take next: one behind the window
-        self.epoch = 0  # counts how often the log was found to be another than it had been
-        self.beats = 0  # counts heartbeats
-        self.left = 0  # its length when that was found
+        self.next = 0  # seq of the next entry: one behind the window
+        self.epoch = 0  # counts how often the log was found to have changed unexpectedly
+        self.heartbeats = 0
+        self.remaining = 0  # its length when that was found
         self.ended = False
         self.broken = False
         self._heartbeat_s = heartbeat_s
-        self._placed = False
-        self._pages = Pages(redis, task_id, nullcontext())  # what is live waits for nobody who is late
-        self._newest: list[bytes] = []  # the last entry taken, if any
+        self._positioned = False
+        self._pages = Pages(redis, task_id, nullcontext())  # live entries do not wait for late readers
+        self._newest: list[bytes] = []  # the last entry of the window, if any
         self._frames: list[bytes] = []
         self._bytes = 0
         self._batch: tuple[int, int, bytes] = (0, 0, b"")
-        self._look = asyncio.Event()
-        self._waiting: set[Waiting] = set()
-        self._due: set[Waiting] = set()  # to be woken; whoever waits again meanwhile is not among them
-        self._news = False
+        self._rescan = asyncio.Event()
+        self._waiting: set[Waiter] = set()
+        self._due: set[Waiter] = set()  # to be woken; a waiter that is added meanwhile is not among them
+        self._changed = False
         self._waking = False
 
     def place_at_end(self, length: int) -> None:
-        """The log is closed and has this length: there is nothing to follow."""
+        """Set the position to the end of a closed log of this length: there is nothing to follow."""
         self.first = self.next = length
-        self.ended = self._placed = True
+        self.ended = self._positioned = True
 
-    def look(self) -> None:
-        """Read the list again: the subscription was confirmed (perhaps once more), or something seems to be missing."""
-        self._look.set()
+    def request_rescan(self) -> None:
+        """Read the list again soon: the subscription was confirmed, or an entry seems to be missing."""
+        self._rescan.set()
 
-    def beat(self) -> None:
-        """Let every reader say that it is still there."""
-        self.beats += 1
-        self._wake()
+    def heartbeat(self) -> None:
+        """Wake every reader, so that it sends a heartbeat."""
+        self.heartbeats += 1
+        self._notify()
 
     def give_up(self) -> None:
-        """Nothing follows the log any more: readers are let go, and their clients come back."""
+        """End all readers, because nothing follows the log any more. Their clients reconnect."""
         self.broken = True
-        self._wake()
+        self._notify()
 
-    def ring(self, line: bytes) -> None:
-        """An entry was published."""
-        if not self._placed:
-            self._look.set()  # the first read may have been too early for it
+    def on_published(self, line: bytes) -> None:
+        """Append a published entry to the window, or request a rescan if it is not the next one."""
+        if not self._positioned:
+            self._rescan.set()  # the first read may have been too early for it
             return
         try:
             entry = entries.decode(line)
         except msgspec.DecodeError:
-            self._look.set()  # whoever published it: the list knows
+            self._rescan.set()  # another program published it: the list has the entries
             return
         if entry.seq == self.next:
-            self._take(entry, line)
-            self._wake()
+            self._append(entry, line)
+            self._notify()
         elif entry.seq > self.next or (entry.seq == self.next - 1 and [line] != self._newest):
-            self._look.set()  # something is missing, or was replaced
+            self._rescan.set()  # an entry is missing, or was replaced
 
     async def follow(self) -> None:
-        """Read the list when told to, and at every heartbeat, until the end or until nobody reads."""
+        """Read the list when requested, and at every heartbeat, until the end, or until the last reader is closed."""
         pause = self._heartbeat_s
-        self._look.set()
+        self._rescan.set()
         while self.readers and not (self.ended or self.broken):
             silent = False
             try:
                 async with asyncio.timeout(pause):
-                    await self._look.wait()
+                    await self._rescan.wait()
             except TimeoutError:
-                self.beats += 1
+                self.heartbeats += 1
                 silent = True
-            self._look.clear()
+            self._rescan.clear()
             try:
                 await self._catch_up()
-                # A task whose metadata is lost nobody ends. Its readers come back, and learn that it is unknown.
+                # If its metadata is lost, no process ends the task. Its readers reconnect, and get 404.
                 if silent and not (self.ended or await self.redis.exists(keys.metadata(self.task_id))):
                     self.broken = True
                 pause = self._heartbeat_s
             except RedisError as error:
                 logger.warning("log not read", task_id=self.task_id, error=str(error))
-                pause = PAUSE_S
-            self._wake()
+                pause = RETRY_PAUSE_S
+            self._notify()
 
     async def _catch_up(self) -> None:
-        if not self._placed:
-            # Earlier entries the readers fetch themselves; the last one tells whether there will be more.
+        if not self._positioned:
+            # Readers fetch earlier entries themselves; the last one shows whether there will be more.
             newest = await self._pages.newest()
             self.first = self.next = entries.decode(newest[0]).seq if newest else 0
             for line in newest:
-                self._take(entries.decode(line), line)
-            self._placed = True
-            return  # what has come since is read when the subscription is confirmed: then nothing is missed
+                self._append(entries.decode(line), line)
+            self._positioned = True
+            return  # later entries are read when the subscription is confirmed: then nothing is missed
         while not (self.ended or self.broken):
-            # With the entry before, if one was taken: in its place nothing else may stand.
+            # Together with the newest entry of the window, if there is one: it must not have changed.
             newest = self._newest
             start = self.next - len(newest)
             lines = await self._pages.read(start, start + WINDOW_ENTRIES)
@@ -149,13 +151,13 @@ class Tail:
                 self._restart(await self.redis.llen(keys.log(self.task_id)))
                 continue
             for seq, line in enumerate(lines, start):
-                if seq == self.next:  # a ring may have been quicker
-                    self._take(entries.decode(line), line)
+                if seq == self.next:  # `on_published` may have been quicker
+                    self._append(entries.decode(line), line)
             if len(lines) == len(newest):
                 return
-            self._wake()
+            self._notify()
 
-    def _take(self, entry: entries.Entry, line: bytes) -> None:
+    def _append(self, entry: entries.Entry, line: bytes) -> None:
         frame = self.format.frame(entry.seq, line)
         self._frames.append(frame)
         self._bytes += len(frame)
@@ -166,7 +168,7 @@ class Tail:
             self._trim()
 
     def _trim(self) -> None:
-        # By half, so that it is rare. The newest stays, however long it is.
+        # By half, so that it is rare. The newest frame stays, however long it is.
         drop = max(1, len(self._frames) // 2)
         if drop < len(self._frames):
             self._bytes -= sum(map(len, self._frames[:drop]))
@@ -174,64 +176,64 @@ class Tail:
             self.first += drop
 
     def _restart(self, length: int) -> None:
-        """Whatever a reader has, it is told; if nothing is left it is let go, to ask again what became of the task."""
+        """Reset after a lost log: readers get `gap`, or end if the log is empty; then their clients reconnect."""
         logger.warning("log is not what it was", task_id=self.task_id, had=self.next, has=length)
         self._newest = []
         self._batch = (0, 0, b"")
         self._frames.clear()
         self._bytes = 0
         self.first = self.next = 0
-        self.left = length
+        self.remaining = length
         self.epoch += 1
         self.broken = length == 0
 
     def batch(self, cursor: int) -> bytes:
-        """All frames from `cursor` on, which must be in the window, in one piece."""
-        # Readers that keep up stand at the same place: what is joined for one serves all.
+        """Return all frames from `cursor` on, which must be in the window, in one piece."""
+        # Readers that keep up have the same cursor: the frames are joined once for all of them.
         start, stop, joined = self._batch
         if start != cursor or stop != self.next:
             joined = b"".join(self._frames[cursor - self.first :])
             self._batch = (cursor, self.next, joined)
         return joined
 
-    def wait(self, who: Waiting) -> None:
-        """Wake it once, as soon as there may be something new, or a heartbeat passes."""
-        self._waiting.add(who)
+    def add_waiter(self, waiter: Waiter) -> None:
+        """Wake it once, as soon as there may be new frames, or a heartbeat passes."""
+        self._waiting.add(waiter)
 
-    def leave(self, who: Waiting) -> None:
-        """It waits no longer."""
-        self._waiting.discard(who)
-        self._due.discard(who)
+    def remove_waiter(self, waiter: Waiter) -> None:
+        """Do not wake it."""
+        self._waiting.discard(waiter)
+        self._due.discard(waiter)
 
     async def changed(self) -> None:
-        """Wait until there may be something new, or a heartbeat passes."""
-        waiter = _Waiter()
-        self.wait(waiter)
+        """Wait until there may be new frames, or a heartbeat passes."""
+        waiter = _FutureWaiter()
+        self.add_waiter(waiter)
         try:
             await waiter.woken
         finally:
-            self.leave(waiter)
+            self.remove_waiter(waiter)
 
-    def _wake(self) -> None:
-        self._news = True
+    def _notify(self) -> None:
+        self._changed = True
         if not self._waking:
             self._waking = True
-            # Not at once: what was published together is heard together, and leaves together.
-            asyncio.get_running_loop().call_soon(self._wake_slab)
+            # Not at once: entries that were published together arrive together, and are sent together.
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
-    def _wake_slab(self) -> None:
-        if not self._due and self._news:
-            self._news = False
+    def _wake_some(self) -> None:
+        if not self._due and self._changed:
+            self._changed = False
             self._due, self._waiting = self._waiting, set()
         if not self._due:
             self._waking = False
             return
-        asyncio.get_running_loop().call_soon(self._wake_slab)
-        for _ in range(min(SLAB, len(self._due))):
+        asyncio.get_running_loop().call_soon(self._wake_some)
+        for _ in range(min(MAX_WOKEN, len(self._due))):
             self._due.pop().wake()
 
 
-class _Waiter:
+class _FutureWaiter:
     def __init__(self) -> None:
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -1,8 +1,8 @@
-"""From a reader to its client: at once while the client keeps up, in a task of its own while it does not.
+"""Write from a reader to its client: at once while the client keeps up, in a task of its own while it does not.
 
 Nearly all readers of a live stream keep up. They cost no task and no timer: the tail wakes one after another, and each
-sends what is new to it. One that is behind, or whose client takes nothing, gets a task until it has caught up, and a
-timer that closes its connection where a single send takes too long.
+sends its new frames. A writer whose reader is behind, or whose client does not read, gets a task until it has caught
+up, and a timer that aborts the connection if a single send takes too long.
 """
 
 import asyncio
@@ -11,19 +11,19 @@ from typing import Final
 import structlog
 from litestar.types import Send
 
-from services.api.streams.eager import begin
+from services.api.streams.eager import run_until_blocked
 from services.api.streams.hub import Hub
 from services.api.streams.reader import Reader
 from services.api.streams.transport import Connection
 
 logger = structlog.get_logger()
 
-# No send is under way. Later than any time.
+# No send is in flight. Later than any time.
 NEVER: Final = float("inf")
 
 
 class Writer:
-    """Writes the body of one response. `start` begins, `stop` ends it wherever it is."""
+    """Writes the body of one response, from `start` until its end or `stop`."""
 
     __slots__ = (
         "_connection",
@@ -45,41 +45,41 @@ class Writer:
         self._connection = connection
         self._send_timeout_s = send_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._since = NEVER  # when the send began that is under way
+        self._since = NEVER  # when the send in flight began
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, hello: bytes) -> None:
-        """Write these first bytes, then what the reader has to catch up with, and from then on whatever comes."""
-        self._go_on(hello)
+    def start(self, preamble: bytes) -> None:
+        """Write the preamble, then the entries that the reader has to catch up with, and then new ones."""
+        self._resume(preamble)
 
     def wake(self) -> None:
-        """Write what is new: the tail calls."""
-        self._go_on(b"")
+        """Write new frames. Called by the tail."""
+        self._resume(b"")
 
     def stop(self) -> None:
-        """The client has all, or is gone. Synchronous: no cancel interrupts it."""
+        """Stop: the response is complete, or the client has disconnected. Synchronous: no cancel interrupts it."""
         self._stopped = True
-        self._reader.tail.leave(self)
+        self._reader.tail.remove_waiter(self)
         if self._task is not None:
             self._task.cancel()
 
-    def _go_on(self, first: bytes) -> None:
-        rest = begin(self._write(first))
+    def _resume(self, first: bytes) -> None:
+        rest = run_until_blocked(self._write(first))
         if rest is not None:
             self._task = asyncio.ensure_future(rest)
             self._watch()
 
     def _caught_up(self) -> None:
-        """Nothing is under way: noted in the very step in which it begins to wait, so that no wake comes between."""
+        """Forget the task: in the same step in which the writer begins to wait, so that no wake comes between."""
         self._task = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _watch(self) -> None:
-        """Close the connection if a send has been under way for too long; look again when that may be so."""
+        """Abort the connection if a send has been in flight for too long; else check again when that may be so."""
         now = self._loop.time()
         if now - self._since >= self._send_timeout_s:
             logger.info("reader given up: it takes nothing", task_id=self._reader.tail.task_id)
@@ -89,7 +89,7 @@ class Writer:
             self._timer = self._loop.call_at(min(self._since, now) + self._send_timeout_s, self._watch)
 
     async def _write(self, first: bytes) -> None:
-        """Write until there is nothing to write: the reader waits, or it is over. Begins outside a task."""
+        """Write until the reader has nothing new, or has ended. Begins outside a task."""
         reader = self._reader
         try:
             if first:
@@ -98,7 +98,7 @@ class Writer:
             while not (reader.ended or self._hub.draining or self._stopped):
                 piece = reader.take()
                 if piece is None and not reader.behind:
-                    reader.tail.wait(self)
+                    reader.tail.add_waiter(self)
                     return
                 if piece is None:
                     await asyncio.sleep(0)  # from here on in a task: Redis' client needs one
@@ -108,8 +108,8 @@ class Writer:
             if not self._stopped:
                 await self._finish()
         except OSError:
-            pass  # the client is gone, and other servers than uvicorn say so here: the request is about to hear of it
-        # A fault of ours. Its client must not wait for what does not come.
+            pass  # the client has disconnected. Other servers than uvicorn raise this here; the request learns it next
+        # A fault of this process. The client must not wait for frames that will not be sent.
         except Exception:
             logger.exception("stream failed", task_id=reader.tail.task_id)
             self._connection.abort()
@@ -118,7 +118,7 @@ class Writer:
 
     async def _finish(self) -> None:
         if not self._reader.ended:
-            await self._put(self._reader.tail.format.farewell())
+            await self._put(self._reader.tail.format.closing())
         with self._connection.strict():
             await self._put(b"", more=False)
 

@@ -1,1 +1,1 @@
-"""A task's life as the API sees it: it is submitted, looked up, held to limits, recovered and ended."""
+"""A task's life as the API sees it: it is submitted, loaded, limited, recovered and ended."""

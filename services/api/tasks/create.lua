@@ -1,4 +1,4 @@
--- The note of a new task: its metadata, unless it is there. What Redis lost of it is made whole.
+-- Create the metadata of a new task, unless it is there. If Redis has lost a part of it, write the missing fields.
 --
 -- KEYS[1]  the task's metadata (hash)
 -- ARGV[1]  lifetime of the metadata from now, in seconds

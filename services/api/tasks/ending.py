@@ -1,4 +1,4 @@
-"""Ending a task from here, in the order of all ends (docs/design.md): log, metadata, gate, index of open tasks."""
+"""End a task from the API, in the order of all ends (docs/design.md): log, metadata, limit, index of open tasks."""
 
 from typing import Any
 
@@ -11,16 +11,20 @@ from plugins import append, entries, keys, metadata
 from plugins.limits import Ticket
 from services.api.redis_client import run_script
 from services.api.tasks.limits import Limiter
-from services.api.tasks.loader import LookUp
+from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task
 
 logger = structlog.get_logger()
 
 
-async def end(redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, runs: bool = False) -> bool:
-    """Append an end behind what the task's log was seen to hold, and note it. False where the log has changed since.
+async def append_end(
+    redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, running: bool = False
+) -> bool:
+    """Append an end to the log as it was when `task` was read, and record it.
 
-    `runs` as in `close`.
+    Return False if the log has changed since.
+
+    `running` as in `record_end`.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses.
@@ -30,14 +34,17 @@ async def end(redis: Redis, limiter: Limiter, task: Task, event: str, data: Any,
     arguments = append.arguments(task.task_id, task.length, attempt, line)
     if await run_script(redis, append.END_SCRIPT, **arguments) < 0:
         return False
-    await close(redis, limiter, task, event, data, runs=runs)
+    await record_end(redis, limiter, task, event, data, running=running)
     return True
 
 
-async def close(redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, runs: bool = False) -> None:
-    """Note how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which is the truth.
+async def record_end(
+    redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, running: bool = False
+) -> None:
+    """Record in the metadata how a task ended. Doing it twice changes nothing; a crash before it leaves the log, which
+    is the truth.
 
-    `runs` says that its function has yet to stop: then its worker lets another through the gate.
+    `running` says that its function has yet to stop: then its worker releases the limit.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses for another reason than that it is full.
@@ -48,50 +55,55 @@ async def close(redis: Redis, limiter: Limiter, task: Task, event: str, data: An
             pipeline.expire(keys.metadata(task.task_id), keys.TASK_TTL_S)
             await pipeline.execute()
     except OutOfMemoryError:
-        # To take away is always possible: without its claim, the worker stops at the next renewal even if it hears
-        # nothing else. The task stays in the index, and recovery notes the rest when there is room.
+        # A deletion is always possible: without its claim, the worker stops at the next renewal even if it receives no
+        # cancel. The task stays in the index, and recovery records the rest when there is room.
         await redis.hdel(keys.metadata(task.task_id), metadata.CLAIM)
         return
-    if runs:
+    if running:
         await redis.zrem(keys.OPEN, task.task_id)
     else:
-        await forget(redis, limiter, task)
+        await remove_from_open(redis, limiter, task)
 
 
-async def forget(redis: Redis, limiter: Limiter, task: Task) -> None:
-    """Nobody has to look at a task any more that is noted to have ended: another may go through its gate.
+async def remove_from_open(redis: Redis, limiter: Limiter, task: Task) -> None:
+    """Release the limit of a task whose end is recorded, and remove the task from the index of open tasks.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses.
     """
     try:
         if task.limit_key is not None:
-            await limiter.release(
-                task.limit_key, [Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)]
-            )
+            tickets = [Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)]
+            await limiter.release(task.limit_key, tickets)
     except SendTaskError as error:  # it stays in the index, and recovery does this again
         logger.warning("gate not left", task_id=task.task_id, error=str(error.__cause__ or error))
     else:
         await redis.zrem(keys.OPEN, task.task_id)
 
 
-async def cancelled(redis: Redis, look_up: LookUp, limiter: Limiter, task_id: str, owner: str) -> tuple[Task, bool]:
-    """The task once it has an end, and whether that is ours.
+async def cancel_task(
+    redis: Redis, loader: TaskLoader, limiter: Limiter, task_id: str, owner: str
+) -> tuple[Task, bool]:
+    """Cancel a task. Return the task once it has an end, and whether this call wrote that end.
 
-    The end goes to whatever place is the last when it arrives. A running function may take that place first; then it is
-    stopped, and the next place tried.
+    The end needs the last place of the log. A running function may take that place first; then it is stopped, and the
+    next place tried.
+
+    Raises:
+        ProblemDetailsException: 404, there is no such task of this owner.
+        redis.exceptions.RedisError: Redis does not answer, or refuses.
     """
     while True:
-        task = await look_up(task_id, owner)
-        runs = task.noted == "running"
+        task = await loader.load(task_id, owner)
+        running = task.recorded_status == "running"
         if task.end or task.expired:
-            if task.end and task.noted not in entries.ENDS:
-                # Whoever ended it did not get further: the worker may not know.
-                await close(redis, limiter, task, task.end.event, task.end.data, runs=runs)
+            if task.end and task.recorded_status not in entries.ENDS:
+                # The process that ended it may have died before it recorded that: the worker may not know.
+                await record_end(redis, limiter, task, task.end.event, task.end.data, running=running)
                 await redis.publish(keys.CANCEL, task_id)
             return task, False
-        if await end(redis, limiter, task, "cancelled", {"by": owner}, runs=runs):
+        if await append_end(redis, limiter, task, "cancelled", {"by": owner}, running=running):
             await redis.publish(keys.CANCEL, task_id)
-            return await look_up(task_id, owner), True
-        # It writes faster than we ask. Its worker stops it, without a word in the log: then the place is ours.
+            return await loader.load(task_id, owner), True
+        # It writes faster than this loop. Its worker stops it, without an entry in the log: then the place is free.
         await redis.publish(keys.CANCEL, task_id)

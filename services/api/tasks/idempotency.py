@@ -17,13 +17,13 @@ from services.api.tasks.task import Task, read
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 
 
-def fingerprint(function: str, encoded: bytes) -> str:
-    """Equal for equal requests. `encoded` is the input, the same for equal inputs."""
+def fingerprint_of(function: str, encoded: bytes) -> str:
+    """Return a digest that is equal for equal requests. `encoded` is the input, the same for equal inputs."""
     return hashlib.sha256(function.encode() + b"\0" + encoded).hexdigest()
 
 
-def place_of(owner: str, key: str) -> str:
-    """Where Redis has what this owner's key stands for.
+def redis_key_of(owner: str, key: str) -> str:
+    """Return the name in Redis under which this owner's key is reserved.
 
     Raises:
         ProblemDetailsException: 400, the key is malformed.
@@ -35,39 +35,39 @@ def place_of(owner: str, key: str) -> str:
     return keys.idempotency(owner, key)
 
 
-async def first(redis: Redis, place: str, asked: str) -> Task | None:
-    """The task that the key at this place stands for; None where there is none (yet, or any more). `asked` is a
-    fingerprint.
+async def find_task(redis: Redis, redis_key: str, fingerprint: str) -> Task | None:
+    """Return the task for which the key is reserved; None if it is not reserved, or if the task does not exist (yet, or
+    any more).
 
     Raises:
         ProblemDetailsException: 422, the key was used for another request.
         redis.exceptions.RedisError: Redis does not answer.
     """
-    held: Any = await redis.get(place)
-    return await read(redis, id_in(held, asked)) if held else None
+    reservation: Any = await redis.get(redis_key)
+    return await read(redis, task_id_of(reservation, fingerprint)) if reservation else None
 
 
-async def reserve(redis: Redis, place: str, task_id: str, asked: str) -> str:
-    """Let the key at this place stand for this task, unless it stands for one already; the id of the one that it
-    stands for then.
+async def reserve(redis: Redis, redis_key: str, task_id: str, fingerprint: str) -> str:
+    """Reserve the key for this task, unless it is reserved already. Return the id of the task for which it is reserved
+    then.
 
     Raises:
         ProblemDetailsException: 422, it was used for another request.
         redis.exceptions.RedisError: Redis does not answer.
     """
-    mine = f"{task_id}:{asked}"
-    held: Any = await redis.set(place, mine, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
-    return id_in(held, asked) if held else task_id
+    wanted = f"{task_id}:{fingerprint}"
+    reservation: Any = await redis.set(redis_key, wanted, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
+    return task_id_of(reservation, fingerprint) if reservation else task_id
 
 
-def id_in(held: bytes, asked: str) -> str:
-    """The id of the task in what a key holds.
+def task_id_of(reservation: bytes, fingerprint: str) -> str:
+    """Return the id of the task in a reservation.
 
     Raises:
-        ProblemDetailsException: 422, it was another request's.
+        ProblemDetailsException: 422, it was made by another request.
     """
-    task_id, _, held_for = held.decode().partition(":")
-    if held_for != asked:
+    task_id, _, reserved_for = reservation.decode().partition(":")
+    if reserved_for != fingerprint:
         raise problem(
             422,
             "idempotency-key-reused",
@@ -78,7 +78,7 @@ def id_in(held: bytes, asked: str) -> str:
 
 
 def unknown_key() -> ProblemDetailsException:
-    """404: a request would go on, and its key has no task."""
+    """404: a request resumes a stream, and its key has no task."""
     return problem(
         404,
         "unknown-task",

@@ -8,9 +8,9 @@ from plugins import keys
 from services.api.tasks.task import Task, read_all
 
 
-async def page_of(redis: Redis, owner: str, before: str | None, most: int) -> tuple[list[Task], str | None]:
-    """At most so many of this owner's tasks, from the newest on or behind `before` (a task's id); and the `before` of
-    the next page, None if this one is the last. Nothing follows a task that is not listed any more.
+async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> tuple[list[Task], str | None]:
+    """Return at most `limit` of this owner's tasks, from the newest on or behind `before` (a task's id); and the
+    `before` of the next page, None if this one is the last. The page is empty if `before` is not listed any more.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer.
@@ -18,11 +18,11 @@ async def page_of(redis: Redis, owner: str, before: str | None, most: int) -> tu
     listed, start = keys.by_owner(owner), 0
     if before:
         # By id and not by time: several tasks may be of one millisecond.
-        place: Any = await redis.zrevrank(listed, before)
-        if place is None:
+        rank: Any = await redis.zrevrank(listed, before)
+        if rank is None:
             return [], None
-        start = int(place) + 1
-    members: Any = await redis.zrange(listed, start, start + most - 1, desc=True)
+        start = int(rank) + 1
+    members: Any = await redis.zrange(listed, start, start + limit - 1, desc=True)
     ids = [member.decode() for member in members]
     tasks = await read_all(redis, ids)
-    return [task for task in tasks if task is not None], ids[-1] if len(ids) == most else None
+    return [task for task in tasks if task is not None], ids[-1] if len(ids) == limit else None

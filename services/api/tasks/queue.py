@@ -1,4 +1,4 @@
-"""Putting messages on the queue."""
+"""Enqueue messages."""
 
 from redis.typing import EncodableT, FieldT
 from taskiq.exceptions import SendTaskError
@@ -10,12 +10,12 @@ from plugins.message import FIELD, Message, encode
 
 
 def entry_of(message: Message) -> dict[FieldT, EncodableT]:
-    """The stream's entry of this message, for a pipeline that adds it together with something else."""
+    """Return the stream's entry of this message, for a pipeline that adds it together with other commands."""
     return {FIELD: encode(message)}
 
 
 async def enqueue(queue: RedisStreamBroker, message: Message) -> None:
-    """Put this message on the queue.
+    """Add this message to the queue.
 
     Raises:
         taskiq.exceptions.SendTaskError: the queue did not take it; its cause is the client's error.

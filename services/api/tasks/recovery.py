@@ -1,8 +1,9 @@
-"""Recovery: whatever died, every task ends or goes on. The safety net does not depend on what the queue guarantees.
+"""Recovery: every task ends or continues, whichever process has died. It does not depend on the queue's guarantees.
 
-Every API process looks, every few seconds, at the tasks that are due in `tasks:open`. The index says where to look,
-never what is so: that the log and the metadata say. Any number of processes may do this at once, and with a worker that
-is not dead after all: the claim lets one delivery win, and the write rule one end.
+Every few seconds, every API process scans the tasks that are due in `tasks:open`. The index says which tasks to scan;
+the log and the metadata say what state they are in. Any number of processes may do this at once, and while a worker
+that seems dead still runs: the claim lets one delivery win, and the write rule one end. Recovery runs in the API and
+not in the workers, because no author's code can block the API.
 """
 
 import asyncio
@@ -23,25 +24,26 @@ from plugins.limits import Ticket, next_scan_at
 from plugins.message import Message
 from services.api.redis_client import run_script
 from services.api.settings import Settings
-from services.api.tasks.ending import close, end, forget
+from services.api.tasks.ending import append_end, record_end, remove_from_open
 from services.api.tasks.limits import Limiter
 from services.api.tasks.queue import enqueue
-from services.api.tasks.task import Answers, Task, ask, read, task_of
+from services.api.tasks.task import RawTask, Task, fetch, read, task_of
 
 # Tasks per read of the index.
-BATCH: Final = 200
+BATCH_SIZE: Final = 200
 
-# Seconds before its metadata expires at which a task that no worker ever took is ended: later there is nobody to tell.
+# Seconds before its metadata expires at which a task that no worker has claimed is ended. Later its client could not be
+# told.
 MARGIN_S: Final = 600
 
-# Seconds until a task that cannot be read is looked at again.
+# Seconds until a task that cannot be read is scanned again.
 UNREADABLE_S: Final = 3_600
 
 logger = structlog.get_logger()
 
 
 class Recovery:
-    """Looks after the tasks that nobody else looks after."""
+    """Requeues, fails or finishes tasks that no other process handles."""
 
     def __init__(self, redis: Redis, queue: RedisStreamBroker, limiter: Limiter, settings: Settings) -> None:
         self._redis = redis
@@ -50,40 +52,45 @@ class Recovery:
         self._every_s = settings.scan_s
         self._lease_s = settings.lease_s
         self._unclaimed_s = settings.unclaimed_s
-        self._in_touch_since = time.monotonic()
+        self._connected_since = time.monotonic()
 
     async def run(self) -> None:
-        """Look again and again, for ever; not all processes at the same time."""
+        """Scan at intervals, for ever; not all processes at the same time."""
         while True:
             await asyncio.sleep(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311  # spreads load; keeps no secret
             try:
-                await self.look()
+                await self.scan()
             except (RedisError, SendTaskError) as error:
-                self._in_touch_since = math.inf
+                self._connected_since = math.inf
                 logger.warning("recovery did not get through", error=str(error.__cause__ or error))
 
-    async def look(self) -> None:
-        """Look once at what is due.
+    async def scan(self) -> None:
+        """Recover every task and every limit that is due, once.
 
         Raises:
-            redis.exceptions.RedisError: Redis does not answer, or refuses what has nothing to do with a single task.
+            redis.exceptions.RedisError: Redis does not answer, or refuses for a reason that lies not in a single task.
             taskiq.exceptions.SendTaskError: the queue does.
         """
         seconds, _ = await self._redis.time()
-        self._in_touch_since = min(self._in_touch_since, time.monotonic())
-        for start in itertools.count(0, BATCH):
-            due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=start, num=BATCH)
+        self._connected_since = min(self._connected_since, time.monotonic())
+        for start in itertools.count(0, BATCH_SIZE):
+            due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=start, num=BATCH_SIZE)
             for member in due:
-                look = self._look_at_gate if member.startswith(keys.LIMIT_PREFIX.encode()) else self._look_at
+                is_limit = member.startswith(keys.LIMIT_PREFIX.encode())
+                recover = self._recover_limit if is_limit else self._recover_task
                 try:
-                    await look(member.decode(), seconds)
+                    await recover(member.decode(), seconds)
                 except (ValueError, RedisError, SendTaskError) as error:
-                    await self._put_off(member.decode(), seconds, error)
-            if len(due) < BATCH:
+                    await self._defer(member.decode(), seconds, error)
+            if len(due) < BATCH_SIZE:
                 return
 
-    async def _put_off(self, member: str, now: int, error: Exception) -> None:
-        """What keeps recovery from one must not keep it from those behind it. Anything else is raised again."""
+    async def _defer(self, member: str, now: int, error: Exception) -> None:
+        """Skip a task that cannot be recovered now, so that it does not block those behind it.
+
+        Raises:
+            Exception: the error lies not in this task.
+        """
         if isinstance(error.__cause__ or error, OutOfMemoryError):
             # It stays due: there may be room soon, and ends need none.
             logger.warning("task not recovered: Redis is full", task_id=member)
@@ -93,26 +100,26 @@ class Recovery:
         else:
             raise error
 
-    async def _look_at(self, task_id: str, now: int) -> None:
+    async def _recover_task(self, task_id: str, now: int) -> None:
         task = await read(self._redis, task_id)
         if task is None:
             await self._redis.zrem(keys.OPEN, task_id)
         elif task.end:
-            # It has ended, and whoever wrote the end died before the bookkeeping.
-            await close(self._redis, self._limiter, task, task.end.event, task.end.data)
-        elif task.noted in entries.ENDS:
-            await forget(self._redis, self._limiter, task)  # a log that is not kept any more
+            # It has ended, and the process that wrote the end died before it recorded that.
+            await record_end(self._redis, self._limiter, task, task.end.event, task.end.data)
+        elif task.recorded_status in entries.ENDS:
+            await remove_from_open(self._redis, self._limiter, task)  # its log has expired
         elif task.lease_until > now * 1000:
-            await self._look_again(task, now, -(-task.lease_until // 1000))
-        elif task.noted == "queued":
-            await self._unclaimed(task, now)
-        elif time.monotonic() - self._in_touch_since >= self._lease_s:
-            await self._abandoned(task, now)
-        # Otherwise Redis has been away, or we have: living workers have not been able to renew. They get as long as a
+            await self._schedule_next(task, now, -(-task.lease_until // 1000))
+        elif task.recorded_status == "queued":
+            await self._recover_unclaimed(task, now)
+        elif time.monotonic() - self._connected_since >= self._lease_s:
+            await self._recover_abandoned(task, now)
+        # Otherwise Redis, or this process, was disconnected: living workers could not renew. They get the time of one
         # lease; the task stays due.
 
-    async def _unclaimed(self, task: Task, now: int) -> None:
-        """No worker has taken it: its back-off is over, or the queue is only long, or has lost it."""
+    async def _recover_unclaimed(self, task: Task, now: int) -> None:
+        """Queue a task again that no worker has claimed: its back-off is over, or the queue is long, or has lost it."""
         queued = max(task.queued_at, task.lease_until) // 1000
         last_chance = task.queued_at // 1000 + keys.TASK_TTL_S - MARGIN_S
         if now >= last_chance:
@@ -122,79 +129,82 @@ class Recovery:
             )
             return
         # A second message does no harm: the claim drops it.
-        await self._queue_again(task, now, min(now + max(now - queued, self._unclaimed_s), last_chance))
+        await self._requeue(task, now, min(now + max(now - queued, self._unclaimed_s), last_chance))
 
-    async def _abandoned(self, task: Task, now: int) -> None:
-        """Its worker has not renewed the lease."""
+    async def _recover_abandoned(self, task: Task, now: int) -> None:
+        """Release or fail a task whose worker has not renewed the lease."""
         if task.attempt >= task.attempts:
             await self._fail(task, "worker_lost", "the worker that ran the task is gone")
         elif await run_script(self._redis, release.SCRIPT, **release.arguments(task.task_id, None, 0)):
             logger.warning("task taken from a lost worker", task_id=task.task_id, attempt=task.attempt)
-            await self._queue_again(task, now, now + self._unclaimed_s)
+            await self._requeue(task, now, now + self._unclaimed_s)
 
-    async def _queue_again(self, task: Task, now: int, at: int) -> None:
-        # In this order: a worker that claims it at once notes an earlier time, when its lease is over.
-        await self._look_again(task, now, at)
+    async def _requeue(self, task: Task, now: int, next_scan: int) -> None:
+        # In this order: a worker that claims it at once schedules an earlier scan, for the end of its lease.
+        await self._schedule_next(task, now, next_scan)
         try:
             if task.limit_key is None:
                 await enqueue(self._queue, Message(task.task_id, task.function))
             else:
                 await self._limiter.acquire(task.limit_key, Ticket(task.task_id, task.attempt + 1), task.created_at)
         except SendTaskError:
-            await self._look_again(task, now, now)
+            await self._schedule_next(task, now, now)
             raise
 
-    async def _look_at_gate(self, gate: str, now: int) -> None:
-        """Take out whoever is in and will not run any more, let in who may come; again as long as somebody waits.
+    async def _recover_limit(self, key: str, now: int) -> None:
+        """Release the tickets of attempts that are over, admit the next ones, and schedule the next scan if any wait.
 
-        Who let others in may have died before it put them on the queue: those that have not begun are looked at sooner.
+        The process that admitted a ticket may have died before it enqueued the task: the tasks of admitted tickets that
+        have not started are scanned sooner.
         """
-        inside = await self._limiter.holders(gate)
+        holders = await self._limiter.holders(key)
         over: list[Ticket] = []
-        for start in range(0, len(inside), BATCH):
-            some = inside[start : start + BATCH]
-            answers = await ask(self._redis, [ticket.task_id for ticket, _ in some])
-            over += [ticket for (ticket, _), answer in zip(some, answers, strict=True) if is_over(ticket, answer, now)]
-        looks = {
-            ticket.task_id: soon(since // 1000, now, self._unclaimed_s)
-            for ticket, since in inside
-            if since and ticket not in over
+        for start in range(0, len(holders), BATCH_SIZE):
+            batch = holders[start : start + BATCH_SIZE]
+            raw_tasks = await fetch(self._redis, [ticket.task_id for ticket, _ in batch])
+            over += [ticket for (ticket, _), raw in zip(batch, raw_tasks, strict=True) if is_over(ticket, raw, now)]
+        scans = {
+            ticket.task_id: next_start_check(admitted_at // 1000, now, self._unclaimed_s)
+            for ticket, admitted_at in holders
+            if admitted_at and ticket not in over
         }
-        if looks:
-            await self._redis.zadd(keys.OPEN, dict(looks), xx=True, lt=True)
-        answer = await self._limiter.release(gate, over)
-        if answer.waiting:
-            await self._redis.zadd(keys.OPEN, {gate: next_scan_at(answer, now, self._unclaimed_s)})
+        if scans:
+            await self._redis.zadd(keys.OPEN, dict(scans), xx=True, lt=True)
+        decision = await self._limiter.release(key, over)
+        if decision.waiting:
+            await self._redis.zadd(keys.OPEN, {key: next_scan_at(decision, now, self._unclaimed_s)})
         else:
-            await self._redis.zrem(keys.OPEN, gate)
-            await self._limiter.release(gate)  # somebody may have come meanwhile: this puts the gate back
+            await self._redis.zrem(keys.OPEN, key)
+            await self._limiter.release(key)  # a ticket may have arrived meanwhile: this puts the limit back
 
     async def _fail(self, task: Task, code: str, message: str) -> None:
-        # If the log has grown since, its writer lives after all: the next look will tell.
-        if await end(self._redis, self._limiter, task, "failed", {"code": code, "message": message}):
+        # If the log has grown since, its writer is alive: the next scan decides.
+        if await append_end(self._redis, self._limiter, task, "failed", {"code": code, "message": message}):
             logger.warning("task ended by recovery", task_id=task.task_id, code=code)
 
-    async def _look_again(self, task: Task, now: int, at: int) -> None:
-        """Not before that time, and until then its log, of earlier attempts, is kept as if it had been written to."""
+    async def _schedule_next(self, task: Task, now: int, next_scan: int) -> None:
+        """Schedule the next scan of this task, and keep its log, of earlier attempts, until then and an hour longer."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zadd(keys.OPEN, {task.task_id: at}, xx=True)
-            pipeline.expire(keys.log(task.task_id), keys.CHUNK_TTL_S + at - now)
+            pipeline.zadd(keys.OPEN, {task.task_id: next_scan}, xx=True)
+            pipeline.expire(keys.log(task.task_id), keys.CHUNK_TTL_S + next_scan - now)
             await pipeline.execute()
 
 
-def is_over(ticket: Ticket, answers: Answers, now: int) -> bool:
-    """Whether this attempt runs no more, or never will. `now` is in seconds, by the server's clock."""
+def is_over(ticket: Ticket, raw: RawTask, now: int) -> bool:
+    """Return whether this attempt has stopped running, or never will start. `now` is in seconds, by the server's
+    clock.
+    """
     try:
-        task = task_of(ticket.task_id, answers)
-    except ValueError:  # not what we write: no worker will run it, and it must not keep the others from being seen
+        task = task_of(ticket.task_id, raw)
+    except ValueError:  # unreadable: no worker will run it, and it must not keep the others from being scanned
         return True
     if task is None:
         return True
     if task.status in entries.ENDS:
         return task.lease_until <= now * 1000  # after a cancel its function may still clean up
-    return task.attempt > ticket.attempt or (task.attempt == ticket.attempt and task.noted == "queued")
+    return task.attempt > ticket.attempt or (task.attempt == ticket.attempt and task.recorded_status == "queued")
 
 
-def soon(since: int, now: int, unclaimed_s: int) -> int:
-    """When (s) to look at a task that was let in then and has not begun: after ever longer times, as at any other."""
-    return since + max(unclaimed_s, 2 * (now - since))
+def next_start_check(admitted_at: int, now: int, unclaimed_s: int) -> int:
+    """Return when (s) to scan a task that was admitted at this time (s) and has not started: at growing intervals."""
+    return admitted_at + max(unclaimed_s, 2 * (now - admitted_at))

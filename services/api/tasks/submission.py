@@ -1,4 +1,4 @@
-"""Starting a task: check the input, note the task, and put it on the queue."""
+"""Start a task: check the input, create the task, and enqueue it."""
 
 import secrets
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from plugins.declaration import Declaration
 from plugins.limits import Ticket
 from plugins.message import Message
 from services.api.catalog import declaration_of
+from services.api.http import validation
 from services.api.http.problems import problem, unavailable
-from services.api.http.validation import faults
-from services.api.tasks.ending import end
-from services.api.tasks.idempotency import fingerprint, first, place_of, reserve, unknown_key
+from services.api.tasks.ending import append_end
+from services.api.tasks.idempotency import find_task, fingerprint_of, redis_key_of, reserve, unknown_key
 from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.queue import enqueue, entry_of
-from services.api.tasks.task import Task, question, read, task_of
+from services.api.tasks.task import Task, queue_reads, read, task_of
 
 CREATE: Final = Path(__file__).with_name("create.lua").read_text()
 
@@ -42,153 +42,149 @@ class Submission(msgspec.Struct, frozen=True):
     limit_key: str | None
 
 
-class Services(NamedTuple):
-    """What starting a task takes."""
+class Submissions(NamedTuple):
+    """Starts tasks."""
 
     redis: Redis
     queue: RedisStreamBroker
     limiter: Limiter
     unclaimed_s: int
 
+    async def start(
+        self,
+        owner: str,
+        request: NewTask,
+        idempotency_key: str | None,
+        pointer: Sequence[str],
+        *,
+        resumes: bool,
+    ) -> Task:
+        """Check the request, create its task and enqueue it. Return the task as it is then.
 
-async def start(
-    services: Services,
-    owner: str,
-    request: NewTask,
-    idempotency_key: str | None,
-    pointer: Sequence[str],
-    *,
-    goes_on: bool,
-) -> Task:
-    """Check, note and queue it: the task as it is then. `pointer` is where the input stands in the body.
+        `pointer` is the path of the input in the body. A request that `resumes` a stream creates no task. A request
+        whose key has a task is not checked again: the function may be another one by now.
 
-    A request whose key has a task is not checked again: the function may be another one by now.
+        Raises:
+            ProblemDetailsException: 404, the function is unknown, or the request resumes and there is no such task;
+                400, the input does not fit its schema, or the key is malformed; 422, the key was used for another
+                request; 503, the queue did not take the task.
+            redis.exceptions.RedisError: Redis does not answer, or refused everything.
+        """
+        encoded = msgspec.json.encode(request.input, order="deterministic")
+        fingerprint = fingerprint_of(request.function, encoded)
+        redis_key = redis_key_of(owner, idempotency_key) if idempotency_key is not None else None
+        if redis_key is not None and (task := await find_task(self.redis, redis_key, fingerprint)) is not None:
+            return task if resumes else await self._finish(task)
+        if resumes:
+            raise unknown_key()
+        submission = await self._check(request, encoded, pointer)
+        fresh_id = task_id = secrets.token_hex(16)
+        if redis_key is not None:
+            task_id = await reserve(self.redis, redis_key, fresh_id, fingerprint)
+        now = entries.now_ms()
+        try:
+            task = await self._create(owner, task_id, submission, now, fresh=task_id == fresh_id)
+            if task_id == fresh_id and task.limit_key is not None:
+                await self.limiter.acquire(task.limit_key, Ticket(task_id, 1), now)
+        except (ResponseError, SendTaskError) as error:
+            # Only a task that the server refused is known not to be queued; and this request may end only a task of its
+            # own. Otherwise the task stays: recovery queues it again, and the client's next try finds it.
+            cause = error.__cause__ if isinstance(error, SendTaskError) else error
+            if task_id == fresh_id and isinstance(cause, ResponseError):
+                await self.refuse(task_id, now, redis_key)
+            raise unavailable(cause or error) from error
+        return task if task_id == fresh_id else await self._finish(task)
 
-    Raises:
-        ProblemDetailsException: 404, the function is unknown, or it goes on and there is no such task; 400, the input
-            does not fit its schema, or the key is malformed; 422, the key was used for another request; 503, the queue
-            did not take it.
-        redis.exceptions.RedisError: Redis does not answer, or took nothing.
-    """
-    redis = services.redis
-    encoded = msgspec.json.encode(request.input, order="deterministic")
-    asked = fingerprint(request.function, encoded)
-    place = place_of(owner, idempotency_key) if idempotency_key is not None else None
-    if place is not None and (task := await first(redis, place, asked)) is not None:
-        return task if goes_on else await again(services, task)
-    if goes_on:
-        raise unknown_key()
-    submission = await check(redis, request, encoded, pointer)
-    fresh = task_id = secrets.token_hex(16)
-    if place is not None:
-        task_id = await reserve(redis, place, fresh, asked)
-    now = entries.now_ms()
-    try:
-        task = await note(services, owner, task_id, submission, now, fresh=task_id == fresh)
-        if task_id == fresh and task.limit_key is not None:
-            await services.limiter.acquire(task.limit_key, Ticket(task_id, 1), now)
-    except (ResponseError, SendTaskError) as error:
-        # Only what the server refused may be known not to be queued; and only our own task is ours to end. Otherwise
-        # the task stays: recovery queues it again, and the client's next try finds it.
-        cause = error.__cause__ if isinstance(error, SendTaskError) else error
-        if task_id == fresh and isinstance(cause, ResponseError):
-            await refuse(redis, services.limiter, task_id, now, place)
-        raise unavailable(cause or error) from error
-    return task if task_id == fresh else await again(services, task)
+    async def _finish(self, task: Task) -> Task:
+        """Finish an interrupted submission: index the task and enqueue it if it is still queued. Return the task.
 
-
-async def again(services: Services, task: Task) -> Task:
-    """It was noted before, perhaps by who died then: do what may be left undone. The task itself, for who goes on.
-
-    Raises:
-        ProblemDetailsException: 503, the queue did not take it.
-        redis.exceptions.RedisError: Redis does not answer.
-    """
-    if task.status in entries.ENDS:
+        Raises:
+            ProblemDetailsException: 503, the queue did not take it.
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        if task.status in entries.ENDS:
+            return task
+        await self.redis.zadd(keys.OPEN, {task.task_id: entries.now_ms() // 1000 + self.unclaimed_s}, nx=True)
+        try:
+            if task.status == "queued" and task.limit_key is None:
+                # It may be queued already: a client repeats a request that was not answered. The claim lets one message
+                # win.
+                await enqueue(self.queue, Message(task.task_id, task.function))
+            elif task.status == "queued" and task.limit_key is not None and not task.attempt:
+                # Recovery queues later attempts.
+                await self.limiter.acquire(task.limit_key, Ticket(task.task_id, 1), task.created_at)
+        except SendTaskError as error:
+            raise unavailable(error.__cause__ or error) from error
         return task
-    await services.redis.zadd(keys.OPEN, {task.task_id: entries.now_ms() // 1000 + services.unclaimed_s}, nx=True)
-    try:
-        if task.status == "queued" and task.limit_key is None:
-            # Perhaps not for the first time: a client repeats what it got no answer to. The claim lets one message win.
-            await enqueue(services.queue, Message(task.task_id, task.function))
-        elif (
-            task.status == "queued" and not task.attempt and task.limit_key is not None
-        ):  # later attempts are recovery's
-            await services.limiter.acquire(task.limit_key, Ticket(task.task_id, 1), task.created_at)
-    except SendTaskError as error:
-        raise unavailable(error.__cause__ or error) from error
-    return task
 
+    async def _check(self, request: NewTask, encoded: bytes, pointer: Sequence[str]) -> Submission:
+        """Check a request against what is announced of its function.
 
-async def check(redis: Redis, request: NewTask, encoded: bytes, pointer: Sequence[str]) -> Submission:
-    """The request with what it refers to.
+        Raises:
+            ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        declaration = await declaration_of(self.redis, request.function)
+        if errors := validation.errors(declaration.input, request.input, pointer):
+            raise problem(
+                400,
+                "invalid-input",
+                "Invalid input",
+                f"The input does not fit what {declaration.name} takes; "
+                f"GET /functions/{declaration.name} has its schema.",
+                errors=errors,
+            )
+        return Submission(declaration, encoded, limit_key_of(declaration, request.input))
 
-    Raises:
-        ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
-        redis.exceptions.RedisError: Redis does not answer.
-    """
-    declaration = await declaration_of(redis, request.function)
-    if wrong := faults(declaration.input, request.input, pointer):
-        raise problem(
-            400,
-            "invalid-input",
-            "Invalid input",
-            f"The input does not fit what {declaration.name} takes; GET /functions/{declaration.name} has its schema.",
-            errors=wrong,
+    async def _create(self, owner: str, task_id: str, submission: Submission, now: int, *, fresh: bool) -> Task:
+        """Create the task's metadata unless it is there, and read the task. `now` is in milliseconds.
+
+        In the same round trip: enqueue a fresh task, unless it has limits, and let recovery scan it later; add it to
+        its owner's list, and trim tasks that have expired from the list. Doing all that again does no harm.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer, or refuses a part.
+        """
+        declaration = submission.declaration
+        fields = metadata.created(
+            declaration.name,
+            declaration.version,
+            submission.input,
+            owner,
+            attempts=declaration.retries + 1,
+            now=now,
+            limit_key=submission.limit_key,
         )
-    return Submission(declaration, encoded, limit_key_of(declaration, request.input))
+        arguments = [part for field in fields.items() for part in field]
+        owned = keys.by_owner(owner)
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            # As text: to call a script by its hash would cost a pipeline of redis-py one more round trip.
+            pipeline.eval(CREATE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *arguments)
+            queue_reads(pipeline, task_id)
+            if fresh:  # a task that has ended must not be indexed again
+                pipeline.zadd(keys.OPEN, {task_id: now // 1000 + self.unclaimed_s}, nx=True)
+            pipeline.zadd(owned, {task_id: now}, nx=True)
+            pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
+            pipeline.expire(owned, keys.TASK_TTL_S)
+            if fresh and submission.limit_key is None:
+                pipeline.xadd(keys.QUEUE, entry_of(Message(task_id, declaration.name)))
+            _, hash_fields, length, last, *_ = await pipeline.execute()
+        task = task_of(task_id, (hash_fields, length, last))
+        assert task is not None, "it was created just now"
+        return task
 
+    async def refuse(self, task_id: str, now: int, redis_key: str | None) -> None:
+        """End a task that cannot be queued, so that no client waits for it, and free its reserved key: the client sends
+        its request again.
 
-async def note(services: Services, owner: str, task_id: str, submission: Submission, now: int, *, fresh: bool) -> Task:
-    """Create the task's metadata unless it is there, and read it. `now` is in milliseconds.
+        Do nothing if another request with its key has created it, or if it is queued nevertheless and has started.
 
-    In the same trip, queue a fresh one, unless it has a gate, and let recovery look at it in a while; let its owner
-    find it, and what is no longer kept leave the owner's list. To do all that once more does no harm.
-
-    Raises:
-        redis.exceptions.RedisError: Redis does not answer, or refuses a part.
-    """
-    declaration = submission.declaration
-    fields = metadata.created(
-        declaration.name,
-        declaration.version,
-        submission.input,
-        owner,
-        attempts=declaration.retries + 1,
-        now=now,
-        limit_key=submission.limit_key,
-    )
-    arguments = [part for field in fields.items() for part in field]
-    owned = keys.by_owner(owner)
-    async with services.redis.pipeline(transaction=False) as pipeline:
-        # By its text: a script by its hash would cost a pipeline of redis-py's one more trip.
-        pipeline.eval(CREATE, 1, keys.metadata(task_id), keys.TASK_TTL_S, *arguments)
-        question(pipeline, task_id)
-        if fresh:  # what has ended must not come back
-            pipeline.zadd(keys.OPEN, {task_id: now // 1000 + services.unclaimed_s}, nx=True)
-        pipeline.zadd(owned, {task_id: now}, nx=True)
-        pipeline.zremrangebyscore(owned, 0, now - keys.TASK_TTL_S * 1000)
-        pipeline.expire(owned, keys.TASK_TTL_S)
-        if fresh and submission.limit_key is None:
-            pipeline.xadd(keys.QUEUE, entry_of(Message(task_id, declaration.name)))
-        _, fields_now, length, last, *_ = await pipeline.execute()
-    task = task_of(task_id, (fields_now, length, last))
-    assert task is not None, "it was noted just now"
-    return task
-
-
-async def refuse(redis: Redis, limiter: Limiter, task_id: str, now: int, place: str | None) -> None:
-    """End a task that cannot be queued, so that nobody waits for it, and give its key back, which is at this place: the
-    client asks again.
-
-    Unless another request with its key has noted it, or it is queued all the same and has begun.
-
-    Raises:
-        redis.exceptions.RedisError: Redis does not answer, or refuses.
-    """
-    task = await read(redis, task_id)
-    if task is None or task.created_at != now or task.attempt or task.length:
-        return
-    data = {"code": "not_started", "message": "the queue did not take the task"}
-    if await end(redis, limiter, task, "failed", data) and place is not None:
-        await redis.delete(place)
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer, or refuses.
+        """
+        task = await read(self.redis, task_id)
+        if task is None or task.created_at != now or task.attempt or task.length:
+            return
+        data = {"code": "not_started", "message": "the queue did not take the task"}
+        if await append_end(self.redis, self.limiter, task, "failed", data) and redis_key is not None:
+            await self.redis.delete(redis_key)

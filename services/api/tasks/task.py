@@ -1,4 +1,4 @@
-"""A task as Redis has it: its metadata and the state of its log, read in one round trip."""
+"""The record of a task: its metadata and the state of its log, read in one round trip."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from plugins import entries, keys, metadata
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as Redis tells it. Times are milliseconds since the epoch; `last` is the last entry of the log, if any."""
+    """A task as it was read. Times are milliseconds since the epoch; `last` is the last entry of the log, if any."""
 
     task_id: str
     owner: str
@@ -18,16 +18,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     version: str  # of the function, as it was when the task was submitted
     ran_version: str | None  # as the latest attempt's worker has it
     limit_key: str | None  # if its function had limits
-    noted: str  # the status as the metadata has it; the log's end, if there is one, knows better
+    recorded_status: str  # in the metadata; an end in the log takes precedence
     attempt: int
-    attempts: int  # how many there may be
+    attempts: int  # the maximum
     lease_until: int  # by the server's clock
-    uncounted: int  # entries of the log that are no chunks of this attempt's
+    non_chunk_entries: int  # entries of the log that are no chunks of this attempt's
     created_at: int
     queued_at: int
     started_at: int | None
-    noted_end: msgspec.Raw | None
-    noted_ended_at: int | None
+    recorded_end: msgspec.Raw | None
+    recorded_ended_at: int | None
     length: int
     last: entries.Entry | None
 
@@ -39,103 +39,103 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def status(self) -> str:
         """`queued`, `running`, `done`, `failed` or `cancelled`."""
-        return self.end.event if self.end else self.noted
+        return self.end.event if self.end else self.recorded_status
 
     @property
     def expired(self) -> bool:
         """Whether it has ended and its log is no longer kept."""
-        return self.noted in entries.ENDS and self.length == 0
+        return self.recorded_status in entries.ENDS and self.length == 0
 
     @property
     def chunks(self) -> int:
         """How many chunks readers have: the log's entries without its end, marks, and what an attempt did not keep.
 
-        Of a log that is not kept any more, as many as its end counted.
+        If the log has expired, the number that its end states.
         """
-        if self.expired and self.noted_end is not None:
-            counted = msgspec.json.decode(self.noted_end, type=dict[str, Any]).get("chunks", 0)
-            return int(counted)
-        return max(0, self.length - self.uncounted - (1 if self.end else 0))
+        if self.expired and self.recorded_end is not None:
+            chunks = msgspec.json.decode(self.recorded_end, type=dict[str, Any]).get("chunks", 0)
+            return int(chunks)
+        return max(0, self.length - self.non_chunk_entries - (1 if self.end else 0))
 
 
-# What Redis says of one: its metadata, the length of its log, and the last entry.
-Answers = tuple[dict[bytes, bytes], int, bytes | None]
+# A task as Redis returns it: its metadata, the length of its log, and the last entry.
+RawTask = tuple[dict[bytes, bytes], int, bytes | None]
 
 
 async def read(redis: Redis, task_id: str) -> Task | None:
-    """The task of this id, whoever's it is, or None.
+    """Return the task of this id and any owner, or None.
 
     Raises:
-        ValueError: what Redis has is not what we write.
-        redis.exceptions.RedisError: Redis does not answer, or has something else at this place.
+        ValueError: its fields are not of the form in which this product writes them.
+        redis.exceptions.RedisError: Redis does not answer, or one of its keys is of another type.
     """
     (task,) = await read_all(redis, [task_id])
     return task
 
 
 async def read_all(redis: Redis, task_ids: list[str]) -> list[Task | None]:
-    """The tasks of these ids, in one round trip.
+    """Return the tasks of these ids, each or None, in one round trip.
 
     Raises:
-        ValueError: what Redis has of one is not what we write.
-        redis.exceptions.RedisError: Redis does not answer, or has something else at one's place.
+        ValueError: the fields of one are not of the form in which this product writes them.
+        redis.exceptions.RedisError: Redis does not answer, or a key is of another type.
     """
-    return [task_of(task_id, answers) for task_id, answers in zip(task_ids, await ask(redis, task_ids), strict=True)]
+    return [task_of(task_id, raw) for task_id, raw in zip(task_ids, await fetch(redis, task_ids), strict=True)]
 
 
-async def ask(redis: Redis, task_ids: list[str]) -> list[Answers]:
-    """What Redis says of the tasks of these ids, in one round trip.
+async def fetch(redis: Redis, task_ids: list[str]) -> list[RawTask]:
+    """Return the raw tasks of these ids, in one round trip.
 
     Raises:
-        redis.exceptions.RedisError: it does not answer, or has something else at one's place.
+        redis.exceptions.RedisError: Redis does not answer, or a key is of another type.
     """
     async with redis.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
-            question(pipeline, task_id)
+            queue_reads(pipeline, task_id)
         answers = await pipeline.execute()
     return list(zip(answers[::3], answers[1::3], answers[2::3], strict=True))
 
 
-def question(pipeline: Pipeline, task_id: str) -> None:
-    """Three commands, whose answers tell of the task of this id."""
+def queue_reads(pipeline: Pipeline, task_id: str) -> None:
+    """Add the three commands whose answers are the raw task of this id."""
     pipeline.hgetall(keys.metadata(task_id))
     pipeline.llen(keys.log(task_id))
     pipeline.lindex(keys.log(task_id), -1)
 
 
-def task_of(task_id: str, answers: Answers) -> Task | None:
-    """The task that these answers are about; None where there is none.
+def task_of(task_id: str, raw: RawTask) -> Task | None:
+    """Decode a raw task. Return None if it does not exist.
 
     Raises:
-        ValueError: they are not what we write.
+        ValueError: its fields are not of the form in which this product writes them.
     """
-    fields, length, last = answers
-    has = {name.decode(): value for name, value in fields.items()}
-    if metadata.FUNCTION not in has:
+    hash_fields, length, last = raw
+    fields = {name.decode(): value for name, value in hash_fields.items()}
+    if metadata.FUNCTION not in fields:
         return None
-    if missing := {metadata.VERSION, metadata.OWNER, metadata.CREATED_AT, metadata.STATUS} - has.keys():
+    if missing := {metadata.VERSION, metadata.OWNER, metadata.CREATED_AT, metadata.STATUS} - fields.keys():
         raise ValueError(f"its metadata lacks {', '.join(sorted(missing))}")
 
     def number(field: str) -> int | None:
-        return int(has[field]) if field in has else None
+        return int(fields[field]) if field in fields else None
 
     return Task(
         task_id=task_id,
-        owner=has[metadata.OWNER].decode(),
-        function=has[metadata.FUNCTION].decode(),
-        version=has[metadata.VERSION].decode(),
-        ran_version=has.get(metadata.RAN_VERSION, b"").decode() or None,
-        limit_key=has[metadata.LIMIT_KEY].decode() if metadata.LIMIT_KEY in has else None,
-        noted=has[metadata.STATUS].decode(),
+        owner=fields[metadata.OWNER].decode(),
+        function=fields[metadata.FUNCTION].decode(),
+        version=fields[metadata.VERSION].decode(),
+        ran_version=fields.get(metadata.RAN_VERSION, b"").decode() or None,
+        limit_key=fields[metadata.LIMIT_KEY].decode() if metadata.LIMIT_KEY in fields else None,
+        recorded_status=fields[metadata.STATUS].decode(),
         attempt=number(metadata.ATTEMPT) or 0,
         attempts=number(metadata.ATTEMPTS) or 1,
         lease_until=number(metadata.LEASE_UNTIL) or 0,
-        uncounted=number(metadata.NON_CHUNK_ENTRIES) or 0,
-        created_at=int(has[metadata.CREATED_AT]),
-        queued_at=number(metadata.QUEUED_AT) or int(has[metadata.CREATED_AT]),
+        non_chunk_entries=number(metadata.NON_CHUNK_ENTRIES) or 0,
+        created_at=int(fields[metadata.CREATED_AT]),
+        queued_at=number(metadata.QUEUED_AT) or int(fields[metadata.CREATED_AT]),
         started_at=number(metadata.STARTED_AT),
-        noted_end=msgspec.Raw(has[metadata.END]) if metadata.END in has else None,
-        noted_ended_at=number(metadata.ENDED_AT),
+        recorded_end=msgspec.Raw(fields[metadata.END]) if metadata.END in fields else None,
+        recorded_ended_at=number(metadata.ENDED_AT),
         length=length,
         last=entries.decode(last) if last else None,
     )

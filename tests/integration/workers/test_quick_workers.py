@@ -72,7 +72,7 @@ async def test_the_lease_of_a_worker_that_is_quick_is_watched(
     await unwatched.hset(keys.metadata(task_id), mapping=was)  # type: ignore[arg-type]  # a dict of its keys
     await unwatched.zadd(keys.OPEN, {task_id: 0})
     with worker_process(own_database, **QUICK):
-        await recovery.look()
+        await recovery.scan()
         due = await unwatched.zscore(keys.OPEN, task_id)
         lease_until = int(await unwatched.hget(keys.metadata(task_id), "lease_until") or 0)
     assert due is not None
