@@ -127,7 +127,7 @@ async def supervised(name: str, run: Callable[[], Awaitable[None]]) -> None:
         # It catches the errors that are expected; this is for a fault in its code. A process that serves without its
         # hub would be worse than one that logs.
         except Exception:
-            logger.exception("chore died, starting it again", chore=name)
+            logger.exception("background task crashed, restarting", background_task=name)
         await asyncio.sleep(1)
 
 

@@ -77,7 +77,7 @@ class Worker:
             await resource.enter(self._settings.import_s)
         # It is its author's code: it may raise anything.
         except Exception as error:
-            logger.exception("lifespan failed", module=resource.name)
+            logger.exception("lifespan entry failed", module=resource.name)
             self.registry.drop(resource, registry.in_words(error))
 
     async def run(self, delivery: Delivery) -> None:
@@ -94,7 +94,7 @@ class Worker:
         if function and self.parking.must_park(function):
             await retry_transient("park", lambda: self.parking.park(message), task_id=task_id)
             await self._acknowledge(delivery)
-            logger.info("held", task_id=task_id, function=function)
+            logger.info("task parked", task_id=task_id, function=function)
             return
         plugin = self.plugins.get(function)
         version = plugin.declaration.version if plugin else ""
@@ -105,7 +105,7 @@ class Worker:
             if claim is not None:
                 await self._perform(claim)
             else:
-                logger.info("nothing to run", task_id=task_id)
+                logger.info("claim refused, message dropped", task_id=task_id)
             await acknowledging
         finally:
             acknowledging.cancel()  # has an effect only if this task is cancelled: then the message is delivered again
@@ -137,14 +137,14 @@ class Worker:
         """Stop the task, if it runs here. Its log has its end: the API appends that before it publishes the cancel."""
         self.commands.claims.cancel(task_id)
         if attempt := self.running.get(task_id):
-            logger.info("cancelled", task_id=task_id)
+            logger.info("task cancelled", task_id=task_id)
             attempt.stop(None)
 
     async def drain(self) -> None:
         """Start nothing more, and wait for running functions; interrupt those that exceed `TAILRACE_DRAIN_S`."""
         if not self.draining:
             self._stop_consuming()
-            logger.info("draining", tasks=len(self.running), grace_s=self._settings.drain_s)
+            logger.info("draining", tasks=len(self.running), timeout_s=self._settings.drain_s)
             await self._wait(self._settings.drain_s)
             await self._interrupt()
 
@@ -175,7 +175,7 @@ class Worker:
         try:
             await resource.leave()
         except Exception:
-            logger.exception("lifespan not left", module=resource.name)
+            logger.exception("lifespan exit failed", module=resource.name)
 
     async def _interrupt(self) -> None:
         """Stop what still runs: functions clean up, tasks are released or end, in a bounded time."""
@@ -202,5 +202,5 @@ async def supervised(name: str, run: Callable[[], Awaitable[None]]) -> None:
         # It catches the errors that are expected; this is for a fault in its code. Without its leases a worker would
         # lose all its tasks.
         except Exception:
-            logger.exception("chore died, starting it again", chore=name)
+            logger.exception("background task crashed, restarting", background_task=name)
         await asyncio.sleep(1)

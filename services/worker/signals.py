@@ -56,5 +56,5 @@ def stop_manager() -> None:
 
 def force_exit() -> None:
     """Exit at once, whatever still runs. Leases expire, and recovery takes over."""
-    logger.error("something does not let go; exiting all the same")
+    logger.error("shutdown timed out, forcing exit")
     os._exit(0)

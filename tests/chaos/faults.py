@@ -24,13 +24,13 @@ FROZEN_S: Final = 3
 
 # What no process says, whatever happens to the others.
 NEVER_SAID: Final = (
-    "chore died",
+    "background task crashed",
     "never retrieved",
-    "tail gave up",
-    "running failed",
-    "log is not what it was",
-    "function left behind",
-    "something does not let go",
+    "tail failed",
+    "attempt crashed",
+    "log changed unexpectedly",
+    "function did not stop",
+    "shutdown timed out",
     "Exception in ASGI application",
 )
 

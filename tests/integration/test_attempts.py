@@ -24,7 +24,7 @@ async def test_two_attempts_meet_in_one_worker(own_database: str, tmp_path: Path
             task_id = await start(client, "lingers", folder=str(tmp_path))
             await events(client, task_id, most=1)
             os.killpg(worker.pid, signal.SIGSTOP)
-            await asyncio.to_thread(api.process.wait_for, "taken from a lost worker")
+            await asyncio.to_thread(api.process.wait_for, "lease expired, task released")
             os.killpg(worker.pid, signal.SIGCONT)
             seen = await events(client, task_id, most=3)
             assert [event.data for event in seen] == ["1", '{"attempt":2,"keeps":false}', "2"]

@@ -10,7 +10,7 @@ from tests.support.redis_servers import EmbeddedRedis
 def test_a_redis_that_evicts_is_pointed_out(policy: str) -> None:
     """The worker's log says at its start what would happen, and what to set instead."""
     with EmbeddedRedis("--maxmemory-policy", policy) as server, worker_process(server.url) as worker:
-        assert policy in worker.wait_for(r"error.*this Redis evicts.*maxmemory-policy noeviction.*").group()
+        assert policy in worker.wait_for(r"error.*redis evicts keys.*maxmemory_policy=.*should_be=noeviction.*").group()
 
 
 def test_a_redis_that_does_not_evict_is_fine() -> None:

@@ -77,7 +77,7 @@ async def test_what_waits_for_room_goes_on_when_there_is_some(full: tuple[Redis,
         lost = await noted(pipeline, 2)
         pipeline.config_set("maxmemory", 1)
         await pipeline.execute()
-    await asyncio.to_thread(api.process.wait_for, f"Redis is full.*{waiting}")
+    await asyncio.to_thread(api.process.wait_for, f"task not recovered.*redis is full.*{waiting}")
     await written(redis, lost, 1)
 
     await redis.config_set("maxmemory", 0)

@@ -54,7 +54,7 @@ async def test_a_clean_up_that_never_ends(
     task_id = await start(client, "never_cleaned_up", note=str(note))
     await events(client, task_id, most=1)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
-    await asyncio.to_thread(worker.wait_for, rf"function left behind.*{task_id}")
+    await asyncio.to_thread(worker.wait_for, rf"function did not stop, abandoned.*{task_id}")
     assert await asyncio.to_thread(note.exists)
 
 

@@ -197,6 +197,6 @@ def broken_api(redis_url: str) -> Iterator[str]:
     process = Process([sys.executable, "-m", *command], settings)
     try:
         yield process.wait_for(r"running on (http://[\d.:]+)").group(1)
-        assert process.output.count("chore died") == 1
+        assert process.output.count("background task crashed") == 1
     finally:
         process.kill()

@@ -50,7 +50,7 @@ async def system(
                 # What pytest shows of a test that failed.
                 print(running.output, answering.process.output, sep="\n")
         assert_never_restarted(running)
-        assert "chore died" not in running.output + answering.process.output
+        assert "background task crashed" not in running.output + answering.process.output
 
 
 def proxy_of(url: str) -> Proxy:

@@ -145,7 +145,7 @@ class Hub:
     def _on_follow_done(self, tail: Tail, task: asyncio.Task[None]) -> None:
         """Drop a tail that has read its end, or has failed: readers that are opened from now on get another tail."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("tail gave up", task_id=tail.task_id, exc_info=error)
+            logger.error("tail failed", task_id=tail.task_id, exc_info=error)
             tail.give_up()
         if tail in self._following:
             self._drop(tail)
@@ -208,7 +208,7 @@ class Hub:
         try:
             await self._redis.publish(self._probe_channel, b"")
         except RedisError as error:
-            logger.warning("hub not probed", error=str(error))
+            logger.warning("hub probe failed", error=str(error))
             return False
         _raise_swallowed_cancel()
         return True

@@ -177,7 +177,7 @@ class Tail:
 
     def _restart(self, length: int) -> None:
         """Reset after a lost log: readers get `gap`, or end if the log is empty; then their clients reconnect."""
-        logger.warning("log is not what it was", task_id=self.task_id, had=self.next, has=length)
+        logger.warning("log changed unexpectedly", task_id=self.task_id, expected=self.next, length=length)
         self._newest = []
         self._batch = (0, 0, b"")
         self._frames.clear()

@@ -82,7 +82,7 @@ class Writer:
         """Abort the connection if a send has been in flight for too long; else check again when that may be so."""
         now = self._loop.time()
         if now - self._since >= self._send_timeout_s:
-            logger.info("reader given up: it takes nothing", task_id=self._reader.tail.task_id)
+            logger.info("send timed out, connection aborted", task_id=self._reader.tail.task_id)
             self.stop()
             self._connection.abort()
         else:

@@ -76,7 +76,7 @@ async def remove_from_open(redis: Redis, limiter: Limiter, task: Task) -> None:
             tickets = [Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)]
             await limiter.release(task.limit_key, tickets)
     except SendTaskError as error:  # it stays in the index, and recovery does this again
-        logger.warning("gate not left", task_id=task.task_id, error=str(error.__cause__ or error))
+        logger.warning("limit not released", task_id=task.task_id, error=str(error.__cause__ or error))
     else:
         await redis.zrem(keys.OPEN, task.task_id)
 

@@ -123,4 +123,4 @@ class Limiter:
         try:
             await self._call(key)
         except (RedisError, SendTaskError) as error:  # recovery scans this limit, too
-            logger.warning("gate not asked", gate=key, error=str(error.__cause__ or error))
+            logger.warning("limit retry failed", limit=key, error=str(error.__cause__ or error))

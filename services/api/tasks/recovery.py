@@ -62,7 +62,7 @@ class Recovery:
                 await self.scan()
             except (RedisError, SendTaskError) as error:
                 self._connected_since = math.inf
-                logger.warning("recovery did not get through", error=str(error.__cause__ or error))
+                logger.warning("recovery scan failed", error=str(error.__cause__ or error))
 
     async def scan(self) -> None:
         """Recover every task and every limit that is due, once.
@@ -93,7 +93,7 @@ class Recovery:
         """
         if isinstance(error.__cause__ or error, OutOfMemoryError):
             # It stays due: there may be room soon, and ends need none.
-            logger.warning("task not recovered: Redis is full", task_id=member)
+            logger.warning("task not recovered", task_id=member, reason="redis is full")
         elif isinstance(error, ValueError) or (isinstance(error, ResponseError) and "WRONGTYPE" in str(error)):
             logger.error("task not readable", task_id=member, error=str(error))
             await self._redis.zadd(keys.OPEN, {member: now + UNREADABLE_S}, xx=True)
@@ -136,7 +136,7 @@ class Recovery:
         if task.attempt >= task.attempts:
             await self._fail(task, "worker_lost", "the worker that ran the task is gone")
         elif await run_script(self._redis, release.SCRIPT, **release.arguments(task.task_id, None, 0)):
-            logger.warning("task taken from a lost worker", task_id=task.task_id, attempt=task.attempt)
+            logger.warning("lease expired, task released", task_id=task.task_id, attempt=task.attempt)
             await self._requeue(task, now, now + self._unclaimed_s)
 
     async def _requeue(self, task: Task, now: int, next_scan: int) -> None:

@@ -141,10 +141,10 @@ class Attempt:
         if due:
             await self._retry("release", lambda: self._schedule_next(due, pause))
             logger.warning(
-                "attempt failed, task handed back",
+                "attempt failed, task released",
                 task_id=self.claim.task_id,
                 attempt=self.claim.attempt,
-                of=self.claim.attempts,
+                attempts=self.claim.attempts,
                 code=code,
                 pause_s=pause,
             )
@@ -165,7 +165,7 @@ class Attempt:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         overdue.cancel()
         if not self._function.done():
-            logger.error("function left behind: it does not stop", task_id=self.claim.task_id)
+            logger.error("function did not stop, abandoned", task_id=self.claim.task_id)
         if self._stopped:  # however it ends: a function may swallow the cancel, and seem to be done
             return self._stopped_with
         if not self._function.done():
@@ -173,12 +173,12 @@ class Attempt:
         if self._function.cancelled():
             return failed("error", "CancelledError: the function cancelled itself")
         if (error := self._function.exception()) is not None:  # a fault of this worker; the task ends nevertheless
-            logger.error("running failed", task_id=self.claim.task_id, exc_info=error)
+            logger.error("attempt crashed", task_id=self.claim.task_id, exc_info=error)
             return failed("error", type(error).__name__)
         return self._function.result()
 
     async def _on_refusal(self, refusal: append.Refusal) -> None:
-        logger.warning("log refused", task_id=self.claim.task_id, attempt=self.claim.attempt, why=refusal.name)
+        logger.warning("append refused", task_id=self.claim.task_id, attempt=self.claim.attempt, refusal=refusal.name)
         if refusal is not append.Refusal.TRUNCATED:
             await self._release_limit()
             return

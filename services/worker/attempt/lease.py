@@ -118,6 +118,6 @@ class LeaseRenewer:
             if kept:
                 lease.renewed(asked_at)
             else:
-                logger.info("stopped: the task is no longer ours", task_id=lease.claim.task_id)
+                logger.info("lease lost, task stopped", task_id=lease.claim.task_id)
                 self.remove(lease)
                 lease.lose()

@@ -69,7 +69,7 @@ class Limiter:
         try:
             await self._call(key)
         except RedisError as error:  # recovery scans this limit, too
-            logger.warning("gate not asked", gate=key, error=str(error))
+            logger.warning("limit retry failed", limit=key, error=str(error))
 
     def close(self) -> None:
         """Cancel all timers, and the calls under way that they have made."""

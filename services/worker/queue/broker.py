@@ -95,7 +95,7 @@ class Queue(RedisStreamBroker):
                         yield self.formatter.register(Delivery(entry_id.decode(), message, self.slots.take()))
 
     async def _drop(self, redis: Redis, entry_id: bytes, why: str) -> None:
-        logger.error("message dropped: it is not from the api", message=entry_id.decode(), error=why)
+        logger.error("invalid message dropped", message=entry_id.decode(), error=why)
         try:
             # Both or neither: an acknowledged message is not delivered again, and would stay on the queue for ever.
             async with redis.pipeline(transaction=True) as pipeline:

@@ -88,7 +88,7 @@ class Parking:
             try:
                 await self.scan()
             except RedisError as error:
-                logger.warning("held tasks not looked at", error=str(error))
+                logger.warning("parking scan failed", error=str(error))
 
     async def scan(self) -> None:
         """Read which functions are paused, and unpark the tickets of those that are not.

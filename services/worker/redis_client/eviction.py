@@ -22,6 +22,7 @@ async def warn(redis: Redis) -> None:
         return
     if policy != SAFE_POLICY:
         logger.error(
-            "this Redis evicts: when it is full, logs of running tasks vanish. Set `maxmemory-policy noeviction`",
-            policy=policy,
+            "redis evicts keys, logs of running tasks may be lost",
+            maxmemory_policy=policy,
+            should_be=SAFE_POLICY,
         )

@@ -29,5 +29,5 @@ async def listen(redis: Redis, listeners: Mapping[str, Listener]) -> None:
                     payload = message["data"].decode(errors="replace") if message["type"] == "message" else ""
                     listeners[message["channel"].decode()](payload)
         except RedisError as error:
-            logger.warning("not hearing what is said to workers", error=str(error))
+            logger.warning("subscription lost", error=str(error))
             await asyncio.sleep(RETRY_PAUSE_S)

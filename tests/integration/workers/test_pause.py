@@ -152,7 +152,7 @@ async def test_a_task_that_is_cancelled_while_its_function_is_paused(
         await ended(own, ids[0])
         await resume(own_client, "ticks")
         await ended(own, ids[1])
-        await asyncio.to_thread(worker.wait_for, f"nothing to run +task_id={ids[0]}")
+        await asyncio.to_thread(worker.wait_for, f"claim refused, message dropped +task_id={ids[0]}")
     assert len(notes(folder, "begun.*")) == 1
 
 
