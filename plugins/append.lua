@@ -1,8 +1,8 @@
 -- The write rule: the only code that writes to a log.
 --
--- It appends all entries or none, sets the lifetime, rings the channel once per entry, and answers the new length.
--- A refusal is a negative number and changes nothing. Running it again with the same arguments changes nothing and
--- answers the same, so a caller whose reply was lost simply asks again.
+-- It appends all entries or none, sets the lifetime, publishes every entry, and answers the new length. A refusal is a
+-- negative number and changes nothing. Running it again with the same arguments changes nothing and answers the same, so
+-- a caller whose reply was lost simply calls it again.
 --
 -- KEYS[1]  the log (list)
 -- ARGV[1]  the length the writer expects: the seq of its first entry
@@ -12,7 +12,7 @@
 -- ARGV[5…] the entries, at least one, at most 4,000 (Lua's stack holds no more than 8,000)
 --
 -- Answers: the length after the entries, or
---   -1 FENCED     a newer attempt has written, or other bytes stand there: this writer is history
+--   -1 FENCED     a newer attempt has written, or other entries stand there: this writer was replaced
 --   -2 CLOSED     the last entry is an end
 --   -3 TRUNCATED  the log is shorter than expected: expired, evicted or lost in a failover
 
@@ -39,7 +39,7 @@ end
 
 local length = redis.call('LLEN', log)
 if length < expected then return TRUNCATED end
--- A retry whose reply was lost comes first: its own end must not look to it like somebody else's.
+-- A retry after a lost reply is checked first: its own end must not look like another writer's.
 if length > expected and already_there() then return expected + count end
 
 local event, newest = last_entry()

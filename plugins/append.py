@@ -1,6 +1,6 @@
-"""The write rule's text and its refusals. Both services call it themselves, by its text or its hash.
+"""The text of the write rule, and its refusals. Both services call it themselves, by its text or its hash.
 
-It answers the new length or a refusal; `append.lua` says when.
+It answers the new length or a refusal, as described in `append.lua`.
 """
 
 from enum import IntEnum
@@ -11,7 +11,7 @@ from plugins import keys
 
 SCRIPT: Final = Path(__file__).with_name("append.lua").read_text()
 
-# The same rule for a writer of ends alone: it may write though Redis is full. An end is small, what it stops is not.
+# The same rule for ends only: it may write when Redis is full. An end is small, the output that it stops is not.
 # (https://redis.io/docs/latest/develop/programmability/lua-api/#script_flags; Redis 7, Valkey)
 END_SCRIPT: Final = "#!lua flags=allow-oom\n" + SCRIPT
 
@@ -28,9 +28,9 @@ class Refusal(IntEnum):
 
 
 def arguments(task_id: str, expected: int, attempt: int, *lines: bytes) -> dict[str, Any]:
-    """What to call the script with: `await script(**arguments(…))`.
+    """Return the arguments of the script: `await script(**arguments(…))`.
 
-    `expected` is the length the writer knows the log to have: the seq of the first of `lines`.
+    `expected` is the length of the log as the writer knows it: the seq of the first of `lines`.
     """
     return {
         "keys": [keys.log(task_id)],

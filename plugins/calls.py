@@ -1,4 +1,4 @@
-"""The chunks of a function, whatever kind of function it is: to what runs it, each is an async generator.
+"""Any kind of function as an async generator of its chunks.
 
 | kind            | chunks            | where it runs                                                      |
 |-----------------|-------------------|--------------------------------------------------------------------|
@@ -7,7 +7,7 @@
 | generator       | what it yields    | in a thread, which waits at each `yield` until the log has the chunk |
 | function        | what it returns   | in a thread                                                        |
 
-A thread cannot be cancelled. A generator in one is told to stop at its next `yield`, where its clean-up runs.
+A thread cannot be cancelled. A generator in a thread is closed at its next `yield`, where its clean-up runs.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from typing import Any, Final
 
 Chunks = Callable[..., AsyncIterator[Any]]
 
-# What no generator yields.
+# Stands for the end of a generator, which no generator yields.
 END: Final = object()
 
 
 def chunks_of(function: Callable[..., Any]) -> Chunks | None:
-    """The function as an async generator of its chunks, or None for what is none of the four kinds."""
+    """Return the function as an async generator of its chunks; None if it is none of the four kinds."""
     if inspect.isasyncgenfunction(function):
         return function
     if inspect.iscoroutinefunction(function):
@@ -45,7 +45,8 @@ def _awaited(function: Callable[..., Any]) -> Chunks:
 def _in_thread(function: Callable[..., Any]) -> Chunks:
     async def chunks(**arguments: Any) -> AsyncIterator[Any]:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        # Of its own: long work waits for no other. One thread, so that the clean-up waits for the step under way.
+        # An executor of its own: long work waits for no other. One thread, so that the clean-up waits for the current
+        # step.
         thread = ThreadPoolExecutor(1, thread_name_prefix="function")
         generator = _generated(function, arguments)
         try:
@@ -61,11 +62,13 @@ def _in_thread(function: Callable[..., Any]) -> Chunks:
 
 
 def _generated(function: Callable[..., Any], arguments: dict[str, Any]) -> Generator[Any]:
-    made = function(**arguments)
-    if isinstance(made, Iterator):
-        yield from made
-    elif inspect.isawaitable(made) or inspect.isasyncgen(made):
-        # As one does that was wrapped by a decorator which does not say so.
-        raise TypeError(f"`{function.__name__}` returned a {type(made).__name__}: it must be declared with `async def`")
+    result = function(**arguments)
+    if isinstance(result, Iterator):
+        yield from result
+    elif inspect.isawaitable(result) or inspect.isasyncgen(result):
+        # An async function behind a decorator that is not async.
+        raise TypeError(
+            f"`{function.__name__}` returned a {type(result).__name__}: it must be declared with `async def`"
+        )
     else:
-        yield made
+        yield result

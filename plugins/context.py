@@ -1,4 +1,4 @@
-"""What a function can be told about its own run."""
+"""`Context`: what a function may know about its own run."""
 
 import asyncio
 import threading
@@ -8,26 +8,26 @@ import msgspec
 
 
 class Logger(Protocol):
-    """Writes to the worker's log. Fields are what one wants to search for: `logger.info("page read", page=3)`."""
+    """Writes to the worker's log. Put what is to be searched for into fields: `logger.info("page read", page=3)`."""
 
     def debug(self, event: str, **fields: Any) -> Any:
-        """For whoever looks closely."""
+        """Log a detail."""
 
     def info(self, event: str, **fields: Any) -> Any:
-        """What happened."""
+        """Log what happened."""
 
     def warning(self, event: str, **fields: Any) -> Any:
-        """What should not happen often."""
+        """Log what should not happen often."""
 
     def error(self, event: str, **fields: Any) -> Any:
-        """What somebody must look at."""
+        """Log what an operator must look at."""
 
     def exception(self, event: str, **fields: Any) -> Any:
-        """The same, with the exception that is being handled."""
+        """Log an error with the exception that is being handled."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """Given to the parameter that is annotated with it; no part of the input.
+    """Passed to the parameter that is annotated with it. It is not part of the input.
 
     `attempt` is 1 at first. `yielded` is what earlier attempts have yielded and readers keep, in order: JSON values,
     and an `Event` for each that had a name. It is empty unless the function is `resumable` and was tried before.
@@ -43,16 +43,16 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the task was cancelled or its worker is shutting down: a thread between two steps asks.
+        """Whether the task was cancelled or its worker is shutting down. Check it in a thread between two steps.
 
-        A function that is not async, and yields nothing for long, is stopped by nothing else.
+        Nothing else stops a function that is not async and does not yield for long.
         """
         return self.stopping.is_set()
 
     async def sleep_or_cancelled(self, seconds: float) -> bool:
-        """Sleep; True, and at once, where the task was cancelled or its worker is shutting down.
+        """Sleep. Return True, and at once, if the task was cancelled or its worker is shutting down.
 
-        Then the function has a few seconds to end as it likes, where any other await raises `CancelledError`.
+        Then the function has a few seconds to end in its own way, while any other await raises `CancelledError`.
         """
         if self.cancelled:
             return True

@@ -1,4 +1,4 @@
-"""What an entry of the log is: one line of JSON, its fields in this order, because `append.lua` reads the first two.
+"""Entries of the log: each is one line of JSON, its fields in this order, because `append.lua` reads the first two.
 
 | event       | data                             | ends the task |
 |-------------|----------------------------------|---------------|
@@ -19,8 +19,8 @@ import msgspec
 
 ENDS: Final = frozenset({"done", "failed", "cancelled"})
 
-# What ends a line for some reader of lines (Python's str.splitlines, httpx) though not for JSON or SSE. They can only
-# stand inside a JSON string, so the escape is the same value.
+# Characters that end a line for some readers of lines (Python's str.splitlines, httpx) but not for JSON or SSE. They
+# can only stand inside a JSON string, so the escape is the same value.
 _LINE_ENDS: Final = (
     ("\u2028".encode(), rb"\u2028"),
     ("\u2029".encode(), rb"\u2029"),
@@ -43,29 +43,29 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return self.event in ENDS
 
 
-# The layout of a line, for what reads one without a JSON parser. A line begins with its event and its attempt: so
-# `append.lua` knows both, by this pattern of Lua's, which stands there once more.
+# The layout of a line, for code that reads one without a JSON parser. A line begins with its event and its attempt:
+# `append.lua` reads both with this pattern of Lua's, which stands there once more.
 LUA_HEAD: Final = '^{"event":"([%w_.-]+)","attempt":(%d+),'
 
-# How a chunk's line begins, and what stands before its data: between the two are only numbers, `}` is behind it.
+# The beginning of a chunk's line, and the mark before its data: between the two are only numbers, `}` is behind it.
 _CHUNK: Final = b'{"event":"chunk","attempt":'
 _DATA: Final = b',"data":'
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
 class NotJSONError(ValueError):
-    """A value that JSON cannot say: the message tells why."""
+    """A value that JSON cannot represent: the message says why."""
 
 
-# Arrays and objects within each other. Encoders and decoders, here and at the clients, recurse; none fails this early.
+# Levels of arrays and objects. Encoders and decoders, here and at the clients, recurse; none fails this early.
 MAX_DEPTH: Final = 100
 
-# What needs no second look after encoding: JSON can say it, and it holds nothing.
+# Types that need no check after encoding: JSON can represent them, and they contain no other values.
 _PLAIN: Final = frozenset({str, int, bool})
 
 
 def _model(value: Any) -> Any:
-    """What msgspec asks for where it knows no answer: a model of pydantic's says itself what it is in JSON."""
+    """Encode what msgspec does not know: a model of pydantic's dumps itself."""
     if callable(dump := getattr(type(value), "model_dump", None)):
         return dump(value, mode="json", by_alias=True)  # as its schema says
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
@@ -76,16 +76,17 @@ _decoder: Final = msgspec.json.Decoder(Entry)
 
 
 def now_ms() -> int:
-    """The time for an entry's `at`, in milliseconds since the epoch."""
+    """Return the time for an entry's `at`, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 def encode(event: str, attempt: int, seq: int, at: int, data: Any) -> bytes:
-    """The line of an entry. `data` is any JSON value, or what msgspec turns into one (dataclass, Struct,
+    """Encode an entry as its line. `data` is any JSON value, or what msgspec turns into one (dataclass, Struct,
     datetime, …), or a pydantic model.
 
     Raises:
-        NotJSONError: `data` holds what JSON cannot say: another type, NaN or an infinity, a lone surrogate, a cycle;
+        NotJSONError: `data` has a value that JSON cannot represent: another type, NaN or an infinity, a lone surrogate,
+        a cycle;
             or it is nested deeper than `MAX_DEPTH`.
     """
     try:
@@ -110,15 +111,15 @@ def decode(line: bytes) -> Entry:
 
 
 def chunk_data(line: bytes) -> bytes | None:
-    """The data of a chunk, cut out of its line, which costs half of what decoding does. None for any other event."""
+    """Cut the data of a chunk out of its line, which costs half of what decoding does. Return None for other events."""
     return line[line.find(_DATA) + len(_DATA) : -1] if line.startswith(_CHUNK) else None
 
 
 def chunk_data_start(lines: list[bytes]) -> int | None:
-    """Where the data begins in all of these lines, of which there must be one: `line[start:-1]` is the data of each.
+    """Return where the data begins in all of these lines, of which there must be one: `line[start:-1]` is the data.
 
-    None if they are not all chunks, or their data does not begin at the same place. Found without a step of Python's
-    for each line: entries of a page are nearly always chunks whose numbers have as many digits as each other's.
+    Return None if they are not all chunks, or if their data does not begin at the same position. There is no step of
+    Python's for each line: entries of a page are nearly always chunks whose numbers have the same number of digits.
     """
     start = lines[0].find(_DATA) + len(_DATA)
     head = lines[0][:start].translate(_DIGITS)
@@ -127,7 +128,7 @@ def chunk_data_start(lines: list[bytes]) -> int | None:
 
 
 def too_deep(value: Any) -> bool:
-    """Whether lists and dicts are nested in each other by more than `MAX_DEPTH`. Does not recurse."""
+    """Return whether lists and dicts are nested deeper than `MAX_DEPTH`. This does not recurse."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-# What the log, SSE and EventSource mean something by: `error` is what a browser raises for a lost connection.
+# Names that have a meaning in the log, SSE or EventSource: a browser raises `error` for a lost connection.
 RESERVED: Final = frozenset({"attempt", "cancelled", "chunk", "done", "error", "failed", "gap", "message", "open"})
 
-NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
+EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -24,8 +24,8 @@ class Event(msgspec.Struct, frozen=True):
     data: Any = None
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise ValueError(f"an event's name must match {NAME.pattern}, not {self.name!r}")
+        if not EVENT_NAME.fullmatch(self.name):
+            raise ValueError(f"an event's name must match {EVENT_NAME.pattern}, not {self.name!r}")
         if self.name in RESERVED:
             raise ValueError(f"an event cannot be called {self.name!r}: readers know it as something else")
 
@@ -39,7 +39,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def named(chunk: Any) -> tuple[str, Any]:
-    """What the log calls a chunk, and its data."""
+    """Return the event name of a chunk's entry, and its data."""
     if isinstance(chunk, Event):
         return chunk.name, chunk.data
     if isinstance(chunk, Progress):

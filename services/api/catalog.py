@@ -1,4 +1,4 @@
-"""What can be run, as the workers announced it, and what is paused."""
+"""The functions that workers have announced, and which are paused."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from plugins.declaration import Broken, Declaration
 from services.api.http.problems import problem
 from services.api.redis_client import run_script
 
-# Also where Redis is full: a function that misbehaves may have filled it.
+# It may run when Redis is full: a function that misbehaves may have filled it.
 PAUSE: Final = "#!lua flags=allow-oom\nreturn redis.call('SADD', KEYS[1], ARGV[1])"
 
 logger = structlog.get_logger()
@@ -21,7 +21,7 @@ _decoder = msgspec.json.Decoder(Declaration)
 
 
 class Function(Declaration, frozen=True, kw_only=True):
-    """What is announced of a function, and whether it is paused."""
+    """A function as announced, and whether it is paused."""
 
     paused: bool = False
 
@@ -35,45 +35,45 @@ def unknown(name: str, known: list[str]) -> ProblemDetailsException:
 
 
 async def declaration_of(redis: Redis, name: str) -> Declaration:
-    """What is announced of a function.
+    """Return the announcement of a function.
 
     Raises:
-        ProblemDetailsException: 404, with the names there are.
+        ProblemDetailsException: 404, with the names that are known.
         redis.exceptions.RedisError: Redis does not answer.
     """
     announced = await redis.hget(keys.FUNCTIONS, name)
     declaration = _decoder.decode(announced) if announced is not None else None
     if declaration is None or not _kept(declaration):
-        raise unknown(name, [each.name for each in await declarations(redis)])
+        raise unknown(name, [known.name for known in await declarations(redis)])
     return declaration
 
 
 async def declarations(redis: Redis) -> list[Declaration]:
-    """What is announced of all functions, by name."""
+    """Return the announcements of all functions, ordered by name."""
     announced: Any = await redis.hgetall(keys.FUNCTIONS)
-    each = [_decoder.decode(announced[name]) for name in sorted(announced)]
-    return [declaration for declaration in each if _kept(declaration)]
+    decoded = [_decoder.decode(announced[name]) for name in sorted(announced)]
+    return [declaration for declaration in decoded if _kept(declaration)]
 
 
 def _kept(declaration: Declaration) -> bool:
-    """Whether some worker has had it within the week. Redis keeps them together, for as long as any is announced."""
+    """Return whether a worker has announced it within a week. The hash lives as long as any function is announced."""
     at = declaration.announced_at
     return at is None or at > entries.now_ms() - keys.FUNCTIONS_TTL_S * 1_000
 
 
 async def broken(redis: Redis) -> list[Broken]:
-    """What workers have said of late that they could not load."""
-    said: Any = await redis.hgetall(keys.BROKEN)
+    """Return what workers could not load, as announced within `BROKEN_TTL_S`, ordered by source."""
+    announced: Any = await redis.hgetall(keys.BROKEN)
     since = entries.now_ms() - keys.BROKEN_TTL_S * 1_000
-    each = [msgspec.json.decode(said[source], type=Broken) for source in sorted(said)]
-    return [broken for broken in each if broken.at > since]
+    decoded = [msgspec.json.decode(announced[source], type=Broken) for source in sorted(announced)]
+    return [broken for broken in decoded if broken.at > since]
 
 
 async def functions(redis: Redis) -> list[Function]:
-    """What is announced of all functions, by name, and which are paused."""
+    """Return all functions, ordered by name."""
     announced = await declarations(redis)
     paused: Any = await redis.smembers(keys.PAUSED)
-    return [_function(each, paused=each.name.encode() in paused) for each in announced]
+    return [_function(declaration, paused=declaration.name.encode() in paused) for declaration in announced]
 
 
 def _function(declaration: Declaration, *, paused: bool) -> Function:
@@ -81,18 +81,18 @@ def _function(declaration: Declaration, *, paused: bool) -> Function:
 
 
 async def function_of(redis: Redis, name: str) -> Function:
-    """What is announced of a function, and whether it is paused.
+    """Return a function.
 
     Raises:
-        ProblemDetailsException: 404, with the names there are.
+        ProblemDetailsException: 404, with the names that are known.
     """
     declaration = await declaration_of(redis, name)
     return _function(declaration, paused=bool(await redis.sismember(keys.PAUSED, name)))
 
 
 async def pause(redis: Redis, name: str) -> None:
-    """Let workers start this function no more, from the moment they hear of it. The mark in `keys.PAUSED` is all there
-    is to it: workers hold the tasks that they meet of a paused function, so nothing here can be left half done.
+    """Pause a function: workers start it no more as soon as they receive the change. `keys.PAUSED` is the only state:
+    workers park the tasks of a paused function when they read their messages, so a crash leaves nothing half done.
     """
     if await run_script(redis, PAUSE, [keys.PAUSED], [name]):
         logger.warning("function paused", function=name)
@@ -100,7 +100,7 @@ async def pause(redis: Redis, name: str) -> None:
 
 
 async def resume(redis: Redis, name: str) -> None:
-    """Take the mark away: workers take up the tasks that they have held."""
+    """Resume a function: workers unpark its tasks."""
     if await redis.srem(keys.PAUSED, name):
         logger.warning("function resumed", function=name)
     await redis.publish(keys.FUNCTIONS_CHANGED, name)

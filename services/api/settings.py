@@ -1,4 +1,4 @@
-"""What an API process can be told, by environment variables."""
+"""The settings of an API process, from environment variables."""
 
 from typing import Annotated, Self
 
@@ -23,20 +23,21 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_url)] = Field(
         default="redis://localhost:6379/0", validation_alias="REDIS_URL"
     )
-    # Connections for commands; the tail has one more of its own. Commands are short, so two serve a process.
+    # Connections for commands; the hub has one more of its own. Commands are short, so two are enough for a process.
     redis_connections: int = Field(default=2, ge=1, le=1_000)
-    # Seconds between comments on a silent stream, and between two looks at its log: what a lost ring can cost.
+    # Seconds between heartbeats of a silent stream, and between two reads of its log: the delay that a lost message can
+    # cause.
     heartbeat_s: Seconds = 15
-    # Seconds between two calls of this process to itself through Redis, and to wait for one: what a connection that
-    # went deaf can cost is twice as much.
+    # Seconds between two probes of the hub's connection, and to wait for one: a connection that receives nothing can
+    # cause a delay of twice as much.
     probe_s: Seconds = 4
-    # Seconds between two looks at tasks that nobody seems to run: with the lease, what the death of a worker costs.
+    # Seconds between two scans of recovery: together with the lease, the delay that the death of a worker causes.
     scan_s: Seconds = 5
-    # The workers' lease, in seconds: as long after an outage of Redis no worker is taken for dead.
+    # The workers' lease, in seconds: for this long after an outage of Redis no worker counts as dead.
     lease_s: Seconds = 15
-    # Seconds until a task that no worker has claimed is queued again, and a limit that holds tasks back is looked at.
+    # Seconds until a task that no worker has claimed is queued again, and a limit at which tasks wait is scanned.
     unclaimed_s: int = Field(default=60, ge=1, le=86_400)
-    # Seconds a client may take to accept what is sent, until its connection is closed.
+    # Seconds that a single send to a client may take, until its connection is aborted.
     send_timeout_s: Seconds = 30
 
     @classmethod
@@ -49,7 +50,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise SystemExit("\n".join(_in_words(each) for each in error.errors())) from None
+            raise SystemExit("\n".join(_in_words(details) for details in error.errors())) from None
 
 
 def _in_words(error: ErrorDetails) -> str:

@@ -1,4 +1,4 @@
-"""What a worker can be told, by environment variables."""
+"""The settings of a worker process, from environment variables."""
 
 import os
 from pathlib import Path
@@ -29,21 +29,21 @@ class Settings(BaseSettings):
     functions_path: str = Field(default="functions", validation_alias="FUNCTIONS_PATH")
     # Seconds that the import of a module, and then its lifespan, may take.
     import_s: Seconds = 30
-    # Seconds until a worker that stopped renewing is taken for dead.
+    # Seconds until a worker that stopped renewing counts as dead.
     lease_s: Seconds = 15
     # Seconds between renewals: three chances within a lease.
     renew_s: Seconds = 5
-    # Seconds that running functions may go on after the process was told to stop. Then they are cancelled.
+    # Seconds that functions may continue to run after SIGTERM or SIGINT. Then they are cancelled.
     drain_s: float = Field(default=15, ge=0, le=86_400)
     # Seconds that a function has to clean up after it was cancelled or ran out of time. Then its task ends without it.
     grace_s: Seconds = 10
-    # The same, if the process is to end.
+    # The same, when the process stops.
     clean_up_s: Seconds = 3
-    # Seconds that the process has to end after that. Then it exits, whatever holds it.
+    # Seconds that the process has to exit after that. Then its exit is forced.
     exit_s: Seconds = 3
     # Seconds that a message may be read and not claimed. Then another worker takes it: the one that read it has died.
     abandoned_s: Seconds = 30
-    # Seconds between two looks at messages that were read and not claimed.
+    # Seconds between two checks for messages that were read and not claimed.
     takeover_s: Seconds = 2
 
     @model_validator(mode="after")
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise SystemExit("\n".join(_in_words(each) for each in error.errors())) from None
+            raise SystemExit("\n".join(_in_words(details) for details in error.errors())) from None
 
 
 def _in_words(error: ErrorDetails) -> str:

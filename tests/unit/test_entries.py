@@ -67,7 +67,7 @@ def test_a_line_begins_as_the_write_rule_reads_it(value: Any, attempt: int, seq:
     assert json.loads(line) == {"event": "chunk", "attempt": attempt, "seq": seq, "at": at, "data": value}
 
 
-@given(st.sampled_from([*entries.ENDS, "chunk", "attempt"]) | st.from_regex(event.NAME, fullmatch=True), SEQS)
+@given(st.sampled_from([*entries.ENDS, "chunk", "attempt"]) | st.from_regex(event.EVENT_NAME, fullmatch=True), SEQS)
 def test_the_write_rules_pattern_is_that_of_the_layout(name: str, attempt: int) -> None:
     """`append.lua` has the pattern that stands beside the layout: it finds any event and attempt, and every end."""
     assert f"'{entries.LUA_HEAD}'" in append.SCRIPT

@@ -20,7 +20,7 @@ GENERIC: Final = "/functions/{name}/tasks"
 
 
 async def current(request: Request[Any, Any, Any]) -> Response[bytes] | None:
-    """Runs before what Litestar itself would serve: the document as of now; None for what asks for anything else."""
+    """Answer the current document, before Litestar serves its own. Return None for any other request."""
     if request.method == "OPTIONS" or request.url.path not in PATHS:
         return None
     announced = await declarations(request.app.state.redis)
@@ -29,7 +29,7 @@ async def current(request: Request[Any, Any, Any]) -> Response[bytes] | None:
 
 
 def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:
-    """The document with an operation and the schema of its input for each of these functions."""
+    """Return the document with an operation and the schema of its input for each of these functions."""
     document = base.to_schema()
     generic = document["paths"][GENERIC]["post"]
     schemas = dict(document["components"]["schemas"])
@@ -41,12 +41,12 @@ def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any
 
 
 def component(function: Declaration) -> str:
-    """What the schema of its input is called."""
+    """Return the name of the schema of its input."""
     return f"function.{function.name}.input"
 
 
 def operation(generic: dict[str, Any], function: Declaration) -> dict[str, Any]:
-    """Starting this function: as for any other, but for its input."""
+    """Return the operation that starts this function: the generic one with its input."""
     summary, _, more = function.description.partition("\n")
     body = {"schema": {"$ref": f"#/components/schemas/{component(function)}"}}
     return {
@@ -55,25 +55,25 @@ def operation(generic: dict[str, Any], function: Declaration) -> dict[str, Any]:
         "operationId": f"start.{function.name}",
         "summary": summary or f"Start {function.name}",
         "description": more.strip(),
-        "parameters": [each for each in generic.get("parameters", []) if each["in"] != "path"],
+        "parameters": [parameter for parameter in generic.get("parameters", []) if parameter["in"] != "path"],
         "requestBody": {"required": True, "content": {"application/json": body}},
     }
 
 
 def input_schema(function: Declaration) -> Any:
-    """The schema of its input, whose own definitions are found where it stands in the document."""
+    """Return the schema of its input, with references to its definitions as they stand in the document."""
     schema = {word: value for word, value in function.input.items() if word != "$schema"}
     return _moved(schema, f"#/components/schemas/{component(function)}/$defs/")
 
 
-def _moved(value: Any, place: str) -> Any:
+def _moved(value: Any, base: str) -> Any:
     if isinstance(value, list):
-        return [_moved(each, place) for each in value]
+        return [_moved(item, base) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        word: place + each.removeprefix("#/$defs/")
-        if word == "$ref" and isinstance(each, str) and each.startswith("#/$defs/")
-        else _moved(each, place)
-        for word, each in value.items()
+        word: base + item.removeprefix("#/$defs/")
+        if word == "$ref" and isinstance(item, str) and item.startswith("#/$defs/")
+        else _moved(item, base)
+        for word, item in value.items()
     }

@@ -1,7 +1,8 @@
-"""The connection under a response, as far as the server lets one have it.
+"""The connection under a response, as far as the server gives access to it.
 
-ASGI has no word for a client that takes nothing: ending a response, or the process, would wait for it as long as the
-kernel does. In uvicorn `receive` is a method of what holds the transport. Under another server nothing is done here.
+ASGI has no message for a client that does not read: the end of a response, or of the process, would wait for it as long
+as the kernel does. In uvicorn `receive` is a method of the object that has the transport. Under another server this
+module does nothing.
 """
 
 import asyncio
@@ -12,21 +13,21 @@ from litestar.types import Receive
 
 
 class Connection:
-    """What can be done with the connection that a request came on."""
+    """The connection on which a request arrived."""
 
     def __init__(self, receive: Receive) -> None:
         self._transport: asyncio.Transport | None = getattr(getattr(receive, "__self__", None), "transport", None)
 
     def abort(self) -> None:
-        """Close it at once, whatever the client has not taken yet."""
+        """Close it at once, and discard what the client has not read yet."""
         if self._transport is not None:
             self._transport.abort()
 
     @contextmanager
     def strict(self) -> Iterator[None]:
-        """Within it, a send first waits until the kernel has all that was sent before.
+        """Within this context, a send first waits until the kernel has everything that was sent before.
 
-        Otherwise the server takes the last pieces of a response into a buffer of its own, and nobody waits for them.
+        Otherwise the server would keep the last pieces of a response in a buffer of its own, and not wait for them.
         """
         self._limit(0)
         try:
