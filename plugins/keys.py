@@ -2,9 +2,9 @@
 
 A key without a lifetime is a bug. Those in `PERMANENT` are the exceptions: they are empty when nothing runs and nothing
 is paused.
-The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key. What
-goes in one trip is done in that order, a task's note before its message, which is one server's to promise: one Redis,
-alone or behind Sentinel, not a Redis Cluster.
+The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key.
+Commands of one round trip run in their order, for example a task's metadata before its message. One server promises
+that: a single Redis, alone or behind Sentinel, not a Redis Cluster.
 """
 
 import re
@@ -84,8 +84,8 @@ def channel(task_id: str) -> str:
 
 
 def metadata(task_id: str) -> str:
-    """Hash: what a task is and who runs it (`plugins.metadata`). The api creates, cancels and recovers; the worker
-    claims, renews, closes. Kept `TASK_TTL_S`; renewed while the task runs.
+    """Hash: what a task is and which worker runs it (`plugins.metadata`). The api creates, cancels and recovers; the
+    worker claims, renews and ends. Kept `TASK_TTL_S`; renewed while the task runs.
     """
     return f"stream:{task_id}:metadata"
 

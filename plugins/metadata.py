@@ -1,4 +1,4 @@
-"""The fields of a task's metadata, the hash at `keys.metadata`: what a task is, who runs it, and how it ended.
+"""The fields of a task's metadata, the hash at `keys.metadata`: what a task is, which worker runs it, and how it ended.
 
 The scripts name fields as they are; a test holds them to this list. Times are milliseconds since the epoch.
 """

@@ -16,7 +16,7 @@ REDIS_TIMEOUT_S: Final = 2
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`ok`, or what is not. Functions that could not be loaded keep nobody from running the others: still 200."""
+    """`ok`, or what is not. The status is still 200 if functions could not be loaded: the others can run."""
 
     redis: str
     hub: str
