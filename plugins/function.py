@@ -9,7 +9,7 @@ import msgspec
 
 from plugins import limits
 
-NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 # Seconds. However often it was tried already, a task does not wait longer for its next attempt.
 MAX_BACKOFF_S: Final = 3_600
@@ -118,8 +118,8 @@ def function(
 
     def attach(decorated: F) -> F:
         called = name or decorated.__name__
-        if not NAME.fullmatch(called):
-            raise ValueError(f"a function's name must match {NAME.pattern}, not {called!r}")
+        if not FUNCTION_NAME.fullmatch(called):
+            raise ValueError(f"a function's name must match {FUNCTION_NAME.pattern}, not {called!r}")
         decorated.__tailrace__ = Policy(  # type: ignore[attr-defined]  # a mark of our own
             name=called,
             timeout=timeout,

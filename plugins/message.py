@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from plugins import keys
-from plugins.function import NAME
+from plugins.function import FUNCTION_NAME
 from plugins.limits import Ticket
 
 # The one field of the stream's entry: taskiq-redis gives it this name.
@@ -98,7 +98,7 @@ def decode(value: bytes) -> Message:
 
 
 def _function(label: object) -> str:
-    return label if isinstance(label, str) and NAME.fullmatch(label) else ""
+    return label if isinstance(label, str) and FUNCTION_NAME.fullmatch(label) else ""
 
 
 def _number(label: object, end: int) -> int:

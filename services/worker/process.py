@@ -63,7 +63,7 @@ class Worker:
         """Enter the lifespans, and announce the functions and what is broken: before the first message is read."""
         await asyncio.gather(*(self._enter(resource) for resource in self.registry.resources))
         await retry_transient("announce", lambda: announce.announce(self.redis, self.registry))
-        await retry_transient("prune announcements", lambda: announce.forget(self.redis))
+        await retry_transient("prune announcements", lambda: announce.prune(self.redis))
         await retry_transient("scan parked tasks", self.parking.scan)
         every_s = self._settings.renew_s
         keep_announcing = partial(announce.keep_announcing, self.redis, self.registry, every_s, lambda: self.draining)
@@ -173,7 +173,7 @@ class Worker:
 
     async def _exit(self, resource: Resource) -> None:
         try:
-            await resource.leave()
+            await resource.exit()
         except Exception:
             logger.exception("lifespan exit failed", module=resource.name)
 

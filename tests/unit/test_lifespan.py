@@ -50,7 +50,7 @@ async def fails_at_the_end() -> AsyncIterator[str]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little time for leaving."""
-    monkeypatch.setattr(lifespan, "LEAVE_S", 0.05)
+    monkeypatch.setattr(lifespan, "EXIT_S", 0.05)
 
 
 async def test_one_that_is_never_ready() -> None:
@@ -75,9 +75,9 @@ async def test_one_that_does_not_clean_up(make: Make, error: type[Exception]) ->
     assert one.value == "made"
     async with asyncio.timeout(5):
         with pytest.raises(error):
-            await one.leave()
+            await one.exit()
 
 
 async def test_one_that_was_never_entered() -> None:
     """To leave it is nothing: a worker may be told to stop while it comes up."""
-    await Resource(Lifespan("m", never_ready, str)).leave()
+    await Resource(Lifespan("m", never_ready, str)).exit()

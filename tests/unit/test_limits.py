@@ -12,7 +12,7 @@ from plugins.declaration import Declaration
 from plugins.function import policy
 from plugins.limits import Limits
 from services.api.tasks.limits import limit_key_of
-from services.worker.registry.docstrings import Texts
+from services.worker.registry.docstrings import Docs
 from services.worker.registry.signature import input_of
 
 
@@ -70,7 +70,7 @@ def test_a_default_counts_as_it_is_announced() -> None:
 
     async def fetch(host: Host = Host.MAIN, at: date = date(2026, 1, 2)) -> None: ...
 
-    schema = input_of(inspect.signature(fetch).parameters.values(), "fetch", Texts("", {})).schema
+    schema = input_of(inspect.signature(fetch).parameters.values(), "fetch", Docs("", {})).schema
     for key, value in (("host", "main.example"), ("at", "2026-01-02")):
         declared = Declaration(
             name="fetch", description="", version="", input=schema, timeout=1, concurrency=1, concurrency_key=key

@@ -13,7 +13,7 @@ import pydantic
 import pytest
 
 from plugins import Event, Progress, entries
-from services.worker.registry.docstrings import texts_of
+from services.worker.registry.docstrings import docs_of
 from services.worker.registry.output import output_of
 
 
@@ -84,7 +84,7 @@ TYPES: Final[list[tuple[Any, Any, Any]]] = [
 
 def output(function: Callable[..., Any]) -> dict[str, Any] | None:
     """The schema of its chunks."""
-    return output_of(function, texts_of(function))
+    return output_of(function, docs_of(function))
 
 
 @pytest.mark.parametrize(("kind", "chunk", "other"), TYPES, ids=lambda value: repr(value)[:30])

@@ -25,7 +25,7 @@ from typing_extensions import TypeAliasType, TypedDict  # before Python 3.12, py
 
 from plugins import entries
 from services.api.http import validation
-from services.worker.registry.docstrings import Texts
+from services.worker.registry.docstrings import Docs
 from services.worker.registry.invalid import InvalidInputError
 from services.worker.registry.signature import Input, input_of
 from tests.support.processes import ROOT
@@ -343,7 +343,7 @@ def input_for(*kinds: Any) -> Input:
     """What a function with parameters `p0`, `p1`, … of these types takes."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(f"p{number}", keyword, annotation=kind) for number, kind in enumerate(kinds)]
-    return input_of(parameters, "f", Texts("", {}))
+    return input_of(parameters, "f", Docs("", {}))
 
 
 def refusal(taken: Input, value: Any) -> str | None:
@@ -510,7 +510,7 @@ def test_a_type_that_cannot_be_said(kind: Any, reason: str) -> None:
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(name, keyword, annotation=each) for name, each in (("a", int), ("b", kind))]
     with pytest.raises(TypeError, match=f"(?s)^`b`: .*{reason}") as refused:
-        input_of(parameters, "f", Texts("", {}), __name__)
+        input_of(parameters, "f", Docs("", {}), __name__)
     assert "errors.pydantic.dev" not in str(refused.value)
 
 
@@ -525,7 +525,7 @@ def test_where_descriptions_come_from() -> None:
         of: Size,
     ) -> None: ...
 
-    taken = input_of(inspect.signature(parameters).parameters.values(), "f", Texts("", dict.fromkeys("abc", "By doc.")))
+    taken = input_of(inspect.signature(parameters).parameters.values(), "f", Docs("", dict.fromkeys("abc", "By doc.")))
     properties, defined = taken.schema["properties"], taken.schema["$defs"]
     assert [properties[name]["description"] for name in "abc"] == ["By doc.", "Beside it.", "By pydantic."]
     label = {"type": "string", "description": "What is there.", "default": ""}
@@ -553,7 +553,7 @@ def test_the_defaults_that_are_shown() -> None:
         i: datetime.timedelta = datetime.timedelta(days=1),
     ) -> None: ...
 
-    taken = input_of(inspect.signature(parameters).parameters.values(), "f", Texts("", {}))
+    taken = input_of(inspect.signature(parameters).parameters.values(), "f", Docs("", {}))
     shown = {name: each["default"] for name, each in taken.schema["properties"].items() if "default" in each}
     assert shown == {"a": "YQ==", "b": "red", "c": [1], "e": 5, "f": 6, "g": None, "i": "P1D"}
     assert taken.schema["required"] == []

@@ -1,4 +1,4 @@
-"""Telling the api what can be run here, and what could not be loaded."""
+"""Announce to the API which functions this worker has, and which sources it could not load."""
 
 import asyncio
 import math
@@ -19,7 +19,11 @@ logger = structlog.get_logger()
 
 
 async def announce(redis: Redis, registry: Registry) -> None:
-    """Write the declarations, kept for another week, and say once more what is wrong, which is kept for a minute."""
+    """Write the declarations, kept for another week, and what is broken, kept for another minute.
+
+    Raises:
+        redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
+    """
     now = entries.now_ms()
     declared: dict[FieldT, EncodableT] = {
         name: msgspec.json.encode(msgspec.structs.replace(plugin.declaration, announced_at=now))
@@ -28,8 +32,8 @@ async def announce(redis: Redis, registry: Registry) -> None:
     broken: dict[FieldT, EncodableT] = {
         source: msgspec.json.encode(Broken(source, error, now)) for source, error in registry.broken.items()
     }
-    said = [(keys.FUNCTIONS, declared, keys.FUNCTIONS_TTL_S), (keys.BROKEN, broken, keys.BROKEN_TTL_S)]
-    for key, mapping, ttl_s in said:
+    hashes = [(keys.FUNCTIONS, declared, keys.FUNCTIONS_TTL_S), (keys.BROKEN, broken, keys.BROKEN_TTL_S)]
+    for key, mapping, ttl_s in hashes:
         if mapping:
             async with redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(key, mapping=mapping)
@@ -37,39 +41,43 @@ async def announce(redis: Redis, registry: Registry) -> None:
                 await pipeline.execute()
 
 
-async def forget(redis: Redis) -> None:
-    """Remove what no worker has said for as long as it is kept: functions that were renamed, faults that were mended.
+async def prune(redis: Redis) -> None:
+    """Remove announcements that no worker has repeated for their lifetime: functions that were renamed, sources that
+    were mended.
 
-    The keys' own lifetimes do not, as long as anything is said at all.
+    The lifetime of the key does not do that, as long as anything is announced at all.
+
+    Raises:
+        redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
     """
     now = entries.now_ms()
     for key, field, ttl_s in (
         (keys.FUNCTIONS, "announced_at", keys.FUNCTIONS_TTL_S),
         (keys.BROKEN, "at", keys.BROKEN_TTL_S),
     ):
-        said: Any = await redis.hgetall(key)
-        old = [name for name, each in said.items() if _when(each, field) < now - ttl_s * 1_000]
+        announced: Any = await redis.hgetall(key)
+        old = [name for name, value in announced.items() if _announced_at(value, field) < now - ttl_s * 1_000]
         if old:
             await redis.hdel(key, *old)
 
 
-def _when(said: bytes, field: str) -> float:
-    """When it was said; never, where it is nothing of ours; still, where an older worker has not noted it."""
+def _announced_at(value: bytes, field: str) -> float:
+    """Return the time of an announcement: 0 if it is unreadable, infinity if it has none (of older workers)."""
     try:
-        return msgspec.json.decode(said, type=dict[str, Any]).get(field) or math.inf
+        return msgspec.json.decode(value, type=dict[str, Any]).get(field) or math.inf
     except msgspec.MsgspecError:
         return 0
 
 
-async def keep_announcing(redis: Redis, registry: Registry, every_s: float, leaving: Callable[[], bool]) -> None:
-    """Announce again and again: Redis may have lost its data, or another worker may have written an older version.
+async def keep_announcing(redis: Redis, registry: Registry, every_s: float, draining: Callable[[], bool]) -> None:
+    """Announce at intervals, for ever: Redis may lose its data, or another worker may write an older version.
 
-    One that is leaving says nothing more: what it has may be of yesterday.
+    A worker that drains announces nothing more: its functions may be out of date by the time it has stopped.
     """
     while True:
         await asyncio.sleep(every_s)
         try:
-            if not leaving():
+            if not draining():
                 await announce(redis, registry)
         except RedisError as error:
             logger.warning("functions not announced", error=str(error))

@@ -10,39 +10,39 @@ import msgspec
 from services.worker.registry.hints import fields_of
 
 
-class Texts(msgspec.Struct, frozen=True):
-    """What a docstring says: of the function, of its parameters, and of what it yields or returns."""
+class Docs(msgspec.Struct, frozen=True):
+    """The parts of a docstring: on the function, on its parameters, and on what it yields or returns."""
 
     function: str
     parameters: dict[str, str]
     chunk: str | None = None
 
 
-def texts_of(function: Callable[..., Any]) -> Texts:
-    """The docstring (Google style) in its parts. One of another form describes the function as a whole."""
-    written = inspect.getdoc(function) or ""
+def docs_of(function: Callable[..., Any]) -> Docs:
+    """Parse a docstring (Google style). One of another form describes the function as a whole."""
+    docstring = inspect.getdoc(function) or ""
     try:
-        parsed = docstring_parser.parse(written, style=docstring_parser.DocstringStyle.GOOGLE)
+        parsed = docstring_parser.parse(docstring, style=docstring_parser.DocstringStyle.GOOGLE)
     except docstring_parser.ParseError:
-        return Texts(written, {})
-    return Texts(
+        return Docs(docstring, {})
+    return Docs(
         (parsed.description or "").strip(),
-        {each.arg_name: each.description for each in parsed.params if each.description},
+        {parameter.arg_name: parameter.description for parameter in parsed.params if parameter.description},
         parsed.returns.description if parsed.returns else None,
     )
 
 
-def annotated(hint: Any) -> str | None:
-    """The text in `Annotated[…, "text"]` or `Annotated[…, Doc("text")]` (PEP 727), if there is one."""
+def annotation_doc(hint: Any) -> str | None:
+    """Return the text in `Annotated[…, "text"]` or `Annotated[…, Doc("text")]` (PEP 727); None if there is none."""
     if get_origin(hint) is not Annotated:
         return None
-    for each in hint.__metadata__:
-        text = getattr(each, "documentation", each)
+    for annotation in hint.__metadata__:
+        text = getattr(annotation, "documentation", annotation)
         if isinstance(text, str):
             return text
     return None
 
 
-def texts_of_fields(cls: Any) -> dict[str, str]:
-    """The texts beside the fields of a class, by the fields' names."""
-    return {name: text for name, hint in fields_of(cls).items() if (text := annotated(hint))}
+def field_docs_of(cls: Any) -> dict[str, str]:
+    """Return the texts in the annotations of a class's fields, by the fields' names."""
+    return {name: text for name, hint in fields_of(cls).items() if (text := annotation_doc(hint))}

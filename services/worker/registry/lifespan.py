@@ -1,16 +1,16 @@
-"""What a module's functions need, made once per process: a lifespan is entered, and left, in a bounded time."""
+"""Resources of a module's functions, made once per process: a lifespan is entered and exited in a bounded time."""
 
 import asyncio
 from typing import Any, Final
 
 from plugins.lifespan import Lifespan
 
-# Seconds for leaving it, at shutdown.
-LEAVE_S: Final = 2
+# Seconds to exit it, at shutdown.
+EXIT_S: Final = 2
 
 
 class Resource:
-    """What one lifespan makes: `value`, of type `kind`, once `enter` has returned."""
+    """The resource of one lifespan: `value`, of type `kind`, once `enter` has returned."""
 
     def __init__(self, lifespan: Lifespan) -> None:
         self.name: Final = lifespan.name
@@ -22,7 +22,12 @@ class Resource:
         self._task: asyncio.Task[None] | None = None
 
     async def enter(self, timeout_s: float) -> None:
-        """Make it. Raises whatever its author's code raises; TimeoutError where that takes too long."""
+        """Enter the lifespan.
+
+        Raises:
+            TimeoutError: it took too long.
+            Exception: whatever its author's code raises.
+        """
         self._task = asyncio.create_task(self._live())
         self._entered = asyncio.get_running_loop().create_future()
         either: set[asyncio.Future[None]] = {self._task, self._entered}
@@ -34,20 +39,25 @@ class Resource:
             await self._task  # raises
             raise RuntimeError("its lifespan yielded nothing")
 
-    async def leave(self) -> None:
-        """Let it clean up, in a bounded time. Raises whatever its author's code raises, or TimeoutError."""
+    async def exit(self) -> None:
+        """Exit the lifespan, in a bounded time.
+
+        Raises:
+            TimeoutError: it took too long.
+            Exception: whatever its author's code raises.
+        """
         self._over.set()
         if self._task is None:
             return
-        # Not by a cancel of who waits for it: that would wait for a clean-up that takes no cancel.
-        done, _ = await asyncio.wait({self._task}, timeout=LEAVE_S)
+        # Not by `asyncio.timeout`: its cancel would wait for a clean-up that swallows the cancel.
+        done, _ = await asyncio.wait({self._task}, timeout=EXIT_S)
         if not done:
             self._task.cancel()
-            raise TimeoutError(f"its lifespan did not clean up within {LEAVE_S} s")
+            raise TimeoutError(f"its lifespan did not clean up within {EXIT_S} s")
         await self._task
 
     async def _live(self) -> None:
-        # Entered and left in one task: what it holds may be bound to that (anyio's cancel scopes are).
+        # Entered and exited in one task: its resources may be bound to that (anyio's cancel scopes are).
         try:
             async with self._make() as value:
                 self.value = value

@@ -17,13 +17,13 @@ import pydantic
 from pydantic.errors import PydanticUserError
 
 from plugins.event import Event, Progress
-from services.worker.registry.docstrings import Texts
+from services.worker.registry.docstrings import Docs
 from services.worker.registry.schema import Plain
 
 ITERATORS: Final = (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator, abc.Iterator, abc.Iterable, abc.Generator)
 
 
-def output_of(function: Callable[..., Any], texts: Texts) -> dict[str, Any] | None:
+def output_of(function: Callable[..., Any], docs: Docs) -> dict[str, Any] | None:
     """JSON Schema of the chunks that have no name; None where there are none, or none that can be described."""
     kind = _chunk(function, inspect.signature(function, eval_str=True).return_annotation)
     if kind is inspect.Signature.empty:
@@ -35,7 +35,7 @@ def output_of(function: Callable[..., Any], texts: Texts) -> dict[str, Any] | No
         return None
     if not schema:  # any JSON
         return None
-    return schema | ({"description": texts.chunk} if texts.chunk else {})
+    return schema | ({"description": docs.chunk} if docs.chunk else {})
 
 
 def _schema(kind: Any) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from plugins.context import Context
 from plugins.declaration import Declaration
 from plugins.function import Policy
 from plugins.lifespan import lifespan_of
-from services.worker.registry.docstrings import texts_of
+from services.worker.registry.docstrings import docs_of
 from services.worker.registry.lifespan import Resource
 from services.worker.registry.output import output_of
 from services.worker.registry.signature import Input, input_of
-from services.worker.registry.sources import ImportTookTooLongError, Source, sources, within
+from services.worker.registry.sources import ImportTookTooLongError, Source, import_timeout, sources
 
 logger = structlog.get_logger()
 
@@ -74,7 +74,7 @@ class Registry:
     def load(self, source: Source, import_s: float) -> None:
         """Import a source and take its functions. What fails is logged and noted."""
         try:
-            with within(import_s):
+            with import_timeout(import_s):
                 found = source.load()
         # It runs its author's code: nothing is known of what it may raise, sys.exit() included.
         except (Exception, SystemExit, ImportTookTooLongError) as error:
@@ -147,11 +147,11 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resourc
             raise TypeError("a Context is always given, and is nothing else: annotate it `Context`")
         made = {each.name: resource for each in parameters if resource and each.annotation is resource.kind}
         given = {*contexts, *made}
-        texts = texts_of(candidate)
+        docs = docs_of(candidate)
         taken = input_of(
-            [each for each in parameters if each.name not in given], attached.name, texts, candidate.__module__
+            [each for each in parameters if each.name not in given], attached.name, docs, candidate.__module__
         )
-        output = output_of(candidate, texts)
+        output = output_of(candidate, docs)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
     except (Exception, SystemExit) as error:
         raise refused(candidate, f"its signature cannot be a schema: {error}") from error
@@ -170,7 +170,7 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resourc
         made=made,
         declaration=Declaration(
             name=attached.name,
-            description=texts.function,
+            description=docs.function,
             version=version_of(candidate),
             input=taken.schema,
             output=output,

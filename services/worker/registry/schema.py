@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, NoDefault
 
-from services.worker.registry.docstrings import texts_of_fields
+from services.worker.registry.docstrings import field_docs_of
 
 DATE: Final = {"type": "string", "format": "date", "pattern": "^(?!0000)"}
 
@@ -203,7 +203,7 @@ class Narrow(Plain):
 
 
 def _described(described: JsonSchemaValue, cls: Any) -> JsonSchemaValue:
-    for name, text in texts_of_fields(cls).items():
+    for name, text in field_docs_of(cls).items():
         if name in (properties := described.get("properties", {})):
             properties[name].setdefault("description", text)
     return described

@@ -24,7 +24,7 @@ from pydantic.errors import (
 )
 from pydantic.fields import FieldInfo
 
-from services.worker.registry.docstrings import Texts
+from services.worker.registry.docstrings import Docs
 from services.worker.registry.hints import parts_of
 from services.worker.registry.invalid import InvalidInputError, against, in_words
 from services.worker.registry.schema import Narrow
@@ -62,7 +62,7 @@ class Input(msgspec.Struct, frozen=True):
         return arguments
 
 
-def input_of(parameters: Iterable[inspect.Parameter], name: str, texts: Texts, module: str = __name__) -> Input:
+def input_of(parameters: Iterable[inspect.Parameter], name: str, docs: Docs, module: str = __name__) -> Input:
     """What a function with these parameters takes. Its module is where the names of types are looked up.
 
     Raises:
@@ -75,15 +75,15 @@ def input_of(parameters: Iterable[inspect.Parameter], name: str, texts: Texts, m
         if each.annotation is each.empty:
             raise TypeError(f"`{each.name}` has no type")
     try:
-        return _input(given, name, texts, module)
+        return _input(given, name, docs, module)
     except KeyboardInterrupt:
         raise
     # What an annotation is made of is its author's code: whatever looking at it raises is a reason.
     except BaseException as error:
-        raise _reason(given, error, texts, module) from error
+        raise _reason(given, error, docs, module) from error
 
 
-def _input(parameters: list[inspect.Parameter], name: str, texts: Texts, module: str) -> Input:
+def _input(parameters: list[inspect.Parameter], name: str, docs: Docs, module: str) -> Input:
     fields = [(each.name, each.annotation, _default(each.default)) for each in parameters]
     structure = dataclasses.make_dataclass(name, fields, kw_only=True, namespace={"__pydantic_config__": CONFIG})
     structure.__module__ = module  # where names are looked up; since Python 3.12 it would be this one
@@ -92,17 +92,17 @@ def _input(parameters: list[inspect.Parameter], name: str, texts: Texts, module:
     adapter.rebuild(raise_errors=True)  # a name that is not known
     schema = {"$schema": DIALECT, "required": [], **adapter.json_schema(schema_generator=Narrow)}
     schema["additionalProperties"] = False
-    for described in texts.parameters.keys() & schema["properties"].keys():
-        schema["properties"][described].setdefault("description", texts.parameters[described])
+    for described in docs.parameters.keys() & schema["properties"].keys():
+        schema["properties"][described].setdefault("description", docs.parameters[described])
     return Input(schema, jsonschema_rs.validator_for(schema, validate_formats=True), adapter)
 
 
-def _reason(parameters: list[inspect.Parameter], error: BaseException, texts: Texts, module: str) -> TypeError:
+def _reason(parameters: list[inspect.Parameter], error: BaseException, docs: Docs, module: str) -> TypeError:
     """Which of the parameters it is, and what is wrong with it, without pydantic's advice to authors of models."""
     where = ""
     for each in parameters:
         try:
-            _input([each], each.name, texts, module)
+            _input([each], each.name, docs, module)
         except BaseException as its:  # noqa: BLE001  # the author's code once more
             where, error = f"`{each.name}`: ", its
             break

@@ -1,7 +1,7 @@
-"""Where functions come from: the files of a folder, and what installed packages bring.
+"""Sources of functions: the files of a folder, and the entry points of installed packages.
 
-An import runs its author's code: it may raise anything, and it may not come back. What goes wrong is said of the one
-source, and the others load.
+An import runs its author's code: it may raise anything, and it may not return. An error is recorded for its source, and
+the others load.
 """
 
 import contextlib
@@ -24,23 +24,23 @@ from plugins.function import Policy, default_policy, policy
 GROUP: Final = "tailrace.functions"
 
 
-# A function and how it is run.
+# A function and its policy.
 Found = tuple[Callable[..., Any], Policy]
 
 
 class ImportTookTooLongError(BaseException):
-    """An import did not come back in time. No `Exception`, which its author may catch."""
+    """An import did not return in time. It is no `Exception`, because the author's code may catch those."""
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Something that brings functions. `name` says where to look; `load` imports it, and may raise anything."""
+    """A source of functions. `name` says where it is; `load` imports it, and may raise anything."""
 
     name: str
     load: Callable[[], list[Found]]
 
 
 def sources(folders: Iterable[Path]) -> Iterator[Source]:
-    """All of them: the folders' files first, by name; then what packages bring."""
+    """Return all sources: first the files of the folders, by name; then the entry points of packages."""
     for folder in folders:
         if not folder.is_dir():
             yield Source(str(folder), partial(_no_folder, folder))
@@ -48,7 +48,7 @@ def sources(folders: Iterable[Path]) -> Iterator[Source]:
             yield Source(str(file), partial(_marked_in, file))
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
-        yield Source(f"{point.name} = {point.value}{package}", partial(_brought, point))
+        yield Source(f"{point.name} = {point.value}{package}", partial(_entry_point, point))
 
 
 def _no_folder(folder: Path) -> list[Found]:
@@ -59,14 +59,14 @@ def _marked_in(file: Path) -> list[Found]:
     return [(candidate, attached) for candidate in marked(module_of(file)) if (attached := policy(candidate))]
 
 
-def _brought(point: EntryPoint) -> list[Found]:
-    # A plain function is called as its package says; what `@function` was told goes before.
+def _entry_point(point: EntryPoint) -> list[Found]:
+    # A plain function has the name of its entry point; the policy of `@function` takes precedence.
     function = point.load()
     return [(function, policy(function) or default_policy(point.name))]
 
 
 def module_of(file: Path) -> ModuleType:
-    """Import one file, under a name that nothing else has, whatever its folder is called."""
+    """Import one file under a name of its own, whatever its folder is called."""
     name = f"tailrace_functions.{file.parent.name}.{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -78,7 +78,7 @@ def module_of(file: Path) -> ModuleType:
 
 
 def marked(module: ModuleType) -> list[Callable[..., Any]]:
-    """The functions that carry a policy and are this module's own, not imported from another."""
+    """Return the functions that have a policy and are this module's own, not imported from another."""
     return [
         candidate
         for candidate in {id(value): value for value in vars(module).values()}.values()  # once each, whatever its names
@@ -87,11 +87,11 @@ def marked(module: ModuleType) -> list[Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Break off what is imported in it after so many seconds.
+def import_timeout(seconds: float) -> Iterator[None]:
+    """Interrupt the imports in this context after this time.
 
-    By a signal, which reaches a loop and a system call alike; only an extension that never returns to Python is not
-    reached. Signals are for the main thread: in another one there is no bound.
+    It uses a signal, which interrupts a loop and a system call alike, but not an extension that never returns to
+    Python. Signals are for the main thread: in another one there is no time-out.
 
     Raises:
         ImportTookTooLongError: the time is over.
@@ -100,10 +100,10 @@ def within(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def ring(_: int, __: FrameType | None) -> None:
+    def on_alarm(_: int, __: FrameType | None) -> None:
         raise ImportTookTooLongError(f"its import did not come back within {seconds:g} s (TAILRACE_IMPORT_S)")
 
-    previous = signal.signal(signal.SIGALRM, ring)
+    previous = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
