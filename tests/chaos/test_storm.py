@@ -21,7 +21,7 @@ from plugins.function import policy
 from services.worker.settings import Settings
 from tests.chaos.faults import System
 from tests.chaos.readers import Reader
-from tests.functions.stormy import anew, once, onward, output, twice
+from tests.functions.storm import anew, once, onward, output, twice
 from tests.support.redis_servers import DURABLE, EmbeddedRedis
 from tests.support.seeds import seconds, seed
 from tests.support.waiting import DEADLINE_S, until

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
-from tests.functions.odd import weather
+from tests.functions.failures import weather
 from tests.support.client import client_of, data, events, start, until_ready
 from tests.support.files import open_gate
 from tests.support.outages import CALLS, ID, call

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from tests.functions.odd import weather
+from tests.functions.failures import weather
 from tests.support.client import data, events, start
 from tests.support.processes import Api
 

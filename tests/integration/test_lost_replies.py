@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from plugins import keys, limits, release
 from services.worker.attempt import claim, lease
-from tests.functions.odd import weather
+from tests.functions.failures import weather
 from tests.support.client import data, events, start
 from tests.support.messages import queue_empty
 from tests.support.proxy import Proxy

@@ -109,14 +109,14 @@ def test_an_until_made_by_hand(body: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "from tests.integration.test_seam import Writer",
+        "from tests.integration.test_replay_to_live import Writer",
         "from tests.integration import test_seam",
-        "import tests.integration.test_seam as seam",
+        "import tests.integration.test_replay_to_live as seam",
         "from .test_seam import Writer",
         "from . import test_seam",
         "from tests.integration.workers.conftest import forget",
         "from tests import conftest",
-        "def late():\n    from tests.integration.test_seam import Writer",
+        "def late():\n    from tests.integration.test_replay_to_live import Writer",
     ],
 )
 def test_an_import_out_of_a_test(line: str) -> None:
