@@ -31,7 +31,7 @@ class ChatError(Exception):
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Message:
-    """One message of the conversation: who says it, and what."""
+    """One message of the conversation: the role that says it, and the text."""
 
     role: Literal["system", "user", "assistant"]
     content: str

@@ -80,9 +80,9 @@ def function(
     Args:
         name: what clients call it; the function's own name unless given. Letters, digits, `_`, `.`, `-`; up to 64.
         timeout: seconds from an attempt's start until it is stopped and the task ends as `failed: timeout`.
-        retries: attempts after the first, where it raised, its worker died or was shut down. None by default: nobody
-            wants to pay twice for a generation by accident. What ends by a time-out, a limit, or an input that does
-            not fit would only do so again, and is not retried.
+        retries: attempts after the first, if it raised, or if its worker died or was shut down. None by default, so
+            that a generation is not paid for twice by accident. A time-out, a limit and an input that does not fit
+            are not retried: the next attempt would end in the same way.
         backoff: seconds before the second attempt, doubled for each after it, up to an hour. A worker that died or was
             shut down is no reason to wait.
         resumable: a further attempt continues: it finds what was yielded in `Context.yielded`, and readers keep it.
@@ -138,7 +138,7 @@ def function(
 
 
 def default_policy(name: str) -> Policy:
-    """How a function is run that nobody has marked, under this name.
+    """The policy under which a function without `@function` runs, by this name.
 
     Raises:
         ValueError: clients could not call it that.

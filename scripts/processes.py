@@ -17,7 +17,7 @@ from scripts.groups import END_S, tell
 # Seconds that the last lines of a process may take: what it started may hold its output open for ever.
 LAST_LINES_S: Final = 1
 
-# Who says what no process printed; and the colours of the others, in a terminal.
+# The name before lines that no process printed; and the colours of the processes' own names, in a terminal.
 SYSTEM: Final = "system"
 COLOURS: Final = (36, 33, 32, 35)
 

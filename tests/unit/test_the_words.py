@@ -16,6 +16,11 @@ from tests.support.processes import ROOT
 NAMELESS: Final = re.compile(r"\b(who|whom|whoever|nobody|somebody)\b", re.IGNORECASE)
 
 
+def remarks(source: str) -> str:
+    """The comments of a Lua file. Lines keep their numbers."""
+    return "\n".join(line.partition("--")[2] for line in source.splitlines())
+
+
 def spoken(source: str) -> str:
     """The docstrings and comments of a Python file. Lines keep their numbers."""
     lines = [""] * len(source.splitlines())
@@ -37,7 +42,12 @@ PLACES: Final[dict[str, Callable[[str], str]]] = {
     "tests/README.md": prose,
     "tests/support/documents.py": spoken,
     "tests/integration/guide/*.py": spoken,
-    # Those of `plugins/**/*.py` and `services/**/*.py` follow as they are rewritten.
+    "plugins/**/*.py": spoken,
+    "plugins/**/*.lua": remarks,
+    "services/**/*.py": spoken,
+    "services/**/*.lua": remarks,
+    "functions/**/*.py": spoken,
+    "scripts/**/*.py": spoken,
 }
 
 # Words of the README, without its code.

@@ -1,6 +1,6 @@
-"""Who is calling."""
+"""The owner of a request."""
 
 
 def owner() -> str:
-    """The owner of what the request starts, and of all that it may see. Until there is authentication, all are one."""
+    """Return the owner of what the request starts and may see. Until there is authentication, all have the same."""
     return "anonymous"
