@@ -5,9 +5,10 @@ start yet wait there, in the order in which their tasks were created, and have n
 call the script themselves, and enqueue the attempts that it admits.
 """
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -108,14 +109,43 @@ def ticket_of(member: bytes) -> Ticket:
     return Ticket(task_id, int(attempt))
 
 
-def retry_delay_s(wait_ms: int) -> float:
-    """Return the seconds until the script should be called again. At high rates one call admits several tickets."""
-    return max(wait_ms + 1, 10) / 1000
-
-
 def next_scan_at(decision: Decision, now: int, unclaimed_s: int) -> int:
     """Return when (s) recovery should scan the limit, if a ticket waits: after at most `unclaimed_s`, because the
     process that was to call the script again may have died.
     """
     wait_s = unclaimed_s if decision.wait_ms is None else decision.wait_ms // 1000 + 2
     return now + min(wait_s, unclaimed_s)
+
+
+class Wakeups:
+    """One timer for each limit whose rate admits the next ticket later. `call` is started with the limit's key then.
+
+    It must handle its own errors: nothing waits for it.
+    """
+
+    def __init__(self, call: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        self._call = call
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def after(self, decision: Decision, key: str) -> None:
+        """Set the limit's timer, if the decision says when the rate admits the next ticket and no timer is set.
+
+        It is at least 10 ms, so that at high rates one call admits several tickets.
+        """
+        if decision.wait_ms is not None and key not in self._timers:
+            delay_s = max(decision.wait_ms + 1, 10) / 1000
+            self._timers[key] = asyncio.get_running_loop().call_later(delay_s, self._start, key)
+
+    def close(self) -> None:
+        """Cancel all timers, and the calls that they have started."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for call in self._calls:
+            call.cancel()
+
+    def _start(self, key: str) -> None:
+        del self._timers[key]
+        call = asyncio.create_task(self._call(key))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)

@@ -149,4 +149,4 @@ def test_functions_wait_as_they_like() -> None:
 
 def test_what_counts_as_a_function() -> None:
     """The exception is for files that workers load, and they are where it looks for them."""
-    assert Path(FUNCTIONS, "odd.py").exists()
+    assert Path(FUNCTIONS, "failures.py").exists()

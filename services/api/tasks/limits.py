@@ -4,7 +4,6 @@ As long as tickets wait at a limit, it is in the index of what is open, so that 
 to admit the next ticket may have died.
 """
 
-import asyncio
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -18,7 +17,7 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import keys, limits
 from plugins.declaration import Declaration
-from plugins.limits import Decision, Limits, Ticket
+from plugins.limits import Decision, Limits, Ticket, Wakeups
 from plugins.message import Message
 from services.api.redis_client import run_script
 from services.api.tasks.queue import enqueue
@@ -52,8 +51,7 @@ class Limiter:
         self._redis = redis
         self._queue = queue
         self._unclaimed_s = unclaimed_s
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._retries: set[asyncio.Task[None]] = set()
+        self._wakeups = Wakeups(self._retry)
 
     async def acquire(self, key: str, ticket: Ticket, order: int) -> None:
         """Acquire the limit for this attempt: it is enqueued now, or waits. `order` is when its task was created (ms).
@@ -90,10 +88,7 @@ class Limiter:
 
     def close(self) -> None:
         """Cancel all timers, and the calls under way that they have made."""
-        for timer in self._timers.values():
-            timer.cancel()
-        for retry in self._retries:
-            retry.cancel()
+        self._wakeups.close()
 
     async def _call(self, key: str, **request: Any) -> Decision:
         arguments = limits.arguments(key, await self._limits(key), **request)
@@ -103,21 +98,13 @@ class Limiter:
             await self._redis.zadd(keys.OPEN, {key: due}, lt=True)
         for ticket in decision.admitted:
             await enqueue(self._queue, Message(ticket.task_id, keys.limited_function(key), ticket.attempt))
-        if decision.wait_ms is not None and key not in self._timers:
-            loop = asyncio.get_running_loop()
-            self._timers[key] = loop.call_later(limits.retry_delay_s(decision.wait_ms), self._start_retry, key)
+        self._wakeups.after(decision, key)
         return decision
 
     async def _limits(self, key: str) -> Limits:
         """Return the limits as announced now. A function without limits, or not announced any more, has none."""
         announced = await self._redis.hget(keys.FUNCTIONS, keys.limited_function(key))
         return limits.limits_of(_decoder.decode(announced)) if announced else Limits()
-
-    def _start_retry(self, key: str) -> None:
-        del self._timers[key]
-        retry = asyncio.create_task(self._retry(key))
-        self._retries.add(retry)
-        retry.add_done_callback(self._retries.discard)
 
     async def _retry(self, key: str) -> None:
         try:

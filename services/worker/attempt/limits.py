@@ -3,7 +3,6 @@
 The API acquires the tickets (services/api/tasks/limits.py), and scans the limits at which tickets wait.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -11,7 +10,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from plugins import keys, limits
-from plugins.limits import Limits, Ticket
+from plugins.limits import Limits, Ticket, Wakeups
 from plugins.message import Message
 from services.worker.attempt.claim import Claim
 from services.worker.queue.messages import command_of
@@ -30,8 +29,7 @@ class Limiter:
         self._known = known
         self._batcher = batcher
         self._script = batcher.script(limits.SCRIPT)
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._retries: set[asyncio.Task[None]] = set()
+        self._wakeups = Wakeups(self._retry)
 
     async def release(self, claim: Claim, preceded_by: Sequence[Command] = ()) -> None:
         """Release the ticket of this attempt, and enqueue the tasks that this admits. Without a limit, do nothing.
@@ -55,15 +53,7 @@ class Limiter:
             commands.append(("ZADD", keys.OPEN, "XX", "LT", 0, key))
         if commands:
             await self._batcher.execute(commands)
-        if decision.wait_ms is not None and key not in self._timers:
-            loop = asyncio.get_running_loop()
-            self._timers[key] = loop.call_later(limits.retry_delay_s(decision.wait_ms), self._start_retry, key)
-
-    def _start_retry(self, key: str) -> None:
-        del self._timers[key]
-        retry = asyncio.create_task(self._retry(key))
-        self._retries.add(retry)
-        retry.add_done_callback(self._retries.discard)
+        self._wakeups.after(decision, key)
 
     async def _retry(self, key: str) -> None:
         try:
@@ -73,7 +63,4 @@ class Limiter:
 
     def close(self) -> None:
         """Cancel all timers, and the calls under way that they have made."""
-        for timer in self._timers.values():
-            timer.cancel()
-        for retry in self._retries:
-            retry.cancel()
+        self._wakeups.close()
