@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from services.api.app import create_app
 from services.api.settings import Settings as ApiSettings
 from services.worker.settings import Settings as WorkerSettings
 from tests.support.documents import PAGES, anchors, blocks, links, normal, prose, read, run, transcript, write_files
@@ -104,3 +105,14 @@ def test_what_reliability_refers_to() -> None:
     paths = [path if not path.startswith("workers/") else f"integration/{path}" for path in named]
     assert len(paths) > 40
     assert [path for path in paths if not (ROOT / "tests" / path).exists()] == []
+
+
+@pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
+def test_the_calls() -> None:
+    """docs/api.md lists every call that the API takes, and no other."""
+    listed = set(
+        re.findall(r"`([A-Z]+ /[^`?\s]*)", read("docs/api.md").partition("## The calls")[2].partition("\n## ")[0])
+    )
+    paths = create_app(ApiSettings()).openapi_schema.to_schema()["paths"]
+    there = {f"{method.upper()} {path}" for path, calls in paths.items() for method in calls}
+    assert {call.replace("{task_id}", "{id}") for call in there} | {"GET /schema"} == listed

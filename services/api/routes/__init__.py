@@ -1,1 +1,1 @@
-"""What can be asked: one file for each resource, without a command to Redis of its own."""
+"""The calls: one file for each group of them, without Redis commands of its own."""

@@ -6,8 +6,8 @@ frames. A reader is a cursor into it; one that falls behind the window reads pag
 1. The list is read at once, for late readers; and again once the subscription is confirmed. In that order no entry is
    missed between the two.
 2. A published entry is appended if its seq is the next one. If it is later, the list is read; if earlier, it is
-dropped,
-   unless it differs from the entry of that seq: then a part of the log was lost, and the list is read.
+   dropped, unless other bytes stand in the place of the last entry: then a part of the log was lost, and the list is
+   read.
 3. Every confirmation (there is one after each reconnect) and every heartbeat read the list again: that makes up for a
    lost message.
 4. After an end, the reader has ended.

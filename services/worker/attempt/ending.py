@@ -1,4 +1,4 @@
-"""Record an end, in the order of all ends (docs/design.md): log, metadata, limit, index of open tasks."""
+"""After an end is in the log: metadata, limit, index of open tasks, in this order (docs/design.md, "A task's life")."""
 
 from typing import Any
 
