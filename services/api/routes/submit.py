@@ -1,4 +1,4 @@
-"""POST /tasks, POST /functions/{name}/tasks: start a task, and answer where it is; or its stream if `Accept` asks for it.
+"""POST /tasks, POST /functions/{name}/tasks: start a task; answer where it is, or its stream if `Accept` asks for it.
 
 The stream needs no second request, so the client gets its first chunk sooner. A client that lost the connection resumes
 at the task's own stream; or, if it sent an `Idempotency-Key`, by the same request with its `Last-Event-ID`.
