@@ -23,5 +23,6 @@ async def enqueue(queue: RedisStreamBroker, message: Message) -> None:
     sent = BrokerMessage(task_id=message.task_id, task_name=keys.RUN, message=encode(message), labels={})
     try:
         await queue.kick(sent)
+    # As Taskiq's own sender does. If a connection drops under a write, redis-py lets more than its own errors through.
     except Exception as error:
         raise SendTaskError from error
