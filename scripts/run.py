@@ -37,6 +37,8 @@ START_S: Final = 60
 ANSWER_S: Final = 3
 SILENT_S: Final = 2
 
+STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
 READY: Final = """
 Tailrace is ready; Ctrl-C stops it.
 
@@ -58,7 +60,7 @@ def main() -> int:
     """Run until told to stop (0) or until something fails (1)."""
     ended: SimpleQueue[End] = SimpleQueue()
     # SIGHUP: the terminal was closed. What runs has sessions of its own and would outlive it.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in STOPS:
         signal.signal(number, lambda *_: ended.put(End()))
     try:
         with ExitStack() as stack:
@@ -67,6 +69,10 @@ def main() -> int:
         if why := str(end):
             print(f"\nmake run: {why}", file=sys.stderr)
             return 1
+    finally:
+        # Nothing is left to be stopped. Python gives handlers back while it exits, and one more Ctrl-C would kill it.
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 

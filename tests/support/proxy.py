@@ -56,6 +56,7 @@ class Proxy:
         self.lost = 0  # replies that did not arrive
         self._target = (target_host, target_port)
         self._path = path  # of the URL: the database
+        self._closed = False
         self._frozen = False
         self._losses, self._after = 0, b""
         self._held_after = b""
@@ -69,6 +70,7 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self._closed = True
         while self._serving:
             self.cut()
             await asyncio.wait(self._serving)
@@ -111,6 +113,9 @@ class Proxy:
         return [connection for connection in self.connections if which is None or which(connection)]
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # it was accepted just before: nothing would wait for it
+            writer.transport.abort()
+            return
         serving = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
