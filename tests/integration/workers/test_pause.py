@@ -26,6 +26,17 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 ONE_AT_A_TIME = ("--max-async-tasks", "1")
 
 
+async def sets_read(redis: Redis) -> int:
+    """How often a set was read: a worker that hears of a pause reads two, the paused and the parked functions."""
+    stats = await redis.info("commandstats")
+    return int(stats.get("cmdstat_smembers", {"calls": 0})["calls"])
+
+
+async def read_again(redis: Redis, before: int) -> bool:
+    """Whether a worker has read both since."""
+    return await sets_read(redis) >= before + 2
+
+
 async def held(redis: Redis, function: str, many: int) -> None:
     """Wait until so many tasks of a function are held, and the queue is empty."""
 
@@ -256,7 +267,9 @@ async def test_messages_that_make_no_sense_take_no_slots(
         for each in odd:
             await own.xadd(keys.QUEUE, each)
         await drained(own)
+        read = await sets_read(own)
         await pause(own_client, "count")
+        await until(lambda: read_again(own, read), "the worker has heard of the pause")
         task_id = await start(own_client, "count", to=2)
         await held(own, "count", 1)
         await resume(own_client, "count")
