@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from tests.support.processes import Api
+from tests.support.processes import Api, Process
 from tests.support.waiting import DEADLINE_S, until
 
 
@@ -78,16 +79,23 @@ async def status_of(client: httpx.AsyncClient, task_id: str) -> Any:
     return (await client.get(f"/tasks/{task_id}")).json()
 
 
-async def pause(client: httpx.AsyncClient, function: str) -> None:
-    """Keep workers from starting this function."""
+async def pause(client: httpx.AsyncClient, function: str, *, heard_by: Sequence[Process]) -> None:
+    """Pause this function, and wait until these workers know: the API answers before they have heard of it."""
     answer = await client.put(f"/functions/{function}/paused")
     assert (answer.status_code, answer.json()["name"], answer.json()["paused"]) == (200, function, True)
+    await until(lambda: all(knows_paused(worker, function) for worker in heard_by), "the workers know of the pause")
 
 
 async def resume(client: httpx.AsyncClient, function: str) -> None:
-    """Let them start it again."""
+    """Resume this function."""
     answer = await client.delete(f"/functions/{function}/paused")
     assert (answer.status_code, answer.json()["name"], answer.json()["paused"]) == (200, function, False)
+
+
+def knows_paused(worker: Process, function: str) -> bool:
+    """Whether the last set of paused functions that this worker has logged has the function."""
+    *_, last = re.findall(r"paused functions changed +paused=(.*)", worker.output) or [""]
+    return repr(function) in last
 
 
 async def until_ready(client: httpx.AsyncClient, status: int = 200) -> None:

@@ -97,10 +97,15 @@ class Parking:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
         paused, parked = await self._batcher.execute([("SMEMBERS", keys.PAUSED), ("SMEMBERS", keys.PARKED)])
-        self._paused = frozenset(name.decode() for name in paused)
+        self._heed(frozenset(name.decode() for name in paused))
         for function in sorted(name.decode() for name in parked):
             if not self.must_park(function):
                 await self._unpark(function)
+
+    def _heed(self, paused: frozenset[str]) -> None:
+        if paused != self._paused:
+            logger.info("paused functions changed", paused=sorted(paused))
+        self._paused = paused
 
     async def _unpark(self, function: str) -> None:
         if await self._requeue(function):

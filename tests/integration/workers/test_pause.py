@@ -26,17 +26,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 ONE_AT_A_TIME = ("--max-async-tasks", "1")
 
 
-async def sets_read(redis: Redis) -> int:
-    """How often a set was read: a worker that hears of a pause reads two, the paused and the parked functions."""
-    stats = await redis.info("commandstats")
-    return int(stats.get("cmdstat_smembers", {"calls": 0})["calls"])
-
-
-async def read_again(redis: Redis, before: int) -> bool:
-    """Whether a worker has read both since."""
-    return await sets_read(redis) >= before + 2
-
-
 async def held(redis: Redis, function: str, many: int) -> None:
     """Wait until so many tasks of a function are held, and the queue is empty."""
 
@@ -59,9 +48,9 @@ async def test_a_paused_function(
 ) -> None:
     """Its tasks are taken and wait; what runs already goes on, other functions run. Resumed, they start in order."""
     file = tmp_path / "lines"
-    with worker_process(own_url, *ONE_AT_A_TIME, **QUICK):
+    with worker_process(own_url, *ONE_AT_A_TIME, **QUICK) as worker:
         for _ in range(2):
-            await pause(own_client, "lines_up")
+            await pause(own_client, "lines_up", heard_by=[worker])
         ids = [await start(own_client, "lines_up", file=str(file), line=str(number)) for number in range(20)]
         await held(own, "lines_up", 20)
         assert {(await status_of(own_client, task_id))["status"] for task_id in ids} == {"queued"}
@@ -71,7 +60,7 @@ async def test_a_paused_function(
 
         running = await start(own_client, "waits", folder=str(folder), gate=str(gate), chunks=1)
         await written(own, running, 1)
-        await pause(own_client, "waits")
+        await pause(own_client, "waits", heard_by=[worker])
         open_gate(gate)
         assert (await follow(own_client, running))[1] == "done"
         await resume(own_client, "waits")
@@ -94,7 +83,7 @@ async def test_tasks_that_wait_on_the_queue_when_the_function_is_paused(
     """
     file = tmp_path / "lines"
     ids = [await start(own_client, "lines_up", file=str(file), line=str(number)) for number in range(5)]
-    await pause(own_client, "lines_up")
+    await pause(own_client, "lines_up", heard_by=[])
     ids += [await start(own_client, "lines_up", file=str(file), line=str(number)) for number in range(5, 10)]
     with worker_process(own_url, **QUICK):  # it meets them all at once
         await held(own, "lines_up", 10)
@@ -113,7 +102,7 @@ async def test_another_attempt_of_a_paused_function(
     with worker_process(own_url, **QUICK) as worker:
         task_id = await start(own_client, "ticks_again", folder=str(folder), to=2, every=[3600, 0])
         await written(own, task_id, 1)
-        await pause(own_client, "ticks_again")
+        await pause(own_client, "ticks_again", heard_by=[worker])
         worker.kill()
     with worker_process(own_url, **QUICK):
         await held(own, "ticks_again", 1)
@@ -129,8 +118,8 @@ async def test_a_paused_function_with_limits(
     a time, in order.
     """
     place = tmp_path / "place"
-    with worker_process(own_url, **QUICK):
-        await pause(own_client, "one_at_once")
+    with worker_process(own_url, **QUICK) as worker:
+        await pause(own_client, "one_at_once", heard_by=[worker])
         ids = [
             await start(own_client, "one_at_once", place=str(place), name=str(n), hold=0 if n else 3_600)
             for n in range(5)
@@ -140,7 +129,7 @@ async def test_a_paused_function_with_limits(
         await resume(own_client, "one_at_once")
         await until(lambda: asyncio.to_thread(place.exists))
 
-        await pause(own_client, "one_at_once")
+        await pause(own_client, "one_at_once", heard_by=[worker])
         await own_client.delete(f"/tasks/{ids[0]}")  # its worker lets the next one in
         await held(own, "one_at_once", 1)
         assert len((await asyncio.to_thread(place.read_text)).splitlines()) == 2
@@ -156,7 +145,7 @@ async def test_a_task_that_is_cancelled_while_its_function_is_paused(
 ) -> None:
     """It ends there and then, and is not begun when the function is resumed."""
     with worker_process(own_url, **QUICK) as worker:
-        await pause(own_client, "ticks")
+        await pause(own_client, "ticks", heard_by=[worker])
         ids = [await start(own_client, "ticks", folder=str(folder), to=1, every=0) for _ in range(2)]
         await held(own, "ticks", 2)
         assert (await own_client.delete(f"/tasks/{ids[0]}")).json()["status"] == "cancelled"
@@ -171,8 +160,8 @@ async def test_whoever_resumes_dies_halfway(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path
 ) -> None:
     """The mark is gone and nobody was told: the workers find out by themselves, and start what has waited."""
-    with worker_process(own_url, **QUICK):
-        await pause(own_client, "ticks")
+    with worker_process(own_url, **QUICK) as worker:
+        await pause(own_client, "ticks", heard_by=[worker])
         task_id = await start(own_client, "ticks", folder=str(folder), to=1, every=0)
         await held(own, "ticks", 1)
         await own.srem(keys.PAUSED, "ticks")
@@ -198,9 +187,9 @@ async def test_whoever_holds_a_task_dies_halfway(
 
 async def test_resumed_it_starts_at_once(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """Its worker is told, and does not first wait for something new on the queue, nor for a beat."""
-    with worker_process(own_url, **NO_RENEWAL):
+    with worker_process(own_url, **NO_RENEWAL) as worker:
         for _ in range(5):
-            await pause(own_client, "count")
+            await pause(own_client, "count", heard_by=[worker])
             task_id = await start(own_client, "count", to=1)
             await held(own, "count", 1)
             await resume(own_client, "count")
@@ -212,7 +201,7 @@ async def test_resumed_it_starts_at_once(own_url: str, own_client: httpx.AsyncCl
 async def test_a_full_redis_can_be_told(own_client: httpx.AsyncClient, own: Redis, full: Full) -> None:
     """A function may be paused because it has filled Redis."""
     await full.on()
-    await pause(own_client, "heavy")
+    await pause(own_client, "heavy", heard_by=[])
     await full.off()
     await resume(own_client, "heavy")
 
@@ -230,9 +219,9 @@ async def test_a_function_that_there_is_not(own_client: httpx.AsyncClient, own: 
 async def test_everything_restarts(folder: Path) -> None:
     """Redis with its data, the API, the worker: the function is still paused, its tasks still wait; then they run."""
     with EmbeddedRedis("--appendonly", "yes", "--appendfsync", "always") as server:
-        with worker_process(server.url, **QUICK), api_process(server.url, **QUICK) as api:
+        with worker_process(server.url, **QUICK) as worker, api_process(server.url, **QUICK) as api:
             async with client_of(api.url) as client, Redis.from_url(server.url) as redis:
-                await pause(client, "ticks")
+                await pause(client, "ticks", heard_by=[worker])
                 task_id = await start(client, "ticks", folder=str(folder), to=1, every=0)
                 await held(redis, "ticks", 1)
         server.kill()
@@ -263,13 +252,11 @@ async def test_messages_that_make_no_sense_take_no_slots(
         raw(TaskiqMessage(task_id="x", task_name="no_such_task", labels={}, args=[], kwargs={})),
         raw(TaskiqMessage(task_id="x", task_name="run", labels={"a": "b"}, labels_types={"a": 99}, args=[], kwargs={})),
     ]
-    with worker_process(own_url, *ONE_AT_A_TIME, **NO_RENEWAL):
+    with worker_process(own_url, *ONE_AT_A_TIME, **NO_RENEWAL) as worker:
         for each in odd:
             await own.xadd(keys.QUEUE, each)
         await drained(own)
-        read = await sets_read(own)
-        await pause(own_client, "count")
-        await until(lambda: read_again(own, read), "the worker has heard of the pause")
+        await pause(own_client, "count", heard_by=[worker])
         task_id = await start(own_client, "count", to=2)
         await held(own, "count", 1)
         await resume(own_client, "count")
@@ -279,8 +266,8 @@ async def test_messages_that_make_no_sense_take_no_slots(
 
 async def test_what_was_held_for_too_long_is_forgotten(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """Tasks that are not kept any more do not stay in the set of a function that is paused for weeks."""
-    with worker_process(own_url, *ONE_AT_A_TIME, **QUICK):
-        await pause(own_client, "count")
+    with worker_process(own_url, *ONE_AT_A_TIME, **QUICK) as worker:
+        await pause(own_client, "count", heard_by=[worker])
         await own.zadd(keys.parked("count"), {f"{number:032x}:1": number + 1 for number in range(3)})
         task_id = await start(own_client, "count", to=2)
         await held(own, "count", 1)
