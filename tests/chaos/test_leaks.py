@@ -27,8 +27,6 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.chaos,
     pytest.mark.timeout(300),
-    # Seen only where the app is made in this process.
-    pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning"),
 ]
 
 CYCLES: Final = 10_000

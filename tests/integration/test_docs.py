@@ -107,7 +107,6 @@ def test_what_reliability_refers_to() -> None:
     assert [path for path in paths if not (ROOT / "tests" / path).exists()] == []
 
 
-@pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
 def test_the_calls() -> None:
     """docs/api.md lists every call that the API takes, and no other."""
     listed = set(

@@ -1,7 +1,6 @@
 """Whichever service ends a task, it does so in the order that docs/design.md gives the reason for."""
 
 import asyncio
-import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from secrets import token_hex
 from typing import Any, Final
@@ -12,17 +11,13 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import append, entries, keys, limits, metadata
 from plugins.limits import Ticket
+from services.api.tasks.ending import append_end
+from services.api.tasks.limits import Limiter
+from services.api.tasks.task import read
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
 from services.worker.attempt.ending import record_end
 from tests.support.waiting import DEADLINE_S
-
-with warnings.catch_warnings():
-    # Litestar has another word for its own parameters by now.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from services.api.tasks.ending import append_end
-    from services.api.tasks.limits import Limiter
-    from services.api.tasks.task import read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 

@@ -11,7 +11,8 @@ from services.api.http.problems import problem
 # 18 digits are more than any log has entries. Python would parse any number of them.
 CURSOR: Final = re.compile(r"-1|[0-9]{1,18}|tail", re.ASCII)
 
-# The name of a function, in a path.
+# The id of a task, and the name of a function, in a path.
+TaskId = Annotated[str, PathParameter(description="As answered by POST /tasks.")]
 FunctionName = Annotated[str, PathParameter(description="As in GET /functions.")]
 
 IdempotencyKey = Annotated[

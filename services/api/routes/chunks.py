@@ -4,10 +4,11 @@ import asyncio
 from typing import Annotated, Final
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from plugins import entries
-from services.api.http.parameters import cursor_of, number
+from services.api.http.parameters import TaskId, cursor_of, number
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Pages
@@ -24,7 +25,7 @@ MAX_BYTES: Final = 1_048_576
 
 @get(
     "/tasks/{task_id:str}/chunks",
-    summary="A page of a task's log",
+    summary="Read a page of a task's log",
     description=(
         "Entries after the cursor, as stored; `next` is the `after` of the next page, `ended` whether there is "
         "none. With `wait` it holds until there is something new. `gap` says that the cursor lies beyond the log; "
@@ -33,10 +34,10 @@ MAX_BYTES: Final = 1_048_576
     tags=["tasks"],
 )
 async def chunks(
-    task_id: str,
-    owner: str,
-    loader: TaskLoader,
-    hub: Hub,
+    task_id: TaskId,
+    owner: NamedDependency[str],
+    loader: NamedDependency[TaskLoader],
+    hub: NamedDependency[Hub],
     after: Annotated[
         str | None, QueryParameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
     ] = None,

@@ -2,6 +2,7 @@
 
 import msgspec
 from litestar import delete, get, put
+from litestar.di import NamedDependency
 from redis.asyncio import Redis
 
 from plugins.declaration import Broken
@@ -17,20 +18,20 @@ class Functions(msgspec.Struct, frozen=True):
     broken: list[Broken]
 
 
-@get("/functions", summary="What can be run", tags=["functions"])
-async def list_functions(redis: Redis) -> Functions:
+@get("/functions", summary="List functions", tags=["functions"])
+async def list_functions(redis: NamedDependency[Redis]) -> Functions:
     """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
     return Functions(await catalog.functions(redis), await catalog.broken(redis))
 
 
-@get("/functions/{name:str}", summary="One function", tags=["functions"])
-async def get_function(name: FunctionName, redis: Redis) -> Function:
+@get("/functions/{name:str}", summary="Get a function", tags=["functions"])
+async def get_function(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     """What is announced of this function, and whether it is paused."""
     return await catalog.function_of(redis, name)
 
 
 @put("/functions/{name:str}/paused", summary="Pause a function", tags=["functions"])
-async def pause(name: FunctionName, redis: Redis) -> Function:
+async def pause(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     """Workers start it no more, from the moment they hear of it. Its tasks wait, those that are submitted later too;
     what runs goes on.
     """
@@ -40,7 +41,7 @@ async def pause(name: FunctionName, redis: Redis) -> Function:
 
 
 @delete("/functions/{name:str}/paused", summary="Resume a function", status_code=200, tags=["functions"])
-async def resume(name: FunctionName, redis: Redis) -> Function:
+async def resume(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     """What has waited starts, in order."""
     # One that is not announced any more, too: its mark would stay for ever.
     await catalog.resume(redis, name)

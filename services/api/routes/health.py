@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 from litestar import Response, get
+from litestar.di import NamedDependency
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -23,14 +24,14 @@ class Health(msgspec.Struct, frozen=True):
     functions: str
 
 
-@get("/health/live", summary="The process lives", tags=["health"])
+@get("/health/live", summary="Check that the process lives", tags=["health"])
 async def live() -> dict[str, str]:
     """200 as long as the event loop turns."""
     return {"status": "ok"}
 
 
-@get("/health/ready", summary="The process can serve", tags=["health"])
-async def ready(redis: Redis, hub: Hub) -> Response[Health]:
+@get("/health/ready", summary="Check that the process can serve", tags=["health"])
+async def ready(redis: NamedDependency[Redis], hub: NamedDependency[Hub]) -> Response[Health]:
     """200 when Redis answers and the hub hears; 503 otherwise, and while the process drains."""
     redis_state, functions = await redis_state_of(redis)
     health = Health(redis=redis_state, hub=hub_state_of(hub), functions=functions)

@@ -3,12 +3,13 @@
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
+from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
 from services.api.http.negotiation import media_types
-from services.api.http.parameters import LastEventId, cursor_of
+from services.api.http.parameters import LastEventId, TaskId, cursor_of
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.response import Streams
 from services.api.tasks.loader import TaskLoader
@@ -27,11 +28,11 @@ from services.api.tasks.loader import TaskLoader
     responses={204: ResponseSpec(None, description="The client has the end already: there is nothing to come.")},
 )
 async def stream(
-    task_id: str,
+    task_id: TaskId,
     request: Request[Any, Any, Any],
-    owner: str,
-    loader: TaskLoader,
-    streams: Streams,
+    owner: NamedDependency[str],
+    loader: NamedDependency[TaskLoader],
+    streams: NamedDependency[Streams],
     last_event_id: LastEventId = None,
     query_last_event_id: Annotated[
         str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")

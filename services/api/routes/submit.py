@@ -8,8 +8,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from litestar import Request, Response, post
+from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import JSONBody
 
 from services.api.http.negotiation import media_types
 from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of
@@ -115,10 +117,10 @@ def answer(task: Task, options: AnswerOptions, streams: Streams) -> Response[Any
     tags=["tasks"],
 )
 async def submit(
-    data: NewTask,
-    owner: str,
-    submissions: Submissions,
-    streams: Streams,
+    data: JSONBody[NewTask],
+    owner: NamedDependency[str],
+    submissions: NamedDependency[Submissions],
+    streams: NamedDependency[Streams],
     request: Request[Any, Any, Any],
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = None,
@@ -131,16 +133,16 @@ async def submit(
 
 @post(
     "/functions/{name:str}/tasks",
-    summary="Start a task of one function",
+    summary="Start a task of a function",
     **START_TASK,
     tags=["functions"],
 )
 async def submit_to(
     name: FunctionName,
-    data: dict[str, Any],
-    owner: str,
-    submissions: Submissions,
-    streams: Streams,
+    data: JSONBody[dict[str, Any]],
+    owner: NamedDependency[str],
+    submissions: NamedDependency[Submissions],
+    streams: NamedDependency[Streams],
     request: Request[Any, Any, Any],
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = None,

@@ -5,11 +5,12 @@ from typing import Annotated, Final
 
 import msgspec
 from litestar import Response, delete, get
-from litestar.params import PathParameter, QueryParameter
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.api.http.parameters import number
+from services.api.http.parameters import TaskId, number
 from services.api.http.problems import problem
 from services.api.tasks.ending import cancel_task
 from services.api.tasks.limits import Limiter
@@ -67,10 +68,10 @@ class Tasks(msgspec.Struct, frozen=True):
     next: str | None
 
 
-@get("/tasks", summary="Own tasks", tags=["tasks"])
+@get("/tasks", summary="List your tasks", tags=["tasks"])
 async def list_tasks(
-    owner: str,
-    redis: Redis,
+    owner: NamedDependency[str],
+    redis: NamedDependency[Redis],
     limit: Annotated[
         str | None, QueryParameter(description=f"Tasks per page, 1 to {MAX_LIMIT}; 20 by default.")
     ] = None,
@@ -93,16 +94,20 @@ def checked_id(task_id: str) -> str:
     return task_id
 
 
-@get("/tasks/{task_id:str}", summary="The state of a task", tags=["tasks"])
-async def status(
-    task_id: Annotated[str, PathParameter(description="As answered by POST /tasks.")], owner: str, loader: TaskLoader
-) -> Status:
+@get("/tasks/{task_id:str}", summary="Get a task", tags=["tasks"])
+async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDependency[TaskLoader]) -> Status:
     """Status, attempt, chunks so far, times, and the end's data."""
     return status_of(await loader.load(task_id, owner))
 
 
 @delete("/tasks/{task_id:str}", summary="Cancel a task", status_code=202, tags=["tasks"])
-async def cancel(task_id: str, owner: str, redis: Redis, loader: TaskLoader, limiter: Limiter) -> Response[Status]:
+async def cancel(
+    task_id: TaskId,
+    owner: NamedDependency[str],
+    redis: NamedDependency[Redis],
+    loader: NamedDependency[TaskLoader],
+    limiter: NamedDependency[Limiter],
+) -> Response[Status]:
     """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):

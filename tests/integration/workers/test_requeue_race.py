@@ -1,6 +1,5 @@
 """Recovery puts a task back on the queue, and a worker is quicker than the rest of recovery's bookkeeping."""
 
-import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,17 +9,13 @@ from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
+from services.api.settings import Settings
+from services.api.tasks.limits import Limiter
+from services.api.tasks.recovery import Recovery
 from tests.support.files import left
 from tests.support.processes import worker_process
 from tests.support.settings import QUICK
 from tests.support.tasks import note
-
-with warnings.catch_warnings():
-    # Litestar has another word for its own parameters by now.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from services.api.settings import Settings
-    from services.api.tasks.limits import Limiter
-    from services.api.tasks.recovery import Recovery
 
 pytestmark = pytest.mark.anyio
 
