@@ -4,11 +4,12 @@ The stream needs no second request, so the client gets its first chunk sooner. A
 at the task's own stream; or, if it sent an `Idempotency-Key`, by the same request with its `Last-Event-ID`.
 """
 
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, post
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
@@ -19,7 +20,6 @@ from services.api.http.problems import malformed, problem
 from services.api.streams.formats import NDJSON, SSE, Format
 from services.api.streams.response import Streams
 from services.api.tasks.submission import NewTask, Submissions
-from services.api.tasks.task import Task
 
 # Bytes. A longer body is a file rather than an input.
 MAX_BODY: Final = 64_000
@@ -39,14 +39,6 @@ NOTHING_TO_COME: Final = ResponseSpec(
     None, description="It goes on, and the client has the end already: there is nothing to come."
 )
 
-# Common to both routes that start a task.
-START_TASK: Final[dict[str, Any]] = {
-    "status_code": 202,
-    "request_max_body_size": MAX_BODY,
-    "exception_handlers": {RecursionError: malformed, UnicodeDecodeError: malformed},
-    "responses": {200: STREAM, 204: NOTHING_TO_COME},
-}
-
 FROM_START: Final = Cursor(-1)
 
 
@@ -61,93 +53,78 @@ class Submitted(msgspec.Struct, frozen=True):
     chunks_url: str
 
 
-class AnswerOptions(NamedTuple):
-    """How to answer a request: with a stream in this format, from the cursor on; with JSON if the format is None."""
+@dataclass(frozen=True)
+class Starter:
+    """What both calls have in common beside the body. Litestar makes one for each request."""
 
-    stream_format: Format | None
-    cursor: Cursor
-    resumes: bool  # a stream that exists: the request starts no task
+    request: Request[Any, Any, Any]
+    owner: NamedDependency[str]
+    submissions: NamedDependency[Submissions]
+    streams: NamedDependency[Streams]
+    idempotency_key: IdempotencyKey = None
+    last_event_id: LastEventId = None
+
+    async def start(self, new_task: NewTask, pointer: list[str]) -> Response[Any]:
+        """Start the task. Answer 202 and where it is; or its stream. `pointer` is the path of the input in the body.
+
+        Raises:
+            ProblemDetailsException: 400, 404, 422 or 503, as `Submissions.start` says; 400, the cursor is malformed, or
+                sent without a key; 410, a stream is requested, and the log has expired.
+        """
+        fmt = stream_format(self.request)
+        cursor = self._cursor() if fmt else FROM_START
+        resumes = cursor != FROM_START
+        task = await self.submissions.start(self.owner, new_task, self.idempotency_key, pointer, resumes=resumes)
+        location = f"/tasks/{task.task_id}"
+        stream = f"{location}/stream"
+        if fmt is not None:
+            return self.streams.open_stream(task, cursor, fmt, {"location": location, "content-location": stream})
+        body = Submitted(task.task_id, task.function, task.status, location, stream, f"{location}/chunks")
+        return Response(body, status_code=202, headers={"Location": location})
+
+    def _cursor(self) -> Cursor:
+        cursor = cursor_of(last_event_id=self.last_event_id)
+        if cursor != FROM_START and self.idempotency_key is None:
+            raise problem(
+                400,
+                "idempotency-key-missing",
+                "Idempotency-Key missing",
+                "With Last-Event-ID, but no Idempotency-Key, this would start another task. Send the key with the "
+                "first request and with every repetition; or follow the task that there is: GET its stream with "
+                "Last-Event-ID.",
+            )
+        return cursor
 
 
-def answer_options(
-    request: Request[Any, Any, Any], idempotency_key: str | None, last_event_id: str | None
-) -> AnswerOptions:
-    """Read `Accept` and `Last-Event-ID`. A client that accepts JSON, or has no `Accept`, gets JSON.
-
-    Raises:
-        ProblemDetailsException: 400, the cursor is malformed, or sent without a key, so that it would start another
-            task.
+def stream_format(request: Request[Any, Any, Any]) -> Format | None:
+    """Return the format of the stream that is requested. None, for JSON, if the client accepts JSON or has no
+    `Accept`.
     """
     accepted = media_types(request)
-    stream_format = None
-    if MediaType.JSON not in accepted:
-        stream_format = next((fmt for fmt in (NDJSON, SSE) if fmt.media_type in accepted), None)
-    cursor = cursor_of(last_event_id=last_event_id if stream_format else None)
-    resumes = cursor != FROM_START
-    if resumes and idempotency_key is None:
-        raise problem(
-            400,
-            "idempotency-key-missing",
-            "Idempotency-Key missing",
-            "With Last-Event-ID, but no Idempotency-Key, this would start another task. Send the key with the first "
-            "request and with every repetition; or follow the task that there is: GET its stream with Last-Event-ID.",
-        )
-    return AnswerOptions(stream_format, cursor, resumes)
+    if MediaType.JSON in accepted:
+        return None
+    return next((fmt for fmt in (NDJSON, SSE) if fmt.media_type in accepted), None)
 
 
-def answer(task: Task, options: AnswerOptions, streams: Streams) -> Response[Any]:
-    """Answer 202 and where the task is; or its stream.
-
-    Raises:
-        ProblemDetailsException: 410, a stream is requested, and the log has expired.
-    """
-    location = f"/tasks/{task.task_id}"
-    stream = f"{location}/stream"
-    if options.stream_format is not None:
-        headers = {"location": location, "content-location": stream}
-        return streams.open_stream(task, options.cursor, options.stream_format, headers)
-    body = Submitted(task.task_id, task.function, task.status, location, stream, f"{location}/chunks")
-    return Response(body, status_code=202, headers={"Location": location})
+# Common to both routes that start a task.
+START_TASK: Final[dict[str, Any]] = {
+    "status_code": 202,
+    "request_max_body_size": MAX_BODY,
+    "exception_handlers": {RecursionError: malformed, UnicodeDecodeError: malformed},
+    "responses": {200: STREAM, 204: NOTHING_TO_COME},
+    "dependencies": {"starter": Provide(Starter, sync_to_thread=False)},
+}
 
 
-@post(
-    "/tasks",
-    summary="Start a task",
-    **START_TASK,
-    tags=["tasks"],
-)
-async def submit(
-    data: JSONBody[NewTask],
-    owner: NamedDependency[str],
-    submissions: NamedDependency[Submissions],
-    streams: NamedDependency[Streams],
-    request: Request[Any, Any, Any],
-    idempotency_key: IdempotencyKey = None,
-    last_event_id: LastEventId = None,
-) -> Response[Submitted]:
+@post("/tasks", summary="Start a task", tags=["tasks"], **START_TASK)
+async def submit(data: JSONBody[NewTask], starter: NamedDependency[Starter]) -> Response[Submitted]:
     """Start a function. 202 means that the task is noted and queued; its `Location` says how it goes."""
-    options = answer_options(request, idempotency_key, last_event_id)
-    task = await submissions.start(owner, data, idempotency_key, ["input"], resumes=options.resumes)
-    return answer(task, options, streams)
+    return await starter.start(data, ["input"])
 
 
-@post(
-    "/functions/{name:str}/tasks",
-    summary="Start a task of a function",
-    **START_TASK,
-    tags=["functions"],
-)
+@post("/functions/{name:str}/tasks", summary="Start a task of a function", tags=["functions"], **START_TASK)
 async def submit_to(
-    name: FunctionName,
-    data: JSONBody[dict[str, Any]],
-    owner: NamedDependency[str],
-    submissions: NamedDependency[Submissions],
-    streams: NamedDependency[Streams],
-    request: Request[Any, Any, Any],
-    idempotency_key: IdempotencyKey = None,
-    last_event_id: LastEventId = None,
+    name: FunctionName, data: JSONBody[dict[str, Any]], starter: NamedDependency[Starter]
 ) -> Response[Submitted]:
     """As POST /tasks, with the function's input as the body: 202, or the stream."""
-    options = answer_options(request, idempotency_key, last_event_id)
-    task = await submissions.start(owner, NewTask(name, data), idempotency_key, [], resumes=options.resumes)
-    return answer(task, options, streams)
+    return await starter.start(NewTask(name, data), [])
