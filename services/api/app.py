@@ -14,9 +14,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
-from taskiq_redis import RedisStreamBroker
 
-from plugins import keys
 from services.api import logs
 from services.api.http import identity, origin, problems
 from services.api.redis_client import pool_of
@@ -91,19 +89,15 @@ def _from_state(name: str) -> Provide:
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Open the connections and start the background tasks, and stop them. Nothing here waits for Redis."""
     settings: Settings = app.state.settings
-    pool = pool_of(settings.redis_url, settings.redis_connections)
-    redis = app.state.redis = Redis.from_pool(pool)
+    redis = app.state.redis = Redis.from_pool(pool_of(settings.redis_url, settings.redis_connections))
     app.state.loader = TaskLoader(redis)
-    queue = RedisStreamBroker(settings.redis_url, queue_name=keys.QUEUE)
-    # It shares the connections of everything else. It declares no group: the first worker does.
-    queue.connection_pool = pool
     # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
     page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
     hub = app.state.hub = Hub(redis, page_semaphore, settings.redis_url, settings.heartbeat_s, settings.probe_s)
-    limiter = app.state.limiter = Limiter(redis, queue, settings.unclaimed_s)
+    limiter = app.state.limiter = Limiter(redis, settings.unclaimed_s)
     app.state.streams = Streams(hub, settings.send_timeout_s)
-    app.state.submissions = Submissions(redis, queue, limiter, settings.unclaimed_s)
-    recovery = Recovery(redis, queue, limiter, settings)
+    app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s)
+    recovery = Recovery(redis, limiter, settings)
     background_tasks = [
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),

@@ -184,7 +184,7 @@ async def test_a_refusal_ends_no_task_that_goes_on(redis: Redis, otherwise: dict
     await redis.hset(keys.metadata(task_id), mapping=fields)
     await redis.expire(keys.metadata(task_id), 60)
     unused: Any = None
-    await Submissions(redis, unused, unused, 60).refuse(task_id, 1, None)
+    await Submissions(redis, unused, 60).refuse(task_id, 1, None)
     assert await redis.llen(keys.log(task_id)) == 0
     assert await redis.hget(keys.metadata(task_id), "status") == b"running"
 

@@ -5,13 +5,13 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
-from taskiq.exceptions import SendTaskError
 
 from plugins import append, entries, keys, metadata
 from plugins.limits import Ticket
 from services.api.redis_client import run_script
 from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
+from services.api.tasks.queue import QueueError
 from services.api.tasks.task import Task
 
 logger = structlog.get_logger()
@@ -75,8 +75,8 @@ async def remove_from_open(redis: Redis, limiter: Limiter, task: Task) -> None:
         if task.limit_key is not None:
             tickets = [Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)]
             await limiter.release(task.limit_key, tickets)
-    except SendTaskError as error:  # it stays in the index, and recovery does this again
-        logger.warning("limit not released", task_id=task.task_id, error=str(error.__cause__ or error))
+    except QueueError as error:  # it stays in the index, and recovery does this again
+        logger.warning("limit not released", task_id=task.task_id, error=str(error))
     else:
         await redis.zrem(keys.OPEN, task.task_id)
 

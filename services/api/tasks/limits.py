@@ -12,8 +12,6 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from taskiq.exceptions import SendTaskError
-from taskiq_redis import RedisStreamBroker
 
 from plugins import keys, limits
 from plugins.declaration import Declaration
@@ -47,9 +45,8 @@ def _value(declaration: Declaration, task_input: dict[str, Any], field: str) -> 
 class Limiter:
     """Acquires and releases tickets. It keeps one timer for each limit whose rate admits the next ticket later."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker, unclaimed_s: int) -> None:
+    def __init__(self, redis: Redis, unclaimed_s: int) -> None:
         self._redis = redis
-        self._queue = queue
         self._unclaimed_s = unclaimed_s
         self._wakeups = Wakeups(self._retry)
 
@@ -59,7 +56,7 @@ class Limiter:
         The attempt before it is released. Acquiring twice does no harm.
 
         Raises:
-            taskiq.exceptions.SendTaskError: the queue did not take it, or another ticket that was admitted.
+            QueueError: the queue did not take it, or another ticket that was admitted.
             redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
         previous = Ticket(ticket.task_id, ticket.attempt - 1)
@@ -71,7 +68,7 @@ class Limiter:
         Without tickets it only admits the next ones.
 
         Raises:
-            taskiq.exceptions.SendTaskError: the queue did not take one that was admitted.
+            QueueError: the queue did not take one that was admitted.
             redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
         return await self._call(key, release=tickets)
@@ -97,7 +94,7 @@ class Limiter:
             due = limits.next_scan_at(decision, int(time.time()), self._unclaimed_s)
             await self._redis.zadd(keys.OPEN, {key: due}, lt=True)
         for ticket in decision.admitted:
-            await enqueue(self._queue, Message(ticket.task_id, keys.limited_function(key), ticket.attempt))
+            await enqueue(self._redis, Message(ticket.task_id, keys.limited_function(key), ticket.attempt))
         self._wakeups.after(decision, key)
         return decision
 
@@ -109,5 +106,5 @@ class Limiter:
     async def _retry(self, key: str) -> None:
         try:
             await self._call(key)
-        except (RedisError, SendTaskError) as error:  # recovery scans this limit, too
-            logger.warning("limit retry failed", limit=key, error=str(error.__cause__ or error))
+        except RedisError as error:  # recovery scans this limit, too
+            logger.warning("limit retry failed", limit=key, error=str(error))

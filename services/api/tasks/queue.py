@@ -1,12 +1,15 @@
 """Enqueue messages."""
 
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.typing import EncodableT, FieldT
-from taskiq.exceptions import SendTaskError
-from taskiq.message import BrokerMessage
-from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
 from plugins.message import FIELD, Message, encode
+
+
+class QueueError(RedisConnectionError):
+    """The queue did not take a message, whatever the reason: its cause is the client's error."""
 
 
 def entry_of(message: Message) -> dict[FieldT, EncodableT]:
@@ -14,15 +17,14 @@ def entry_of(message: Message) -> dict[FieldT, EncodableT]:
     return {FIELD: encode(message)}
 
 
-async def enqueue(queue: RedisStreamBroker, message: Message) -> None:
+async def enqueue(redis: Redis, message: Message) -> None:
     """Add this message to the queue.
 
     Raises:
-        taskiq.exceptions.SendTaskError: the queue did not take it; its cause is the client's error.
+        QueueError: the queue did not take it.
     """
-    sent = BrokerMessage(task_id=message.task_id, task_name=keys.RUN, message=encode(message), labels={})
     try:
-        await queue.kick(sent)
-    # As Taskiq's own sender does. If a connection drops under a write, redis-py lets more than its own errors through.
+        await redis.xadd(keys.QUEUE, entry_of(message))
+    # If a connection drops under a write, redis-py lets more than its own errors through.
     except Exception as error:
-        raise SendTaskError from error
+        raise QueueError(str(error)) from error

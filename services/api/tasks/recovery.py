@@ -16,8 +16,6 @@ from typing import Any, Final
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
-from taskiq.exceptions import SendTaskError
-from taskiq_redis import RedisStreamBroker
 
 from plugins import entries, keys, release
 from plugins.limits import Ticket, next_scan_at
@@ -26,7 +24,7 @@ from services.api.redis_client import run_script
 from services.api.settings import Settings
 from services.api.tasks.ending import append_end, record_end, remove_from_open
 from services.api.tasks.limits import Limiter
-from services.api.tasks.queue import enqueue
+from services.api.tasks.queue import QueueError, enqueue
 from services.api.tasks.task import RawTask, Task, fetch, read, task_of
 
 # Tasks per read of the index.
@@ -45,9 +43,8 @@ logger = structlog.get_logger()
 class Recovery:
     """Requeues, fails or finishes tasks that no other process handles."""
 
-    def __init__(self, redis: Redis, queue: RedisStreamBroker, limiter: Limiter, settings: Settings) -> None:
+    def __init__(self, redis: Redis, limiter: Limiter, settings: Settings) -> None:
         self._redis = redis
-        self._queue = queue
         self._limiter = limiter
         self._every_s = settings.scan_s
         self._lease_s = settings.lease_s
@@ -60,16 +57,15 @@ class Recovery:
             await asyncio.sleep(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311  # spreads load; keeps no secret
             try:
                 await self.scan()
-            except (RedisError, SendTaskError) as error:
+            except RedisError as error:
                 self._connected_since = math.inf
-                logger.warning("recovery scan failed", error=str(error.__cause__ or error))
+                logger.warning("recovery scan failed", error=str(error))
 
     async def scan(self) -> None:
         """Recover every task and every limit that is due, once.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer, or refuses for a reason that lies not in a single task.
-            taskiq.exceptions.SendTaskError: the queue does.
         """
         seconds, _ = await self._redis.time()
         self._connected_since = min(self._connected_since, time.monotonic())
@@ -80,7 +76,7 @@ class Recovery:
                 recover = self._recover_limit if is_limit else self._recover_task
                 try:
                     await recover(member.decode(), seconds)
-                except (ValueError, RedisError, SendTaskError) as error:
+                except (ValueError, RedisError) as error:
                     await self._defer(member.decode(), seconds, error)
             if len(due) < BATCH_SIZE:
                 return
@@ -144,10 +140,10 @@ class Recovery:
         await self._schedule_next(task, now, next_scan)
         try:
             if task.limit_key is None:
-                await enqueue(self._queue, Message(task.task_id, task.function))
+                await enqueue(self._redis, Message(task.task_id, task.function))
             else:
                 await self._limiter.acquire(task.limit_key, Ticket(task.task_id, task.attempt + 1), task.created_at)
-        except SendTaskError:
+        except QueueError:
             await self._schedule_next(task, now, now)
             raise
 

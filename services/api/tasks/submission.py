@@ -8,8 +8,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
-from taskiq.exceptions import SendTaskError
-from taskiq_redis import RedisStreamBroker
 
 from plugins import entries, keys, metadata
 from plugins.declaration import Declaration
@@ -21,7 +19,7 @@ from services.api.http.problems import problem, unavailable
 from services.api.tasks.ending import append_end
 from services.api.tasks.idempotency import find_task, fingerprint_of, redis_key_of, reserve, unknown_key
 from services.api.tasks.limits import Limiter, limit_key_of
-from services.api.tasks.queue import enqueue, entry_of
+from services.api.tasks.queue import QueueError, enqueue, entry_of
 from services.api.tasks.task import Task, queue_reads, read, task_of
 
 CREATE: Final = Path(__file__).with_name("create.lua").read_text()
@@ -46,7 +44,6 @@ class Submissions(NamedTuple):
     """Starts tasks."""
 
     redis: Redis
-    queue: RedisStreamBroker
     limiter: Limiter
     unclaimed_s: int
 
@@ -86,35 +83,30 @@ class Submissions(NamedTuple):
             task = await self._create(owner, task_id, submission, now, fresh=task_id == fresh_id)
             if task_id == fresh_id and task.limit_key is not None:
                 await self.limiter.acquire(task.limit_key, Ticket(task_id, 1), now)
-        except (ResponseError, SendTaskError) as error:
+        except (ResponseError, QueueError) as error:
             # Only a task that the server refused is known not to be queued; and this request may end only a task of its
             # own. Otherwise the task stays: recovery queues it again, and the client's next try finds it.
-            cause = error.__cause__ if isinstance(error, SendTaskError) else error
-            if task_id == fresh_id and isinstance(cause, ResponseError):
+            if task_id == fresh_id and isinstance(error.__cause__ or error, ResponseError):
                 await self.refuse(task_id, now, redis_key)
-            raise unavailable(cause or error) from error
+            raise unavailable(error) from error
         return task if task_id == fresh_id else await self._finish(task)
 
     async def _finish(self, task: Task) -> Task:
         """Finish an interrupted submission: index the task and enqueue it if it is still queued. Return the task.
 
         Raises:
-            ProblemDetailsException: 503, the queue did not take it.
-            redis.exceptions.RedisError: Redis does not answer.
+            redis.exceptions.RedisError: Redis does not answer, or the queue did not take it.
         """
         if task.status in entries.ENDS:
             return task
         await self.redis.zadd(keys.OPEN, {task.task_id: entries.now_ms() // 1000 + self.unclaimed_s}, nx=True)
-        try:
-            if task.status == "queued" and task.limit_key is None:
-                # It may be queued already: a client repeats a request that was not answered. The claim lets one message
-                # win.
-                await enqueue(self.queue, Message(task.task_id, task.function))
-            elif task.status == "queued" and task.limit_key is not None and not task.attempt:
-                # Recovery queues later attempts.
-                await self.limiter.acquire(task.limit_key, Ticket(task.task_id, 1), task.created_at)
-        except SendTaskError as error:
-            raise unavailable(error.__cause__ or error) from error
+        if task.status == "queued" and task.limit_key is None:
+            # It may be queued already: a client repeats a request that was not answered. The claim lets one message
+            # win.
+            await enqueue(self.redis, Message(task.task_id, task.function))
+        elif task.status == "queued" and task.limit_key is not None and not task.attempt:
+            # Recovery queues later attempts.
+            await self.limiter.acquire(task.limit_key, Ticket(task.task_id, 1), task.created_at)
         return task
 
     async def _check(self, request: NewTask, encoded: bytes, pointer: Sequence[str]) -> Submission:

@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from taskiq.message import BrokerMessage
-from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
 from services.api.settings import Settings
@@ -20,17 +19,16 @@ from tests.support.tasks import note
 pytestmark = pytest.mark.anyio
 
 
-class Unhurried(RedisStreamBroker):
-    """A queue whose sender hears that its message was taken only when the function has begun."""
+class Unhurried(Redis):
+    """A client that hears that the queue has taken its message only when the function has begun."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        super().__init__(url, queue_name=keys.QUEUE)
-        self._folder = folder
+    folder: Path
 
-    async def kick(self, message: BrokerMessage) -> None:
-        """Send it, and wait."""
-        await super().kick(message)
-        await left(self._folder, "begun.*")
+    async def xadd(self, *arguments: Any, **more: Any) -> Any:
+        """Add it, and wait."""
+        added = await super().xadd(*arguments, **more)
+        await left(self.folder, "begun.*")
+        return added
 
 
 @pytest.fixture
@@ -41,12 +39,13 @@ async def unwatched(own_database: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def recovery(unwatched: Redis, own_database: str, folder: Path) -> AsyncIterator[Recovery]:
-    """Recovery, in this process, with that queue."""
-    queue = Unhurried(own_database, folder)
+async def recovery(own_database: str, folder: Path) -> AsyncIterator[Recovery]:
+    """Recovery, in this process, with that client."""
     settings = Settings(lease_s=1e-9)
-    yield Recovery(unwatched, queue, Limiter(unwatched, queue, settings.unclaimed_s), settings)
-    await queue.connection_pool.disconnect()
+    async with Unhurried.from_url(own_database) as redis:
+        assert isinstance(redis, Unhurried)
+        redis.folder = folder
+        yield Recovery(redis, Limiter(redis, settings.unclaimed_s), settings)
 
 
 @pytest.mark.parametrize(
