@@ -18,18 +18,41 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How a function is run: what `@function` was told. Times are in seconds, `max_bytes` counts entries of the log."""
+    """How a function is run: what `@function` was told, and its defaults. Times are in seconds, `max_bytes` counts
+    entries of the log.
 
-    name: str
-    timeout: float
-    retries: int
-    backoff: float
-    resumable: bool
-    max_chunks: int
-    max_bytes: int
+    Raises:
+        ValueError: a value is not of the form that `function` describes.
+    """
+
+    name: str = ""  # empty for the own name of the function
+    timeout: float = 3_600
+    retries: int = 0
+    backoff: float = 1
+    resumable: bool = False
+    max_chunks: int = 100_000
+    max_bytes: int = 67_108_864
     concurrency: int | None = None
     concurrency_key: str | None = None
     rate: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name and not FUNCTION_NAME.fullmatch(self.name):
+            raise ValueError(f"a function's name must match {FUNCTION_NAME.pattern}, not {self.name!r}")
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"timeout must be a number of seconds above 0, not {self.timeout!r}")
+        if not 0 <= self.backoff < math.inf:
+            raise ValueError(f"backoff must be a number of seconds, 0 or more, not {self.backoff!r}")
+        for what, least in (("retries", 0), ("max_chunks", 1), ("max_bytes", 1)):
+            value = getattr(self, what)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{what} must be a whole number, {least} or more, not {value!r}")
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
+            raise ValueError(f"concurrency must be a whole number, 1 or more, not {self.concurrency!r}")
+        if self.concurrency_key is not None and self.concurrency is None:
+            raise ValueError("concurrency_key needs concurrency: how many may run at once for each of its values")
+        if self.rate is not None and not (isinstance(self.rate, str) and limits.RATE.fullmatch(self.rate)):
+            raise ValueError(f'rate must be 1 to 10000 starts per s, m or h, such as "10/s", not {self.rate!r}')
 
     def pause(self, attempt: int) -> float:
         """Seconds between this attempt and the next one."""
@@ -56,21 +79,7 @@ def function(
 ) -> Callable[[F], F]: ...
 
 
-def function(
-    marked: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    timeout: float = 3_600,
-    retries: int = 0,
-    backoff: float = 1,
-    resumable: bool = False,
-    max_chunks: int = 100_000,
-    max_bytes: int = 67_108_864,
-    concurrency: int | None = None,
-    concurrency_key: str | None = None,
-    rate: str | None = None,
-) -> Any:
+def function(marked: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function a plug-in: async or not, with `yield` or without. `@function` is `@function()`.
 
     What it yields are its chunks; one without `yield` has one chunk, what it returns. One that is not async runs in a
@@ -102,54 +111,14 @@ def function(
     """
     if marked is not None and not callable(marked):
         raise TypeError(f"what @function takes is given by name, as in @function(timeout=60), not {marked!r}")
-    if not 0 < timeout < math.inf:
-        raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
-    if not 0 <= backoff < math.inf:
-        raise ValueError(f"backoff must be a number of seconds, 0 or more, not {backoff!r}")
-    for what, value, least in (("retries", retries, 0), ("max_chunks", max_chunks, 1), ("max_bytes", max_bytes, 1)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{what} must be a whole number, {least} or more, not {value!r}")
-    if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
-        raise ValueError(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
-    if concurrency_key is not None and concurrency is None:
-        raise ValueError("concurrency_key needs concurrency: how many may run at once for each of its values")
-    if rate is not None and not (isinstance(rate, str) and limits.RATE.fullmatch(rate)):
-        raise ValueError(f'rate must be 1 to 10000 starts per s, m or h, such as "10/s", not {rate!r}')
+    given = Policy(**options)
 
     def attach(decorated: F) -> F:
-        called = name or decorated.__name__
-        if not FUNCTION_NAME.fullmatch(called):
-            raise ValueError(f"a function's name must match {FUNCTION_NAME.pattern}, not {called!r}")
-        decorated.__tailrace__ = Policy(  # type: ignore[attr-defined]  # a mark of our own
-            name=called,
-            timeout=timeout,
-            retries=retries,
-            backoff=backoff,
-            resumable=resumable,
-            max_chunks=max_chunks,
-            max_bytes=max_bytes,
-            concurrency=concurrency,
-            concurrency_key=concurrency_key,
-            rate=rate,
-        )
+        named = msgspec.structs.replace(given, name=given.name or decorated.__name__)
+        decorated.__tailrace__ = named  # type: ignore[attr-defined]  # a mark of our own
         return decorated
 
     return attach if marked is None else attach(marked)
-
-
-def default_policy(name: str) -> Policy:
-    """The policy under which a function without `@function` runs, by this name.
-
-    Raises:
-        ValueError: clients could not call it that.
-    """
-
-    @function(name=name)
-    def unmarked() -> None: ...
-
-    attached = policy(unmarked)
-    assert attached is not None
-    return attached
 
 
 def policy(candidate: object) -> Policy | None:

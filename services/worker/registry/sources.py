@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from plugins.function import Policy, default_policy, policy
+from plugins.function import Policy, policy
 
 # The group under which a package names its functions: `name = "package.module:function"`.
 GROUP: Final = "tailrace.functions"
@@ -62,7 +62,7 @@ def _marked_in(file: Path) -> list[Found]:
 def _entry_point(point: EntryPoint) -> list[Found]:
     # A plain function has the name of its entry point; the policy of `@function` takes precedence.
     function = point.load()
-    return [(function, policy(function) or default_policy(point.name))]
+    return [(function, policy(function) or Policy(name=point.name))]
 
 
 def module_of(file: Path) -> ModuleType:
