@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -37,18 +37,6 @@ class Ticket(NamedTuple):
         return f"{self.task_id}:{self.attempt}"
 
 
-class Limited(Protocol):
-    """The limits of a function as declared: its policy, or its announcement."""
-
-    @property
-    def concurrency(self) -> int | None:
-        """Attempts that may run at once."""
-
-    @property
-    def rate(self) -> str | None:
-        """Starts within a period, as `RATE` has it."""
-
-
 class Limits(msgspec.Struct, frozen=True):
     """The limits as the script takes them: `concurrency` at once, `starts` within `period_ms`. None is no limit."""
 
@@ -67,12 +55,10 @@ class Decision(NamedTuple):
     admitted: list[Ticket]
 
 
-def limits_of(limited: Limited) -> Limits:
-    """Return the declared limits as the script takes them."""
-    rate = RATE.fullmatch(limited.rate or "")
-    if rate is None:
-        return Limits(limited.concurrency)
-    return Limits(limited.concurrency, int(rate[1]), PERIOD_MS[rate[2]])
+def limits_of(concurrency: int | None, rate: str | None) -> Limits:
+    """Return the limits of a function, as declared, as the script takes them."""
+    starts = RATE.fullmatch(rate or "")
+    return Limits(concurrency, int(starts[1]), PERIOD_MS[starts[2]]) if starts else Limits(concurrency)
 
 
 def key_of(function: str, value: Any) -> str:

@@ -49,7 +49,9 @@ class Worker:
         self._interrupted = False
         self._performing: set[asyncio.Task[None]] = set()
         self.redis = connect(settings.redis_url)
-        limits = {name: limits_of(plugin.policy) for name, plugin in self.plugins.items()}
+        limits = {
+            name: limits_of(plugin.policy.concurrency, plugin.policy.rate) for name, plugin in self.plugins.items()
+        }
         self.commands = Commands(self.redis, limits)
         self.parking = Parking(self.commands.batcher, self.plugins, queue.slots)
         self.leases = LeaseRenewer(self.redis, settings.lease_s, settings.renew_s)

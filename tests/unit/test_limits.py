@@ -45,7 +45,7 @@ def test_limits_as_the_gate_has_them() -> None:
 
     attached = policy(limited)
     assert attached is not None
-    assert limits.limits_of(attached) == Limits(3, 10_000, 3_600_000)
+    assert limits.limits_of(attached.concurrency, attached.rate) == Limits(3, 10_000, 3_600_000)
 
 
 def test_which_tasks_a_limit_counts_together() -> None:

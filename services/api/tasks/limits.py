@@ -101,7 +101,10 @@ class Limiter:
     async def _limits(self, key: str) -> Limits:
         """Return the limits as announced now. A function without limits, or not announced any more, has none."""
         announced = await self._redis.hget(keys.FUNCTIONS, keys.limited_function(key))
-        return limits.limits_of(_decoder.decode(announced)) if announced else Limits()
+        if announced is None:
+            return Limits()
+        declaration = _decoder.decode(announced)
+        return limits.limits_of(declaration.concurrency, declaration.rate)
 
     async def _retry(self, key: str) -> None:
         try:
