@@ -5,7 +5,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.api.tasks.task import Task, read_all
+from services.api.tasks.task import Task, fetch, task_of
 
 
 async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> tuple[list[Task], str | None]:
@@ -24,5 +24,5 @@ async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> t
         start = int(rank) + 1
     members: Any = await redis.zrange(listed, start, start + limit - 1, desc=True)
     ids = [member.decode() for member in members]
-    tasks = await read_all(redis, ids)
+    tasks = map(task_of, ids, await fetch(redis, ids))
     return [task for task in tasks if task is not None], ids[-1] if len(ids) == limit else None

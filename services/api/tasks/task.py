@@ -69,18 +69,8 @@ async def read(redis: Redis, task_id: str) -> Task | None:
         ValueError: its fields are not of the form in which this product writes them.
         redis.exceptions.RedisError: Redis does not answer, or one of its keys is of another type.
     """
-    (task,) = await read_all(redis, [task_id])
-    return task
-
-
-async def read_all(redis: Redis, task_ids: list[str]) -> list[Task | None]:
-    """Return the tasks of these ids, each or None, in one round trip.
-
-    Raises:
-        ValueError: the fields of one are not of the form in which this product writes them.
-        redis.exceptions.RedisError: Redis does not answer, or a key is of another type.
-    """
-    return [task_of(task_id, raw) for task_id, raw in zip(task_ids, await fetch(redis, task_ids), strict=True)]
+    (raw,) = await fetch(redis, [task_id])
+    return task_of(task_id, raw)
 
 
 async def fetch(redis: Redis, task_ids: list[str]) -> list[RawTask]:
