@@ -4,7 +4,6 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from litestar.plugins.problem_details import ProblemDetailsException
 from redis.asyncio import Redis
 
 from plugins import entries, keys
@@ -26,14 +25,6 @@ class Function(Declaration, frozen=True, kw_only=True):
     paused: bool = False
 
 
-def unknown(name: str, known: list[str]) -> ProblemDetailsException:
-    """404: no worker has announced this function."""
-    names = ", ".join(known) if known else "none: no worker has announced a function yet"
-    return problem(
-        404, "unknown-function", "Unknown function", f"There is no function {name!r:.100}. Known: {names}.", known=known
-    )
-
-
 async def declaration_of(redis: Redis, name: str) -> Declaration:
     """Return the announcement of a function.
 
@@ -44,7 +35,10 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
     announced = await redis.hget(keys.FUNCTIONS, name)
     declaration = _decoder.decode(announced) if announced is not None else None
     if declaration is None or not _kept(declaration):
-        raise unknown(name, [known.name for known in await declarations(redis)])
+        known = [other.name for other in await declarations(redis)]
+        names = ", ".join(known) or "none: no worker has announced a function yet"
+        detail = f"There is no function {name!r:.100}. Known: {names}."
+        raise problem(404, "unknown-function", "Unknown function", detail, known=known)
     return declaration
 
 

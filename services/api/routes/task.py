@@ -79,19 +79,10 @@ async def list_tasks(
 ) -> Tasks:
     """Tasks are listed for as long as they are kept: a day."""
     page_size = int(number("limit", limit, 20, 1, MAX_LIMIT, whole=True))
-    tasks, next_before = await page_of(redis, owner, checked_id(before) if before else None, page_size)
-    return Tasks([status_of(task) for task in tasks], next_before)
-
-
-def checked_id(task_id: str) -> str:
-    """Return the id.
-
-    Raises:
-        ProblemDetailsException: 400, it is malformed.
-    """
-    if not keys.TASK_ID.fullmatch(task_id):
+    if before and not keys.TASK_ID.fullmatch(before):
         raise problem(400, "invalid-before", "Invalid before", "The parameter before must be the id of a task.")
-    return task_id
+    tasks, next_before = await page_of(redis, owner, before, page_size)
+    return Tasks([status_of(task) for task in tasks], next_before)
 
 
 @get("/tasks/{task_id:str}", summary="Get a task", tags=["tasks"])
