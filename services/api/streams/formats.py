@@ -8,7 +8,7 @@ frame that is not stored must not move the browser's cursor.
 import random
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Format(msgspec.Struct, frozen=True):
     media_type: str
     frame: Callable[[int, bytes], bytes]  # of the entry with this seq and this line
     frames: Callable[[int, list[bytes]], bytes]  # of a page that begins with this seq
-    control_frame: Callable[[str, Any], bytes]  # of an event that is not stored
+    gap: Callable[[int, int], bytes]  # entries behind this cursor are missing; these many that there are follow it
     preamble: Callable[[], bytes]
     closing: Callable[[], bytes]  # if the process stops before the stream has ended
     heartbeat: bytes
@@ -61,10 +61,6 @@ def _templates(first: int, end: int) -> bytes:
     return b"".join(parts)
 
 
-def _sse_control_frame(event: str, data: Any) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), msgspec.json.encode(data))
-
-
 def _retry() -> bytes:
     """Return the time (ms) until a client reconnects, random, so that they do not all reconnect at once."""
     return b"retry: %d\n" % random.randint(1_000, 4_000)  # noqa: S311  # spreads load; keeps no secret
@@ -75,7 +71,7 @@ SSE: Final = Format(
     media_type="text/event-stream",
     frame=_sse_frame,
     frames=_sse_frames,
-    control_frame=_sse_control_frame,
+    gap=lambda after, length: b'event: gap\ndata: {"after":%d,"length":%d}\n\n' % (after, length),
     preamble=lambda: _retry() + b": open\n\n",
     closing=lambda: _retry() + b"\n",
     heartbeat=b": \n\n",
@@ -86,7 +82,7 @@ NDJSON: Final = Format(
     media_type="application/x-ndjson",
     frame=lambda _, line: line + b"\n",
     frames=lambda _, lines: b"\n".join([*lines, b""]),
-    control_frame=lambda event, data: msgspec.json.encode({"event": event, "data": data}) + b"\n",
+    gap=lambda after, length: b'{"event":"gap","data":{"after":%d,"length":%d}}\n' % (after, length),
     preamble=lambda: b"\n",
     closing=lambda: b"",
     heartbeat=b"\n",

@@ -93,11 +93,4 @@ class Reader:
 
     def _gap(self, length: int) -> bytes:
         after, self.cursor, self._epoch = self.cursor - 1, 0, self.tail.epoch
-        return self.tail.format.control_frame("gap", gap(after, length))
-
-
-def gap(after: int, length: int) -> dict[str, int]:
-    """Return the data of `gap`: entries that a reader requested, or was to get, are missing. The entries that there are
-    follow it.
-    """
-    return {"after": after, "length": length}
+        return self.tail.format.gap(after, length)

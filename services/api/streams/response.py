@@ -10,7 +10,6 @@ from services.api.http.parameters import Cursor
 from services.api.http.problems import problem
 from services.api.streams.formats import Format
 from services.api.streams.hub import Hub
-from services.api.streams.reader import gap
 from services.api.streams.transport import Connection
 from services.api.streams.writer import Writer
 from services.api.tasks.task import Task
@@ -49,7 +48,7 @@ class EventStream(Response[Any]):
         beyond = self._start > self._task.length
         preamble = self._format.preamble()
         if beyond:
-            preamble += self._format.control_frame("gap", gap(self._start - 1, self._task.length))
+            preamble += self._format.gap(self._start - 1, self._task.length)
         headers = [(b"content-type", self._format.media_type.encode()), *HEADERS, *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
