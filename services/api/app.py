@@ -21,8 +21,6 @@ from services.api.redis_client import pool_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
 from services.api.streams.hub import Hub
-from services.api.streams.pages import PageSemaphore
-from services.api.streams.response import Streams
 from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.recovery import Recovery
@@ -58,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         state=State({"settings": settings or Settings.read()}),
         dependencies={
             "owner": Provide(identity.owner, sync_to_thread=False),
-            **{name: _from_state(name) for name in ("redis", "loader", "limiter", "hub", "streams", "submissions")},
+            **{name: _from_state(name) for name in ("redis", "loader", "limiter", "hub", "submissions")},
         },
         plugins=[problems.plugin],
         before_request=origin.refuse_foreign,
@@ -91,11 +89,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     redis = app.state.redis = Redis.from_pool(pool_of(settings.redis_url, settings.redis_connections))
     app.state.loader = TaskLoader(redis)
-    # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
-    page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
-    hub = app.state.hub = Hub(redis, page_semaphore, settings.redis_url, settings.heartbeat_s, settings.probe_s)
+    hub = app.state.hub = Hub(redis, settings)
     limiter = app.state.limiter = Limiter(redis, settings.unclaimed_s)
-    app.state.streams = Streams(hub, settings.send_timeout_s)
     app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s)
     recovery = Recovery(redis, limiter, settings)
     background_tasks = [

@@ -13,9 +13,9 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 
 from plugins import keys
+from services.api.settings import Settings
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
-from services.api.streams.pages import PageSemaphore
 from services.api.streams.reader import Reader
 from tests.support.client import data, start, until_ready
 from tests.support.log_writer import Writer, queued
@@ -103,7 +103,7 @@ async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy
 
     async with (
         Redis.from_pool(pool) as client,
-        running(Hub(client, PageSemaphore(2, 2), proxy.url, NEVER_S, probe_s=5)) as hub,
+        running(Hub(client, Settings(redis_url=proxy.url, heartbeat_s=NEVER_S, probe_s=5))) as hub,
     ):
         for number in range(READERS):
             writer = dice.choice(writers)
@@ -159,7 +159,7 @@ async def test_a_cancel_that_is_swallowed(
     monkeypatch.setattr(Connection, "send_command", swallowing)
     async with (
         Redis.from_url(redis_url) as client,
-        running(Hub(client, PageSemaphore(2, 2), proxy.url, NEVER_S, probe_s=NEVER_S)),
+        running(Hub(client, Settings(redis_url=proxy.url, heartbeat_s=NEVER_S, probe_s=NEVER_S))),
         asyncio.timeout(DEADLINE_S),
     ):
         for _ in range(3):

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from plugins import keys
+from services.api.settings import Settings
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import MAX_ENTRIES as PAGE
@@ -78,7 +79,7 @@ async def reading(
     client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S, connects: Hook = nothing
 ) -> AsyncIterator[Reader]:
     """A reader of the log, and the hub it lives on, which connects after this."""
-    hub = Hub(client, PageSemaphore(2, 2), url, heartbeat_s, probe_s=5)
+    hub = Hub(client, Settings(redis_url=url, heartbeat_s=heartbeat_s, probe_s=5))
 
     async def run() -> None:
         await connects()
@@ -369,7 +370,7 @@ async def test_readers_of_one_stream_share_one_subscription(
 ) -> None:
     """A hundred readers of a stream cost one subscription, and the last one to leave takes it along."""
     channel = keys.channel(writer.task_id)
-    hub = Hub(client, PageSemaphore(2, 2), redis_url, NEVER_S, probe_s=5)
+    hub = Hub(client, Settings(redis_url=redis_url, heartbeat_s=NEVER_S, probe_s=5))
     owner = asyncio.create_task(hub.run())
     readers = [hub.open(queued(writer.task_id), NDJSON, 0, lambda: None) for _ in range(100)]
     await writer.write()

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries
+from services.api.settings import Settings
 from services.api.streams.formats import SSE
 from services.api.streams.hub import Hub
 from services.api.streams.pages import PageSemaphore
@@ -72,8 +73,8 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     """
     client = Client()
     before = asyncio.all_tasks()
-    hub = Hub(redis, PageSemaphore(2, 2), redis_url, 15, 4)
-    writer = Writer(hub, Reader(tail, 0, PageSemaphore(2, 15)), client.send, Connection(client.receive), 30)
+    hub = Hub(redis, Settings(redis_url=redis_url))
+    writer = Writer(hub, Reader(tail, 0, PageSemaphore(2, 15)), client.send, Connection(client.receive))
     writer.start(b"hello")
     await turns()
     assert asyncio.all_tasks() - before  # it waits for its client, in a task

@@ -11,7 +11,8 @@ from litestar.params import QueryParameter
 from services.api.http.negotiation import media_types
 from services.api.http.parameters import LastEventId, TaskId, cursor_of
 from services.api.streams.formats import NDJSON, SSE
-from services.api.streams.response import Streams
+from services.api.streams.hub import Hub
+from services.api.streams.response import open_stream
 from services.api.tasks.loader import TaskLoader
 
 
@@ -32,7 +33,7 @@ async def stream(
     request: Request[Any, Any, Any],
     owner: NamedDependency[str],
     loader: NamedDependency[TaskLoader],
-    streams: NamedDependency[Streams],
+    hub: NamedDependency[Hub],
     last_event_id: LastEventId = None,
     query_last_event_id: Annotated[
         str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
@@ -44,4 +45,4 @@ async def stream(
     """Check everything that can fail before the first byte; then hand over to the reader."""
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
     fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
-    return streams.open_stream(await loader.load(task_id, owner), cursor, fmt, {})
+    return open_stream(hub, await loader.load(task_id, owner), cursor, fmt, {})

@@ -18,7 +18,8 @@ from services.api.http.negotiation import media_types
 from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of
 from services.api.http.problems import malformed, problem
 from services.api.streams.formats import NDJSON, SSE, Format
-from services.api.streams.response import Streams
+from services.api.streams.hub import Hub
+from services.api.streams.response import open_stream
 from services.api.tasks.submission import NewTask, Submissions
 
 # Bytes. A longer body is a file rather than an input.
@@ -60,7 +61,7 @@ class Starter:
     request: Request[Any, Any, Any]
     owner: NamedDependency[str]
     submissions: NamedDependency[Submissions]
-    streams: NamedDependency[Streams]
+    hub: NamedDependency[Hub]
     idempotency_key: IdempotencyKey = None
     last_event_id: LastEventId = None
 
@@ -78,7 +79,7 @@ class Starter:
         location = f"/tasks/{task.task_id}"
         stream = f"{location}/stream"
         if fmt is not None:
-            return self.streams.open_stream(task, cursor, fmt, {"location": location, "content-location": stream})
+            return open_stream(self.hub, task, cursor, fmt, {"location": location, "content-location": stream})
         body = Submitted(task.task_id, task.function, task.status, location, stream, f"{location}/chunks")
         return Response(body, status_code=202, headers={"Location": location})
 

@@ -26,6 +26,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import RedisError
 
 from plugins import keys
+from services.api.settings import Settings
 from services.api.streams.formats import Format
 from services.api.streams.pages import Pages, PageSemaphore
 from services.api.streams.reader import Reader
@@ -46,20 +47,20 @@ logger = structlog.get_logger()
 class Hub:
     """Opens readers, and receives for all of them."""
 
-    def __init__(
-        self, redis: Redis, page_semaphore: PageSemaphore, url: str, heartbeat_s: float, probe_s: float
-    ) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         self.connected = False  # has received its own probe
         self.draining = False
-        self._page_semaphore = page_semaphore
+        self.send_timeout_s: Final = settings.send_timeout_s
         self._redis = redis
-        self._heartbeat_s = heartbeat_s
-        self._probe_s = probe_s
+        self._heartbeat_s = settings.heartbeat_s
+        self._probe_s = settings.probe_s
+        # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
+        self._page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
         self._probe_channel = keys.hub(token_hex(8)).encode()
         # No retries: every failure surfaces here, where the session is rebuilt. RESP2: messages are plain lists. The
         # hub has its own time-outs: redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancel.
         self._pool: ConnectionPool = ConnectionPool.from_url(
-            url,
+            settings.redis_url,
             max_connections=1,
             protocol=2,
             retry=Retry(NoBackoff(), 0),

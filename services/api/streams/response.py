@@ -1,6 +1,6 @@
 """A task's stream as a response: it starts, follows a reader, and ends."""
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from litestar import Response
 from litestar.plugins.problem_details import ProblemDetailsException
@@ -28,16 +28,13 @@ class EventStream(Response[Any]):
     server waits to send (litestar#3772). Here the clean-up is synchronous, in the response itself.
     """
 
-    def __init__(
-        self, hub: Hub, task: Task, fmt: Format, start: int, send_timeout_s: float, headers: dict[str, str]
-    ) -> None:
+    def __init__(self, hub: Hub, task: Task, fmt: Format, start: int, headers: dict[str, str]) -> None:
         super().__init__(content=None)
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._hub = hub
         self._task = task
         self._format = fmt
         self._start = start
-        self._send_timeout_s = send_timeout_s
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an app is all it must be
         """Return the ASGI application, which is the response itself."""
@@ -52,7 +49,7 @@ class EventStream(Response[Any]):
         headers = [(b"content-type", self._format.media_type.encode()), *HEADERS, *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
-        writer = Writer(self._hub, reader, send, connection, self._send_timeout_s)
+        writer = Writer(self._hub, reader, send, connection)
         try:
             writer.start(preamble)
             # Received when the client has disconnected, and when the response is complete.
@@ -64,24 +61,18 @@ class EventStream(Response[Any]):
             self._hub.close(reader)
 
 
-class Streams(NamedTuple):
-    """Opens streams of tasks as responses."""
+def open_stream(hub: Hub, task: Task, cursor: Cursor, fmt: Format, headers: dict[str, str]) -> Response[Any]:
+    """Answer with the task's log from the cursor on; 204 if the client has the end already. `headers` are added.
 
-    hub: Hub
-    send_timeout_s: float
-
-    def open_stream(self, task: Task, cursor: Cursor, fmt: Format, headers: dict[str, str]) -> Response[Any]:
-        """Answer with the task's log from the cursor on; 204 if the client has the end already. `headers` are added.
-
-        Raises:
-            ProblemDetailsException: 410, the log has expired.
-        """
-        if task.expired:
-            raise log_expired(task)
-        start = cursor.start(task.length)
-        if task.end and start == task.length:
-            return Response(None, status_code=204, headers=headers)
-        return EventStream(self.hub, task, fmt, start, self.send_timeout_s, headers)
+    Raises:
+        ProblemDetailsException: 410, the log has expired.
+    """
+    if task.expired:
+        raise log_expired(task)
+    start = cursor.start(task.length)
+    if task.end and start == task.length:
+        return Response(None, status_code=204, headers=headers)
+    return EventStream(hub, task, fmt, start, headers)
 
 
 def log_expired(task: Task) -> ProblemDetailsException:

@@ -25,25 +25,13 @@ NEVER: Final = float("inf")
 class Writer:
     """Writes the body of one response, from `start` until its end or `stop`."""
 
-    __slots__ = (
-        "_connection",
-        "_hub",
-        "_loop",
-        "_reader",
-        "_send",
-        "_send_timeout_s",
-        "_since",
-        "_stopped",
-        "_task",
-        "_timer",
-    )
+    __slots__ = ("_connection", "_hub", "_loop", "_reader", "_send", "_since", "_stopped", "_task", "_timer")
 
-    def __init__(self, hub: Hub, reader: Reader, send: Send, connection: Connection, send_timeout_s: float) -> None:
+    def __init__(self, hub: Hub, reader: Reader, send: Send, connection: Connection) -> None:
         self._hub = hub
         self._reader = reader
         self._send = send
         self._connection = connection
-        self._send_timeout_s = send_timeout_s
         self._loop = asyncio.get_running_loop()
         self._since = NEVER  # when the send in flight began
         self._stopped = False
@@ -81,12 +69,12 @@ class Writer:
     def _watch(self) -> None:
         """Abort the connection if a send has been in flight for too long; else check again when that may be so."""
         now = self._loop.time()
-        if now - self._since >= self._send_timeout_s:
+        if now - self._since >= self._hub.send_timeout_s:
             logger.info("send timed out, connection aborted", task_id=self._reader.tail.task_id)
             self.stop()
             self._connection.abort()
         else:
-            self._timer = self._loop.call_at(min(self._since, now) + self._send_timeout_s, self._watch)
+            self._timer = self._loop.call_at(min(self._since, now) + self._hub.send_timeout_s, self._watch)
 
     async def _write(self, first: bytes) -> None:
         """Write until the reader has nothing new, or has ended. Begins outside a task."""
