@@ -75,7 +75,7 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     before = asyncio.all_tasks()
     hub = Hub(redis, Settings(redis_url=redis_url))
     writer = Writer(hub, Reader(tail, 0, PageSemaphore(2, 15)), client.send, Connection(client.receive))
-    writer.start(b"hello")
+    writer.wake(b"hello")
     await turns()
     assert asyncio.all_tasks() - before  # it waits for its client, in a task
 

@@ -51,7 +51,7 @@ class EventStream(Response[Any]):
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
         writer = Writer(self._hub, reader, send, connection)
         try:
-            writer.start(preamble)
+            writer.wake(preamble)
             # Received when the client has disconnected, and when the response is complete.
             # (https://asgi.readthedocs.io/en/stable/specs/www.html#disconnect-receive-event)
             while (await receive())["type"] != "http.disconnect":

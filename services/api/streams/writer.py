@@ -23,7 +23,7 @@ NEVER: Final = float("inf")
 
 
 class Writer:
-    """Writes the body of one response, from `start` until its end or `stop`."""
+    """Writes the body of one response, from the first `wake` until its end or `stop`."""
 
     __slots__ = ("_connection", "_hub", "_loop", "_reader", "_send", "_since", "_stopped", "_task", "_timer")
 
@@ -38,13 +38,14 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, preamble: bytes) -> None:
-        """Write the preamble, then the entries that the reader has to catch up with, and then new ones."""
-        self._resume(preamble)
-
-    def wake(self) -> None:
-        """Write new frames. Called by the tail."""
-        self._resume(b"")
+    def wake(self, first: bytes = b"") -> None:
+        """Write `first`, then the frames that the reader does not have yet. Called by the response, which begins with
+        the preamble, and then by the tail.
+        """
+        rest = run_until_blocked(self._write(first))
+        if rest is not None:
+            self._task = asyncio.ensure_future(rest)
+            self._watch()
 
     def stop(self) -> None:
         """Stop: the response is complete, or the client has disconnected. Synchronous: no cancel interrupts it."""
@@ -52,12 +53,6 @@ class Writer:
         self._reader.tail.remove_waiter(self)
         if self._task is not None:
             self._task.cancel()
-
-    def _resume(self, first: bytes) -> None:
-        rest = run_until_blocked(self._write(first))
-        if rest is not None:
-            self._task = asyncio.ensure_future(rest)
-            self._watch()
 
     def _caught_up(self) -> None:
         """Forget the task: in the same step in which the writer begins to wait, so that no wake comes between."""
