@@ -46,18 +46,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def status_of(task: Task) -> Status:
     """Return the status of a task. The log's end takes precedence over the metadata: a worker may die between them."""
+    recorded_end = msgspec.Raw(task.recorded_end) if task.recorded_end is not None else None
     return Status(
         task_id=task.task_id,
         function=task.function,
         version=task.version,
-        ran_version=task.ran_version,
+        ran_version=task.ran_version or None,
         status=task.status,
         attempt=task.attempt,
         chunks=task.chunks,
         created_at=task.created_at,
         started_at=task.started_at,
         ended_at=task.end.at if task.end else task.recorded_ended_at,
-        end=task.end.data if task.end else task.recorded_end,
+        end=task.end.data if task.end else recorded_end,
     )
 
 

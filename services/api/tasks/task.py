@@ -10,24 +10,28 @@ from plugins import entries, keys, metadata
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as it was read. Times are milliseconds since the epoch; `last` is the last entry of the log, if any."""
+    """A task as it was read: the fields of its metadata; the length of its log, and the last entry, if any.
+
+    Times are milliseconds since the epoch.
+    """
 
     task_id: str
     owner: str
     function: str
     version: str  # of the function, as it was when the task was submitted
-    ran_version: str | None  # as the latest attempt's worker has it
-    limit_key: str | None  # if its function had limits
-    recorded_status: str  # in the metadata; an end in the log takes precedence
-    attempt: int
-    attempts: int  # the maximum
-    lease_until: int  # by the server's clock
-    non_chunk_entries: int  # entries of the log that are no chunks of this attempt's
+    ran_version: str | None = None  # as the latest attempt's worker has it
+    limit_key: str | None = msgspec.field(name=metadata.LIMIT_KEY, default=None)  # if its function had limits
+    recorded_status: str = msgspec.field(name=metadata.STATUS)  # an end in the log takes precedence
+    attempt: int = 0
+    attempts: int = 1  # the maximum
+    lease_until: int = 0  # by the server's clock
+    # Entries of the log that are no chunks of this attempt's.
+    non_chunk_entries: int = msgspec.field(name=metadata.NON_CHUNK_ENTRIES, default=0)
     created_at: int
     queued_at: int
-    started_at: int | None
-    recorded_end: msgspec.Raw | None
-    recorded_ended_at: int | None
+    started_at: int | None = None
+    recorded_end: str | None = msgspec.field(name=metadata.END, default=None)  # JSON
+    recorded_ended_at: int | None = msgspec.field(name=metadata.ENDED_AT, default=None)
     length: int
     last: entries.Entry | None
 
@@ -53,8 +57,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         If the log has expired, the number that its end states.
         """
         if self.expired and self.recorded_end is not None:
-            chunks = msgspec.json.decode(self.recorded_end, type=dict[str, Any]).get("chunks", 0)
-            return int(chunks)
+            return int(msgspec.json.decode(self.recorded_end, type=dict[str, Any]).get("chunks", 0))
         return max(0, self.length - self.non_chunk_entries - (1 if self.end else 0))
 
 
@@ -100,32 +103,9 @@ def task_of(task_id: str, raw: RawTask) -> Task | None:
         ValueError: its fields are not of the form in which this product writes them.
     """
     hash_fields, length, last = raw
-    fields = {name.decode(): value for name, value in hash_fields.items()}
+    fields: dict[str, Any] = {name.decode(): value.decode() for name, value in hash_fields.items()}
     if metadata.FUNCTION not in fields:
         return None
-    if missing := {metadata.VERSION, metadata.OWNER, metadata.CREATED_AT, metadata.STATUS} - fields.keys():
-        raise ValueError(f"its metadata lacks {', '.join(sorted(missing))}")
-
-    def number(field: str) -> int | None:
-        return int(fields[field]) if field in fields else None
-
-    return Task(
-        task_id=task_id,
-        owner=fields[metadata.OWNER].decode(),
-        function=fields[metadata.FUNCTION].decode(),
-        version=fields[metadata.VERSION].decode(),
-        ran_version=fields.get(metadata.RAN_VERSION, b"").decode() or None,
-        limit_key=fields[metadata.LIMIT_KEY].decode() if metadata.LIMIT_KEY in fields else None,
-        recorded_status=fields[metadata.STATUS].decode(),
-        attempt=number(metadata.ATTEMPT) or 0,
-        attempts=number(metadata.ATTEMPTS) or 1,
-        lease_until=number(metadata.LEASE_UNTIL) or 0,
-        non_chunk_entries=number(metadata.NON_CHUNK_ENTRIES) or 0,
-        created_at=int(fields[metadata.CREATED_AT]),
-        queued_at=number(metadata.QUEUED_AT) or int(fields[metadata.CREATED_AT]),
-        started_at=number(metadata.STARTED_AT),
-        recorded_end=msgspec.Raw(fields[metadata.END]) if metadata.END in fields else None,
-        recorded_ended_at=number(metadata.ENDED_AT),
-        length=length,
-        last=entries.decode(last) if last else None,
-    )
+    fields.setdefault(metadata.QUEUED_AT, fields.get(metadata.CREATED_AT))
+    log = {"length": length, "last": entries.decode(last) if last else None}
+    return msgspec.convert(fields | log | {"task_id": task_id}, Task, strict=False)
