@@ -1,9 +1,10 @@
-"""What clients send in URLs and headers: names, keys, cursors, numbers."""
+"""What clients send in URLs and headers: names, keys, cursors, numbers, and the media types that they accept."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from litestar import Request
 from litestar.params import HeaderParameter, PathParameter
 
 from services.api.http.problems import problem
@@ -76,3 +77,9 @@ def number(name: str, text: str | None, default: float, low: int, high: int, *, 
             400, f"invalid-{name}", f"Invalid {name}", f"The parameter {name} must be a {kind} from {low} to {high}."
         )
     return float(text)
+
+
+def media_types(request: Request[Any, Any, Any]) -> set[str]:
+    """Return the media types of the header `Accept`, without parameters."""
+    ranges = ",".join(request.headers.getall("accept", [])).lower().split(",")
+    return {media_range.partition(";")[0].strip() for media_range in ranges}

@@ -8,8 +8,7 @@ from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
-from services.api.http.negotiation import media_types
-from services.api.http.parameters import LastEventId, TaskId, cursor_of
+from services.api.http.parameters import LastEventId, TaskId, cursor_of, media_types
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.hub import Hub
 from services.api.streams.response import open_stream

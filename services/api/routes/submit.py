@@ -14,8 +14,7 @@ from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 
-from services.api.http.negotiation import media_types
-from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of
+from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of, media_types
 from services.api.http.problems import malformed, problem
 from services.api.streams.formats import NDJSON, SSE, Format
 from services.api.streams.hub import Hub
