@@ -30,7 +30,6 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
 
     Raises:
         ProblemDetailsException: 404, with the names that are known.
-        redis.exceptions.RedisError: Redis does not answer.
     """
     announced = await redis.hget(keys.FUNCTIONS, name)
     declaration = _decoder.decode(announced) if announced is not None else None

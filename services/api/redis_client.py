@@ -65,9 +65,5 @@ def pool_of(url: str, connections: int) -> BlockingConnectionPool:
 
 
 async def run_script(redis: Redis, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-    """Run the script, and return its answer.
-
-    Raises:
-        redis.exceptions.RedisError: Redis refused, or could not be reached.
-    """
+    """Run the script, and return its answer."""
     return await redis.eval(script, len(keys), *keys, *args)

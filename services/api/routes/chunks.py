@@ -73,11 +73,7 @@ async def chunks(
 
 
 async def entries_from(pages: Pages, start: int, max_entries: int) -> list[bytes]:
-    """Read at most this many entries, and at most a page of about `MAX_BYTES`.
-
-    Raises:
-        redis.exceptions.RedisError: Redis does not answer.
-    """
+    """Read at most this many entries, and at most a page of about `MAX_BYTES`."""
     lines: list[bytes] = []
     size = 0
     while len(lines) < max_entries and size < MAX_BYTES:

@@ -98,11 +98,7 @@ class Pages:
         return lines
 
     async def newest(self) -> list[bytes]:
-        """Read the last entries, as many as a first page has.
-
-        Raises:
-            redis.exceptions.RedisError: Redis does not answer.
-        """
+        """Read the last entries, as many as a first page has."""
         lines: Any = await self._redis.lrange(self._log, -FIRST_PAGE_ENTRIES, -1)
         return list(lines)
 

@@ -25,9 +25,6 @@ async def append_end(
     Return False if the log has changed since.
 
     `running` as in `record_end`.
-
-    Raises:
-        redis.exceptions.RedisError: Redis does not answer, or refuses.
     """
     attempt = max(task.attempt, task.last.attempt if task.last else 0)
     line = entries.encode(event, attempt, task.length, entries.now_ms(), data)
@@ -66,11 +63,7 @@ async def record_end(
 
 
 async def remove_from_open(redis: Redis, limiter: Limiter, task: Task) -> None:
-    """Release the limit of a task whose end is recorded, and remove the task from the index of open tasks.
-
-    Raises:
-        redis.exceptions.RedisError: Redis does not answer, or refuses.
-    """
+    """Release the limit of a task whose end is recorded, and remove the task from the index of open tasks."""
     try:
         if task.limit_key is not None:
             tickets = [Ticket(task.task_id, task.attempt), Ticket(task.task_id, task.attempt + 1)]
@@ -91,7 +84,6 @@ async def cancel_task(
 
     Raises:
         ProblemDetailsException: 404, there is no such task of this owner.
-        redis.exceptions.RedisError: Redis does not answer, or refuses.
     """
     while True:
         task = await loader.load(task_id, owner)

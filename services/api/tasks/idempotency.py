@@ -41,7 +41,6 @@ async def find_task(redis: Redis, redis_key: str, fingerprint: str) -> Task | No
 
     Raises:
         ProblemDetailsException: 422, the key was used for another request.
-        redis.exceptions.RedisError: Redis does not answer.
     """
     reservation: Any = await redis.get(redis_key)
     return await read(redis, task_id_of(reservation, fingerprint)) if reservation else None
@@ -53,7 +52,6 @@ async def reserve(redis: Redis, redis_key: str, task_id: str, fingerprint: str) 
 
     Raises:
         ProblemDetailsException: 422, it was used for another request.
-        redis.exceptions.RedisError: Redis does not answer.
     """
     wanted = f"{task_id}:{fingerprint}"
     reservation: Any = await redis.set(redis_key, wanted, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)

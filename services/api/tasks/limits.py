@@ -57,7 +57,6 @@ class Limiter:
 
         Raises:
             QueueError: the queue did not take it, or another ticket that was admitted.
-            redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
         previous = Ticket(ticket.task_id, ticket.attempt - 1)
         await self._call(key, acquire=ticket, order=order, release=[previous])
@@ -69,16 +68,11 @@ class Limiter:
 
         Raises:
             QueueError: the queue did not take one that was admitted.
-            redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
         return await self._call(key, release=tickets)
 
     async def holders(self, key: str) -> list[tuple[Ticket, int]]:
-        """Return the admitted tickets, each with the time of its admission (ms), or 0 if its attempt has started.
-
-        Raises:
-            redis.exceptions.RedisError: Redis does not answer, or refuses.
-        """
+        """Return the admitted tickets, each with the time of its admission (ms), or 0 if its attempt has started."""
         low, high = limits.ADMITTED_SCORES
         members: Any = await self._redis.zrange(key, low, high, byscore=True, withscores=True)
         return [(limits.ticket_of(member), 0 if score == limits.STARTED else int(-score)) for member, score in members]

@@ -11,9 +11,6 @@ from services.api.tasks.task import Task, fetch, task_of
 async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> tuple[list[Task], str | None]:
     """Return at most `limit` of this owner's tasks, from the newest on or behind `before` (a task's id); and the
     `before` of the next page, None if this one is the last. The page is empty if `before` is not listed any more.
-
-    Raises:
-        redis.exceptions.RedisError: Redis does not answer.
     """
     listed, start = keys.by_owner(owner), 0
     if before:

@@ -31,7 +31,6 @@ class TaskLoader:
 
         Raises:
             ProblemDetailsException: 404, there is none; without asking Redis if the id is malformed.
-            redis.exceptions.RedisError: Redis does not answer.
         """
         task = task_of(task_id, await self._raw(task_id)) if keys.TASK_ID.fullmatch(task_id) else None
         if task is None or task.owner != owner:

@@ -114,7 +114,6 @@ class Submissions(NamedTuple):
 
         Raises:
             ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
-            redis.exceptions.RedisError: Redis does not answer.
         """
         declaration = await declaration_of(self.redis, request.function)
         if errors := validation.errors(declaration.input, request.input, pointer):
@@ -133,9 +132,6 @@ class Submissions(NamedTuple):
 
         In the same round trip: enqueue a fresh task, unless it has limits, and let recovery scan it later; add it to
         its owner's list, and trim tasks that have expired from the list. Doing all that again does no harm.
-
-        Raises:
-            redis.exceptions.RedisError: Redis does not answer, or refuses a part.
         """
         declaration = submission.declaration
         fields = metadata.created(
@@ -170,9 +166,6 @@ class Submissions(NamedTuple):
         its request again.
 
         Do nothing if another request with its key has created it, or if it is queued nevertheless and has started.
-
-        Raises:
-            redis.exceptions.RedisError: Redis does not answer, or refuses.
         """
         task = await read(self.redis, task_id)
         if task is None or task.created_at != now or task.attempt or task.length:
