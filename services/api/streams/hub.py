@@ -83,7 +83,11 @@ class Hub:
 
         `abort` is called if the reader is still open `CLOSING_S` after `drain`.
         """
-        tail = self._closed_tail(task, fmt) if task.end else self._live_tail(task.task_id, fmt)
+        if task.end:
+            tail = Tail(self._redis, task.task_id, fmt, self._heartbeat_s)
+            tail.place_at_end(task.length)
+        else:
+            tail = self._live_tail(task.task_id, fmt)
         tail.readers += 1
         reader = Reader(tail, cursor, self._page_semaphore)
         self._readers[reader] = abort
@@ -124,11 +128,6 @@ class Hub:
                 errors = [repr(error) for error in group.exceptions]
                 logger.warning("hub disconnected", errors=errors, failures=self._failures)
             await asyncio.sleep(BACKOFF.compute(min(self._failures, 10)))
-
-    def _closed_tail(self, task: Task, fmt: Format) -> Tail:
-        tail = Tail(self._redis, task.task_id, fmt, self._heartbeat_s)
-        tail.place_at_end(task.length)
-        return tail
 
     def _live_tail(self, task_id: str, fmt: Format) -> Tail:
         channel = keys.channel(task_id).encode()

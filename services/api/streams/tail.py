@@ -207,10 +207,10 @@ class Tail:
 
     async def changed(self) -> None:
         """Wait until there may be new frames, or a heartbeat passes."""
-        waiter = _FutureWaiter()
+        waiter = _EventWaiter()
         self.add_waiter(waiter)
         try:
-            await waiter.woken
+            await waiter.wait()
         finally:
             self.remove_waiter(waiter)
 
@@ -233,10 +233,5 @@ class Tail:
             self._due.pop().wake()
 
 
-class _FutureWaiter:
-    def __init__(self) -> None:
-        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def wake(self) -> None:
-        if not self.woken.done():
-            self.woken.set_result(None)
+class _EventWaiter(asyncio.Event):
+    wake = asyncio.Event.set
