@@ -45,12 +45,6 @@ class Message(msgspec.Struct, frozen=True):
         return Ticket(self.task_id, self.attempt)
 
 
-class _Labels(msgspec.Struct, frozen=True, omit_defaults=True):
-    function: str = ""
-    attempt: int = 0
-    held: int = 0
-
-
 class _Envelope(msgspec.Struct, frozen=True):
     """The message in Taskiq's layout. `task_id` is Taskiq's own id, for its log lines."""
 
@@ -67,8 +61,9 @@ _decoder: Final = msgspec.json.Decoder(_Envelope)
 
 def encode(message: Message) -> bytes:
     """Encode a message as the value of `FIELD`."""
-    labels = _Labels(message.function, message.attempt, message.parked_since)
-    return _encoder.encode(_Envelope(uuid4().hex, keys.RUN, labels, [message.task_id], {}))
+    labels = {"function": message.function, "attempt": message.attempt, "held": message.parked_since}
+    given = {label: value for label, value in labels.items() if value}
+    return _encoder.encode(_Envelope(uuid4().hex, keys.RUN, given, [message.task_id], {}))
 
 
 def decode(value: bytes) -> Message:
