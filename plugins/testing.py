@@ -74,20 +74,14 @@ def _as_read(chunk: Any, seq: int) -> Any:
     return value if event == "chunk" else Event(event, value)
 
 
+def _writes(level: str) -> Callable[..., None]:
+    def write(_: object, event: str, **fields: Any) -> None:
+        getattr(logging.getLogger("function"), level)("%s %s", event, fields)
+
+    return write
+
+
 class _Logger:
     """Writes to the standard library's log, where pytest shows it."""
 
-    def debug(self, event: str, **fields: Any) -> None:
-        logging.getLogger("function").debug("%s %s", event, fields)
-
-    def info(self, event: str, **fields: Any) -> None:
-        logging.getLogger("function").info("%s %s", event, fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        logging.getLogger("function").warning("%s %s", event, fields)
-
-    def error(self, event: str, **fields: Any) -> None:
-        logging.getLogger("function").error("%s %s", event, fields)
-
-    def exception(self, event: str, **fields: Any) -> None:
-        logging.getLogger("function").exception("%s %s", event, fields)
+    debug, info, warning, error, exception = map(_writes, ("debug", "info", "warning", "error", "exception"))
