@@ -14,9 +14,8 @@ from services.api.http.parameters import TaskId, number
 from services.api.http.problems import problem
 from services.api.tasks.ending import cancel_task
 from services.api.tasks.limits import Limiter
-from services.api.tasks.listing import page_of
 from services.api.tasks.loader import TaskLoader
-from services.api.tasks.task import Task
+from services.api.tasks.task import Task, page_of
 
 MAX_LIMIT: Final = 100
 

@@ -1,4 +1,4 @@
-"""The record of a task: its metadata and the state of its log, read in one round trip."""
+"""Tasks as Redis has them: metadata and the state of the log, in one round trip; and an owner's tasks, by pages."""
 
 from typing import Any
 
@@ -83,6 +83,23 @@ async def fetch(redis: Redis, task_ids: list[str]) -> list[RawTask]:
             queue_reads(pipeline, task_id)
         answers = await pipeline.execute()
     return list(zip(answers[::3], answers[1::3], answers[2::3], strict=True))
+
+
+async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> tuple[list[Task], str | None]:
+    """Return at most `limit` of this owner's tasks, from the newest on or behind `before` (a task's id); and the
+    `before` of the next page, None if this one is the last. The page is empty if `before` is not listed any more.
+    """
+    listed, start = keys.by_owner(owner), 0
+    if before:
+        # By id and not by time: several tasks may be of one millisecond.
+        rank: Any = await redis.zrevrank(listed, before)
+        if rank is None:
+            return [], None
+        start = int(rank) + 1
+    members: Any = await redis.zrange(listed, start, start + limit - 1, desc=True)
+    ids = [member.decode() for member in members]
+    tasks = map(task_of, ids, await fetch(redis, ids))
+    return [task for task in tasks if task is not None], ids[-1] if len(ids) == limit else None
 
 
 def queue_reads(pipeline: Pipeline, task_id: str) -> None:
