@@ -94,8 +94,8 @@ async def cancel_task(
                 await record_end(redis, limiter, task, task.end.event, task.end.data, running=running)
                 await redis.publish(keys.CANCEL, task_id)
             return task, False
-        if await append_end(redis, limiter, task, "cancelled", {"by": owner}, running=running):
-            await redis.publish(keys.CANCEL, task_id)
-            return await loader.load(task_id, owner), True
-        # It writes faster than this loop. Its worker stops it, without an entry in the log: then the place is free.
+        cancelled = await append_end(redis, limiter, task, "cancelled", {"by": owner}, running=running)
+        # If it writes faster than this loop, its worker stops it without an entry in the log: then the place is free.
         await redis.publish(keys.CANCEL, task_id)
+        if cancelled:
+            return await loader.load(task_id, owner), True
