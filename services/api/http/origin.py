@@ -24,10 +24,8 @@ async def refuse_foreign(request: Request[Any, Any, Any]) -> None:
     if request.method not in CHANGING:
         return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    foreign = site not in (None, "same-origin", "none")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        foreign = True
-    if foreign:
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign or site not in (None, "same-origin", "none"):
         raise problem(
             403, "foreign-origin", "Foreign origin", "Another site may not send this: ask from a page of ours."
         )
