@@ -66,11 +66,7 @@ async def functions(redis: Redis) -> list[Function]:
     """Return all functions, ordered by name."""
     announced = await declarations(redis)
     paused: Any = await redis.smembers(keys.PAUSED)
-    return [_function(declaration, paused=declaration.name.encode() in paused) for declaration in announced]
-
-
-def _function(declaration: Declaration, *, paused: bool) -> Function:
-    return Function(**msgspec.structs.asdict(declaration), paused=paused)
+    return [Function(**msgspec.structs.asdict(known), paused=known.name.encode() in paused) for known in announced]
 
 
 async def function_of(redis: Redis, name: str) -> Function:
@@ -80,7 +76,8 @@ async def function_of(redis: Redis, name: str) -> Function:
         ProblemDetailsException: 404, with the names that are known.
     """
     declaration = await declaration_of(redis, name)
-    return _function(declaration, paused=bool(await redis.sismember(keys.PAUSED, name)))
+    paused = bool(await redis.sismember(keys.PAUSED, name))
+    return Function(**msgspec.structs.asdict(declaration), paused=paused)
 
 
 async def pause(redis: Redis, name: str) -> None:
