@@ -1,4 +1,4 @@
-"""The figures of docs/performance.md: what this project does, side by side with what people would pick instead.
+"""The figures of docs/performance.md: this project, side by side with its alternatives.
 
 `make bench` measures everything in one run, in turn; `make bench ARGS="burst"` one kind of work.
 """

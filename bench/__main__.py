@@ -88,7 +88,7 @@ async def one_reader() -> Figures:
     """From yield to bytes, and at the same time, on the same Redis, from one publish to one subscriber.
 
     At the same time, because how long an idle processor takes to wake up changes from minute to minute by more than
-    what is measured.
+    the difference that is measured.
     """
 
     async def beside(system: System, url: str, _: AsyncExitStack) -> Figures:

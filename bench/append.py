@@ -1,4 +1,4 @@
-"""How fast chunks get into Redis, with nobody reading: into one stream, and into many that one worker writes."""
+"""How fast chunks get into Redis, without readers: into one stream, and into many that one worker writes."""
 
 import asyncio
 import time
@@ -47,7 +47,7 @@ async def _lengths(system: Tailrace, opened: list[Published]) -> list[int]:
 
 
 async def commands(system: Tailrace, work: Work) -> list[Figure]:
-    """What a chunk costs Redis: commands, those within scripts included, and bytes of traffic each way."""
+    """The cost of a chunk to Redis: commands, those within scripts included, and bytes of traffic each way."""
     stream = await system.stream(work)
     before = await _statistics(system)
     await stream.publish()

@@ -1,4 +1,4 @@
-"""A server that does nothing but send: what the readers of this benchmark can take at most."""
+"""A server that does nothing but send: the most that the readers of this benchmark can take."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -57,7 +57,7 @@ class Server(asyncio.Protocol):
 
 
 class Sent(Stream):
-    """What the server sends to everybody."""
+    """The stream that the server sends to every reader."""
 
     def __init__(self, url: str, port: int, work: Work) -> None:
         self.url = f"{url}/stream"
@@ -83,7 +83,7 @@ class Ceiling(System):
 
     @property
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""
         return machine.packages("uvloop")
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:

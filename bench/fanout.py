@@ -22,7 +22,7 @@ SAMPLES = 50
 
 
 async def read(stack: AsyncExitStack, load: Load, publish: Any) -> dict[str, Any]:
-    """What these readers see of what is published once all of them are there."""
+    """The figures of these readers, from a stream that is published once all of them are connected."""
     command = machine.python("-m", "bench.readers", msgspec.json.encode(load).decode())
     readers = machine.start(stack, machine.pinned(machine.READERS, command))
     await asyncio.to_thread(readers.wait_for, "open\n", 120)

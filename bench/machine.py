@@ -1,7 +1,7 @@
 """The machine: which processor a process gets, and what all of it is called in the report.
 
-With two processors, the readers get one of their own, and the server that is measured the other. Redis and whoever
-publishes run where there is room.
+With two processors, the readers get one of their own, and the server that is measured the other. Redis and the
+publisher run where there is room.
 """
 
 import os
@@ -46,7 +46,7 @@ def packages(*names: str) -> str:
 
 
 def description() -> str:
-    """What this machine is."""
+    """The processor, memory and system of this machine."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
     processor = found.group(1) if found else platform.processor()

@@ -1,4 +1,4 @@
-"""What a reader costs that only waits: memory of the process, and connections to Redis."""
+"""The cost of a reader that only waits: memory of the process, and connections to Redis."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -26,7 +26,7 @@ BUFFER: Final = bytearray(262_144)
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Whom to read from, and until when: each reader has `events`, or `limit_s` have passed since all were open.
+    """The stream to read, and until when: each reader has `events`, or `limit_s` have passed since all were open.
 
     One reader in `sample_every` notes how old each chunk is when it comes; with 0, none.
     """
@@ -40,7 +40,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """What all readers have seen together."""
+    """The counts and times of all readers together."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -57,7 +57,7 @@ class Tally:
         self.all_complete = asyncio.Event()
 
     def result(self) -> dict[str, Any]:
-        """For the one who asked."""
+        """The result, for the process that started this one."""
         ages = sorted(self.ages)
         return {
             "readers": self.load.readers,

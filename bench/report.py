@@ -1,4 +1,4 @@
-"""What was measured, for people: a table in Markdown, and a plot of how it grows."""
+"""The figures, for people: a table in Markdown, and a plot of how it grows."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +56,7 @@ def write(folder: Path, figures: list[Figure], runs: int, made_of: dict[str, str
 
 
 def plot(file: Path, growth: dict[str, list[tuple[int, float]]]) -> None:
-    """Seconds against the amount of work, both logarithmic: what rises no steeper than the dotted lines is linear."""
+    """Seconds against the amount of work, both logarithmic: a curve no steeper than the dotted lines is linear."""
     from matplotlib.figure import Figure as Drawing
 
     drawing = Drawing(figsize=(7, 4.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""What was measured: one figure each, and medians of several runs."""
+"""Figures: one for each measurement, and medians of several runs."""
 
 from statistics import median
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What is published: so many chunks, at a pace or as fast as they are taken, each with the time it was made at."""
+"""The chunks that are published: so many, at a pace or as fast as they are taken, each with the time it was made at."""
 
 import asyncio
 import time

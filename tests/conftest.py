@@ -1,4 +1,4 @@
-"""Which Redis the tests run against, said where nobody can miss it."""
+"""The Redis that the tests run against, named in the first and the last lines of a run."""
 
 import inspect
 import os
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     if hasattr(config, "workerinput"):
-        # One of pytest-xdist's. Ctrl-C ends it at once: what it has started is ended by its keepers.
+        # One of pytest-xdist's. Ctrl-C ends it at once: keepers end the processes that it has started.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     # As a worker logs. As structlog comes, a traceback shows every variable, and takes seconds for that.
     logs.configure()
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def said(config: pytest.Config) -> str:
-    """What was chosen, in a line."""
+    """The chosen kind of Redis, in a line."""
     if config.stash[chosen_key] == "container":
         return f"redis: {redis_servers.IMAGE} in a container (testcontainers)"
     return "redis: the BUNDLED Valkey server, NOT a container: TEST_REDIS=embedded, or no Docker engine answers"
@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """What a test waits for, it does not wait for for ever."""
+    """Give every asynchronous test a time limit."""
     if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
         item.obj = given_up(item.obj, patience_s(item))
 

@@ -9,7 +9,7 @@ from plugins import function
 
 @function(max_chunks=10_000_000, max_bytes=10_000_000_000)
 async def publish(port: int, chunks: int, rate: float) -> AsyncIterator[str]:
-    """Wait until the one who listens on this port says so; then yield so many chunks at this rate."""
+    """Connect to this port and wait for a byte; then yield so many chunks at this rate."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         await reader.read(1)

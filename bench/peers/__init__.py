@@ -8,7 +8,7 @@ from bench.work import Work
 
 
 class Stream(ABC):
-    """A stream that nobody has published to yet. `url` is where readers find it."""
+    """A stream without chunks yet. `url` is where readers find it."""
 
     url: str
 
@@ -24,7 +24,7 @@ class System(ABC):
 
     @abstractmethod
     def missing(self) -> str | None:
-        """What would have to be installed, or None."""
+        """The name of a program that would have to be installed, or None."""
 
     @abstractmethod
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:
@@ -37,4 +37,4 @@ class System(ABC):
     @property
     @abstractmethod
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""

@@ -66,7 +66,7 @@ class Channels(System):
 
     @property
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""
         return machine.packages("litestar", "uvicorn", "redis")
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:

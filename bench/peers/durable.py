@@ -66,7 +66,7 @@ class DurableStreams(System):
 
     @property
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""
         return f"@durable-streams/server {json.loads((PACKAGE / 'package.json').read_text())['version']}"
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:

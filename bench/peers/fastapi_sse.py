@@ -1,4 +1,4 @@
-"""FastAPI with sse-starlette over Redis pub/sub: what most tutorials show. It keeps nothing."""
+"""FastAPI with sse-starlette over Redis pub/sub, as most tutorials show it. It keeps nothing."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -65,7 +65,7 @@ class FastAPISSE(System):
 
     @property
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""
         return machine.packages("fastapi", "sse-starlette", "uvicorn")
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:

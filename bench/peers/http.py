@@ -31,7 +31,7 @@ class Poster:
             await self._reader.readuntil(mark)
 
     async def rest(self) -> None:
-        """What is left of a stream."""
+        """Read the rest of a stream."""
         await self._reader.readuntil(b"0\r\n\r\n")
 
     def _send(self, method: str, path: str, body: bytes) -> None:

@@ -68,7 +68,7 @@ class Nchan(System):
 
     @property
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""
         asked = ["dpkg-query", "-W", "-f", "${Package} ${Version}, ", "nginx-light", "libnginx-mod-nchan"]
         return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.rstrip(", ") or "unknown"
 

@@ -79,7 +79,7 @@ class Original(System):
 
     @property
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""
         return machine.packages("litestar", "uvicorn", "redis")
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:

@@ -40,7 +40,7 @@ class Published(Stream):
 
 
 class Gate:
-    """What a function waits for: a byte on a connection to here."""
+    """The port that a function connects to. The function waits for a byte on that connection."""
 
     def __init__(self) -> None:
         self._arrived: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
@@ -77,7 +77,7 @@ class Tailrace(System):
 
     @property
     def version(self) -> str:
-        """What it is made of."""
+        """Its parts, with their versions."""
         return machine.packages("litestar", "uvicorn", "redis", "taskiq", "taskiq-redis", "uvloop")
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:

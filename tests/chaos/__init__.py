@@ -1,1 +1,1 @@
-"""What takes minutes, because what it waits for takes as long in life."""
+"""Tests that take minutes: the outages that they wait for last as long in production."""

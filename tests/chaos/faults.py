@@ -1,4 +1,4 @@
-"""What befalls the system in a storm, by a seeded schedule: kills, restarts, cut connections."""
+"""The faults of a storm, by a seeded schedule: kills, restarts, cut connections."""
 
 import asyncio
 import os
@@ -19,10 +19,10 @@ from tests.support.settings import QUICK
 # Sooner than by default, so that two minutes hold many deaths.
 HASTY: Final = QUICK | {"TAILRACE_PROBE_S": "1", "TAILRACE_DRAIN_S": "0.5"}
 
-# Longer than a lease, in seconds: whoever wakes up then is no longer the owner of what it ran.
+# Longer than a lease, in seconds: a worker that wakes up then no longer owns the tasks that it ran.
 FROZEN_S: Final = 3
 
-# What no process says, whatever happens to the others.
+# Log events that no process may write, whatever happens to the others.
 NEVER_SAID: Final = (
     "background task crashed",
     "never retrieved",
@@ -63,7 +63,7 @@ class System:
             print(*process.lines[-200:], sep="")  # shown where the test fails
 
     async def assert_sound(self) -> None:
-        """Who was told to stop has done so, properly; nobody has died of itself, or met what cannot be."""
+        """Every process that was told to stop has exited with 0. No process has crashed, or logged `NEVER_SAID`."""
         for process in self._leaving:
             assert await asyncio.to_thread(process.wait) == 0, process.output
         for process in self._started:

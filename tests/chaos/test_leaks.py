@@ -65,7 +65,7 @@ async def come_and_go(url: str, ended: str, running: str, dice: random.Random) -
 
 
 async def state(redis: Redis) -> dict[str, Any]:
-    """What must not grow. Connections are those of this process: a worker opens its second when it has use for it."""
+    """The counts that must not grow. Connections are this process's: a worker opens its second one when it needs it."""
     clients: Any = await redis.client_list()
     return {
         "tasks": len(asyncio.all_tasks()),

@@ -1,4 +1,4 @@
-"""Outages as long as they are in life: nothing is lost, nobody is taken for dead, nobody is restarted."""
+"""Outages as long as in production: no entry is lost, no worker counts as dead, no process is restarted."""
 
 import asyncio
 import signal
@@ -50,7 +50,7 @@ async def until_over(client: httpx.AsyncClient, seconds: float) -> None:
 
 
 async def test_redis_is_frozen() -> None:
-    """Ten seconds in which Redis says nothing, and then carries out what everybody had asked for meanwhile."""
+    """Redis is silent for ten seconds, and then executes all commands that clients have sent meanwhile."""
     with EmbeddedRedis() as server:
         async with system(server.url) as through, followed(through.client, 400, 0.05):
             assert server.process is not None

@@ -60,7 +60,7 @@ async def system(server: EmbeddedRedis) -> AsyncIterator[System]:
 
 
 class Tally(Counter[str]):
-    """What happened, for the report."""
+    """Counts of the storm, for the report."""
 
     def report(self, faults: Counter[str]) -> str:
         """As a table."""
@@ -93,7 +93,7 @@ class Stream:
         self._readers: list[Reader] = []
 
     async def run(self) -> Ended:
-        """Start it, follow it, and check what everybody saw."""
+        """Start it, follow it, and check the entries of all readers."""
         answer = await self._insist("POST", "/tasks", json={"function": self._function, "input": self._input})
         self._task_id = answer.json()["task_id"]
         dice = [random.Random(self._dice.random()) for _ in range(READERS)]
@@ -107,7 +107,7 @@ class Stream:
         return await self._check(cancelled)
 
     async def _insist(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """Ask until somebody answers, as a client would: the same request, with the same key."""
+        """Repeat the request, with the same key, until an API answers it, as a client would."""
         key = {"Idempotency-Key": secrets.token_hex(8)}
         while True:
             url = f"http://127.0.0.1:{self._dice.choice(self._system.ports)}{path}"
@@ -192,7 +192,7 @@ class Stream:
 
 
 def kept_of(log: list[entries.Entry]) -> list[Any]:
-    """What a reader has in the end that drops what it is told to drop."""
+    """The chunks that a reader keeps if it drops those of attempts that are retried from the start."""
     kept: list[Any] = []
     for entry in log:
         if entry.event == "chunk":
@@ -239,7 +239,7 @@ async def left_behind(redis: Redis) -> dict[str, Any]:
 
 
 async def assert_told(port: int, redis: Redis, ended: list[Ended]) -> None:
-    """Whoever asks for a task is told what its log says; and no task is there that nobody asked for."""
+    """The API answers for each task as its log does. Redis has no other tasks."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S) as client:
         for task in ended:
             told = (await client.get(f"/tasks/{task.task_id}")).json()
@@ -258,7 +258,7 @@ async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> No
 
     Each reader comes back until it has the end, and has then seen each entry of the log once, in order, byte by byte.
     The log is what the function yields, or as much of it as its end says; each ends once, and none before its attempts
-    are used up; whoever asks for a task is told the same; nothing is left behind, and nobody has died of itself.
+    are used up. The API answers the same for each task. Nothing is left behind, and no process has crashed.
     """
     dice, tally, loop = random.Random(SEED), Tally(gaps=0), asyncio.get_running_loop()
     ended: list[Ended] = []
@@ -278,8 +278,8 @@ async def test_a_storm(system: System, capsys: pytest.CaptureFixture[str]) -> No
         async def cleared() -> bool:
             return not await left_behind(redis)
 
-        # What died last may have left bookkeeping, which waits for its lease and a scan, or a message that it had read,
-        # which waits until it counts as abandoned: longer than other deadlines of the tests.
+        # The last process that died may have left bookkeeping, which waits for its lease and a scan, or a message that
+        # it had read, which waits until it counts as abandoned: longer than other deadlines of the tests.
         deadline_s = Settings().abandoned_s + DEADLINE_S
         await until(cleared, "nothing is left behind", deadline_s=deadline_s, details=lambda: left_behind(redis))
         async with asyncio.timeout(DEADLINE_S):

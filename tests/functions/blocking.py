@@ -10,7 +10,7 @@ from plugins import function
 
 @function()
 async def threaded(note: str) -> AsyncIterator[int]:
-    """Yield once, and leave a thread behind that nobody can stop."""
+    """Yield once, and leave a thread behind that cannot be stopped."""
     yield 1
     await asyncio.to_thread(_hold, note)
 

@@ -121,7 +121,7 @@ async def storm(seed: int, chunks: int) -> AsyncIterator[Any]:
 
 
 def weather(seed: int, chunks: int) -> list[Any]:
-    """What a storm yields: numbers, texts with everything that breaks naive framing, and nested values."""
+    """The chunks of a storm: numbers, texts with everything that breaks naive framing, and nested values."""
     dice = random.Random(seed)
     texts = [
         "",

@@ -54,7 +54,7 @@ def ticks_in_a_thread(folder: str, every: float) -> Iterator[int]:
 
 @function(timeout=600)
 def blocks_its_thread(gate: str) -> str:
-    """Wait for a file, and let nobody else in this thread."""
+    """Wait for a file, and block this thread meanwhile."""
     while not Path(gate).exists():
         time.sleep(0.01)
     return "open"

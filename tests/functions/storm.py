@@ -1,4 +1,4 @@
-"""Functions for the storm: what they yield follows from their input alone, so that anybody can check it."""
+"""Functions for the storm: their chunks follow from their input alone, so that any reader can be checked."""
 
 import asyncio
 import hashlib
@@ -8,7 +8,7 @@ from plugins import Context, function
 
 
 def output(seed: int, chunks: int) -> list[str]:
-    """What any of them yields in the end."""
+    """All chunks of any of these functions."""
     return [hashlib.sha256(f"{seed}:{number}".encode()).hexdigest()[: 8 + number % 50] for number in range(chunks)]
 
 
@@ -35,7 +35,7 @@ async def anew(seed: int, chunks: int, burst: int) -> AsyncIterator[str]:
 
 @function(retries=5, backoff=0.1, resumable=True)
 async def onward(seed: int, chunks: int, burst: int, ctx: Context) -> AsyncIterator[str]:
-    """Yield it all; after an interruption, what is left of it. Stumble at first, without anybody's help."""
+    """Yield all chunks; after an interruption, the rest of them. The first attempts fail by themselves now and then."""
     async for chunk in _from(len(ctx.yielded), seed, chunks, burst):
         yield chunk
         if ctx.attempt <= 3 and int(chunk[:4], 16) % 400 == 0:

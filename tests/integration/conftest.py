@@ -12,7 +12,7 @@ from tests.support.processes import Api, Process, api_process, worker_process
 
 @pytest.fixture(scope="session")
 def worker(redis_url: str) -> Iterator[Process]:
-    """One worker for the whole run; what does not let go of it is left behind soon."""
+    """One worker for the whole run. It abandons functions that do not stop after a short grace."""
     with worker_process(redis_url, TAILRACE_GRACE_S="2") as process:
         yield process
 

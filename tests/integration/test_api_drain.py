@@ -57,7 +57,7 @@ async def test_two_hundred_streams_end_well(redis_url: str, client: httpx.AsyncC
 
 
 async def test_nobody_new_comes_to_one_that_leaves(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:
-    """Whoever asks whether it is ready hears no 200 from the signal on, so a balancer sends nobody there."""
+    """Readiness answers no 200 from the signal on, so that a load balancer sends no client there."""
     task_id = await start(client, "count", to=1_000, every=0.1)
     with api_process(redis_url) as leaving:
         reader = Client(leaving.url, task_id)

@@ -44,7 +44,7 @@ class Model:
 
 
 class Writer:
-    """One attempt: what it believes the log's length to be."""
+    """One attempt, with the length that it expects of the log."""
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
@@ -144,7 +144,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def same_log(self) -> None:
-        """What stands in Redis is what stands in the model, with a lifetime."""
+        """The log in Redis equals the model's, and has a lifetime."""
         if not hasattr(self, "model"):
             return
         log = keys.log(self.task_id)

@@ -1,4 +1,4 @@
-"""More than one attempt in one worker. What readers and functions get of attempts is in guide/."""
+"""More than one attempt in one worker. guide/ shows attempts as readers and functions see them."""
 
 import asyncio
 import os

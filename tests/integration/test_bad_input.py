@@ -32,7 +32,7 @@ UNKNOWN: Final = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def api(redis_url: str, worker: Process) -> Iterator[Api]:
-    """An API for this file alone: what these requests do to it they do to no other test."""
+    """An API for this file alone: these requests harm no other test."""
     with api_process(redis_url) as one:
         yield one
 
@@ -125,7 +125,7 @@ MALFORMED: Final = {
     "a trailing comma": (b'{"function":"count",}', "malformed"),
 }
 
-# JSON, but not a request: what the answer must speak of.
+# JSON that is no request, each with a pattern of the words that the answer must have.
 MISSHAPEN: Final = {
     "empty": (b"", "body|object"),
     "blank": (b" \n", "body|object|truncated"),
@@ -189,7 +189,7 @@ async def test_json_that_is_not_a_request(client: httpx.AsyncClient, body: bytes
 
 @pytest.mark.parametrize("body", DEEP.values(), ids=DEEP)
 async def test_json_that_is_nested_too_deep(redis_url: str, worker: Process, body: bytes) -> None:
-    """400 at once, and nobody else waits for it."""
+    """400 at once, and no other request waits for it."""
     with api_process(redis_url) as api:  # one of its own, in case it does take the process along
         async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
             problem(await post(client, body), 400)
@@ -497,7 +497,7 @@ async def test_a_cursor_of_the_wrong_form(api: Api, finished: str, value: str) -
 
 @pytest.mark.parametrize("value", GOOD_CURSORS)
 async def test_a_cursor_of_the_right_form(api: Api, finished: str, value: str) -> None:
-    """A stream, or 204 for who has it all. An empty cursor is none, as browsers and forms send it."""
+    """A stream, or 204 for a reader that has all entries. An empty cursor, as browsers and forms send it, is none."""
     queries = [f"/tasks/{finished}/stream?{name}={value}" for name in ("last_event_id", "after")]
     answers = [await get(api, query) for query in queries]
     answers.append(await get(api, f"/tasks/{finished}/stream", b"Last-Event-ID: " + value.encode()))
@@ -601,7 +601,7 @@ async def test_a_place_in_the_list_of_the_wrong_form(api: Api, task_id: str) -> 
 
 @pytest.mark.parametrize("query", ["limit=", "limit=1", "limit=1000", "wait=", "wait=0", "wait=60", "wait=0.5", "x=y"])
 async def test_a_limit_and_a_wait_of_the_right_form(api: Api, finished: str, query: str) -> None:
-    """A page at once: the task has ended. What is empty or unknown is taken for absent."""
+    """A page at once: the task has ended. An empty or unknown parameter counts as absent."""
     page = (await get(api, f"/tasks/{finished}/chunks?{query}")).json()
     assert len(page["entries"]) == (1 if query == "limit=1" else 4)
 

@@ -1,4 +1,4 @@
-"""Round trips that a worker's tasks share: everybody gets their own answers, in their turn, whatever others meet."""
+"""Round trips that a worker's tasks share: each task gets its own replies, in order, even if other calls fail."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ async def far(proxy: Proxy) -> AsyncIterator[Redis]:
 
 
 async def go(batcher: Batcher, *commands: tuple[Any, ...]) -> list[Any]:
-    """What these commands answer, in time."""
+    """The replies to these commands, in time."""
     async with asyncio.timeout(DEADLINE_S):
         return await batcher.execute(commands)
 
@@ -71,7 +71,7 @@ async def test_everybody_gets_their_own_answers(far: Redis) -> None:
 
 
 async def test_who_asks_while_others_are_on_their_way_goes_with_the_next(proxy: Proxy, far: Redis) -> None:
-    """A hundred who wait cost two trips more, in the order they came."""
+    """A hundred waiting calls cost two more trips, and keep their order."""
     batcher = Batcher(far)
     await asyncio.gather(*(far.ping() for _ in range(4)))
     under_way = await held_up(proxy, batcher)
@@ -84,7 +84,7 @@ async def test_who_asks_while_others_are_on_their_way_goes_with_the_next(proxy: 
 
 
 async def test_a_large_trip_is_several(far: Redis) -> None:
-    """Who brings much keeps nobody waiting for all of it: a trip has room for so much, and the next one follows."""
+    """A task with many commands does not hold up the others for all of them: the size of a trip is limited."""
     batcher = Batcher(far)
     much = [("RPUSH", "much", *range(MAX_BATCH_SIZE))]
     async with asyncio.timeout(DEADLINE_S):
@@ -94,7 +94,7 @@ async def test_a_large_trip_is_several(far: Redis) -> None:
 
 
 async def test_large_chunks_travel_alone(proxy: Proxy, far: Redis) -> None:
-    """A trip is bounded in bytes, too: what a slow network cannot carry in one piece would never get through. Each of
+    """A trip is bounded in bytes, too: a slow network would never carry a larger one. Each of
     these makes a trip of its own, so a connection that is lost is one call's matter.
     """
     batcher = Batcher(far)
@@ -110,7 +110,7 @@ async def test_large_chunks_travel_alone(proxy: Proxy, far: Redis) -> None:
 
 
 async def test_a_refusal_is_for_whom_it_concerns(far: Redis) -> None:
-    """What Redis refuses one task is no matter of the others'."""
+    """An error reply to one task's command is no error of the others'."""
     batcher = Batcher(far)
     await far.set("text", "no list")
     wrong, right = (
@@ -135,7 +135,7 @@ async def test_who_no_longer_waits_does_not_go(proxy: Proxy, far: Redis) -> None
 
 
 async def test_scripts_that_were_flushed_come_back(far: Redis) -> None:
-    """Those who called one that Redis has forgotten, together with others, notice nothing; no call comes twice."""
+    """Calls of a script that Redis has forgotten, on a trip with others, get their replies. No call runs twice."""
     batcher = Batcher(far)
     count = batcher.script(COUNTING)
     await far.script_flush()
@@ -145,7 +145,7 @@ async def test_scripts_that_were_flushed_come_back(far: Redis) -> None:
 
 
 async def test_a_lost_connection_is_everybodys(proxy: Proxy, far: Redis) -> None:
-    """All who were on that trip hear that it failed; those after them go."""
+    """All calls of that trip fail; later calls succeed."""
     batcher = Batcher(far)
     proxy.drop_replies(1, after=b"unlucky")
     both = (
@@ -159,7 +159,7 @@ async def test_a_lost_connection_is_everybodys(proxy: Proxy, far: Redis) -> None
 
 
 async def test_leaving_ends_what_is_under_way(proxy: Proxy, far: Redis) -> None:
-    """A worker that leaves while Redis is silent: no trip goes on, none begins, and nobody waits for ever."""
+    """A worker that leaves while Redis is silent: no trip goes on, none begins, and no call waits for ever."""
     batcher = Batcher(far)
     under_way = await held_up(proxy, batcher)
     waits = asyncio.create_task(go(batcher, ("INCR", "never")))

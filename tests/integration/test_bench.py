@@ -16,13 +16,13 @@ pytestmark = pytest.mark.anyio
 
 
 def values(figures: list[Figure], what: str) -> list[float]:
-    """What was measured under this name."""
+    """The values of the figures of this name."""
     return [figure.value for figure in figures if figure.what == what]
 
 
 @pytest.mark.parametrize("kind", [Ceiling, Tailrace, Original])
 async def test_every_reader_is_counted(kind: type[System]) -> None:
-    """What a system delivers is what its readers have, in a burst and at a pace, with an age for each chunk."""
+    """Readers get all chunks of a system, in a burst and at a pace, with an age for each chunk."""
     system = kind()
     with EmbeddedRedis() as redis:
         async with AsyncExitStack() as stack:

@@ -23,7 +23,7 @@ from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
-# No grace, so that the tests are short: what is promised is promised of what comes after it.
+# No grace, so that the tests are short: the bounds hold for the time after it.
 AT_ONCE: Final = {"TAILRACE_DRAIN_S": "0", "TAILRACE_CLEAN_UP_S": "1"}
 
 

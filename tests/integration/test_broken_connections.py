@@ -94,7 +94,7 @@ async def test_every_connection_breaks_all_the_time(own_database: str) -> None:
 
 
 async def test_a_stream_that_is_too_much_for_the_connection() -> None:
-    """Where Redis closes a subscriber that is too slow for one stream, nobody misses anything."""
+    """If Redis closes a subscriber that is too slow for one stream, no reader misses an entry."""
     with EmbeddedRedis("--client-output-buffer-limit", "pubsub 64kb 64kb 0") as server:
         async with Redis.from_url(server.url) as redis, system(server.url, api=NO_HEARTBEAT) as through:
             innocent = Reader(through.client, await start(through.client, "count", to=200, every=0.02))

@@ -1,4 +1,4 @@
-"""The documents tell the truth: what they show is run, what they name is there."""
+"""The documents are correct: their transcripts are run, and the files and names in them exist."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.support.processes import FUNCTIONS, ROOT, api_process, worker_process
 # The pages with transcripts, each run with the functions that it shows.
 TRANSCRIPTS: Final = [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
 
-# What runs the Python of a page.
+# The tests that run the Python of a page.
 PYTHON: Final = {"README.md": "test_readme.py", "docs/functions.md": "test_functions_guide.py"}
 
 # The blocks that are no transcript and no Python: by page and first line, with why no test here runs them.

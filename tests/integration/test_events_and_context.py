@@ -1,4 +1,4 @@
-"""What a function cannot say, and a time-out that comes all the same."""
+"""Events that a function cannot yield, and a time-out that applies all the same."""
 
 import httpx
 import pytest

@@ -78,7 +78,7 @@ async def test_a_message_that_is_not_from_the_api(client: httpx.AsyncClient, red
 async def test_a_page_of_another_site_starts_nothing(
     client: httpx.AsyncClient, redis: Redis, headers: dict[str, str]
 ) -> None:
-    """What the operator's browser shows must not run functions on the operator's machine, nor cancel them."""
+    """A site in the operator's browser must not start functions on the operator's machine, nor cancel them."""
     body = {"function": "count", "input": {"to": 1}}
     answer = await client.post("/tasks", json=body, headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (403, "urn:tailrace:problem:foreign-origin")

@@ -1,4 +1,4 @@
-"""A Redis that evicts is no place for logs, and whoever runs one is told."""
+"""A Redis that evicts keys is no place for logs, and the worker warns its operator."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_a_redis_that_evicts_is_pointed_out(policy: str) -> None:
 
 
 def test_a_redis_that_does_not_evict_is_fine() -> None:
-    """Nobody is warned of nothing."""
+    """No warning appears without a reason."""
     with EmbeddedRedis() as server, worker_process(server.url) as worker:
         worker.wait_for("functions loaded")
         worker.stop()

@@ -1,4 +1,4 @@
-"""Another server takes over: the old one becomes its replica, and refuses to write. Nobody has to restart anything."""
+"""Another server takes over: the old one becomes its replica, and refuses to write. No process has to be restarted."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,7 +46,7 @@ class Pair:
         await self.clients[1].replicaof("NO", "ONE")
 
     async def take_over(self) -> None:
-        """Let who follows no more be the master: what the old one has taken since is lost."""
+        """Make the parted replica the master: entries that the old one has taken since are lost."""
         self.proxy.retarget(self.servers[1].port)
         await self.clients[0].replicaof("127.0.0.1", self.servers[1].port)
         await role(self.clients[0], "slave")
@@ -103,7 +103,7 @@ async def test_a_submit_at_the_moment_of_a_failover() -> None:
 
 
 async def test_a_failover_that_loses_entries(tmp_path: Path) -> None:
-    """What readers have and the new master does not is no secret: they are told, and the next task runs."""
+    """Readers are told that the new master lacks entries that they have, and the next task runs."""
     async with pair() as servers, system(servers.proxy.url, worker=ALERT, api=ALERT) as through:
         reader = Reader(through.client, await start(through.client, "count", to=1_000_000, every=0.03))
         await reader.until(10)

@@ -1,4 +1,4 @@
-"""Ends on a Redis that is full: they need no room, and nobody waits behind a task that does."""
+"""Ends on a Redis that is full: they need no room, and no task waits behind one that does."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 LONG_AGO: Final = 1_000_000_000_000
 FAR_OFF: Final = 9_999_999_999_999
 
-# What stands before a lost task in the index, and what recovery would have to write for it.
+# Tasks before a lost one in the index, by what recovery would have to write for them.
 HEADS: Final[dict[str, dict[str, Any]]] = {
     "it runs, and is to be looked at later": {"lease_until": FAR_OFF},
     "it is lost, and to be tried again": {"attempts": 3},

@@ -1,4 +1,4 @@
-"""What a function may be: async or not, with `yield` or without."""
+"""Kinds of functions: async or not, with `yield` or without."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ KINDS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_function_is_a_stream(client: httpx.AsyncClient, kind: str) -> None:
-    """What it returns is its one chunk, what it yields are its chunks; then comes the end."""
+    """A return value is the one chunk, yielded values are the chunks; then comes the end."""
     task_id = await start(client, kind, text="to be or not to be")
     assert await follow(client, task_id) == (KINDS[kind], "done", {"chunks": len(KINDS[kind])})
     schema = (await client.get(f"/functions/{kind}")).json()["input"]
@@ -28,8 +28,8 @@ async def test_every_kind_of_function_is_a_stream(client: httpx.AsyncClient, kin
 
 
 async def test_a_chunk_is_what_it_was_when_it_was_yielded(client: httpx.AsyncClient) -> None:
-    """A generator in a thread does not run ahead: what it changes after a `yield` is not in the chunk before. And runs
-    at the same time see none of each other's context variables.
+    """A generator in a thread does not run ahead: a change after a `yield` is not in the chunk before. Runs at the
+    same time see none of each other's context variables.
     """
     runs = [await start(client, "grows", to=20) for _ in range(5)]
     for task_id in runs:
@@ -76,7 +76,7 @@ async def test_what_a_thread_raises_fails_its_attempt(client: httpx.AsyncClient,
 
 
 async def test_a_decorator_that_hides_what_it_wraps(client: httpx.AsyncClient) -> None:
-    """A generator is found all the same; what would have to be awaited fails, and says why."""
+    """A hidden generator runs as one. A hidden asynchronous generator fails, with the reason."""
     assert (await follow(client, await start(client, "a_wrapped_generator", count=3)))[0] == [0, 1, 2]
     _, end, why = await follow(client, await start(client, "a_wrapped_async_generator", count=3))
     assert (end, why["code"]) == ("failed", "error")

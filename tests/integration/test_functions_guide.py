@@ -104,7 +104,7 @@ async def test_the_functions_of_the_guide(server: str, client: httpx.AsyncClient
 
 
 def test_the_tests_of_the_guide(place: Path) -> None:
-    """What it shows as a test is one, and passes."""
+    """The tests that the guide shows pass."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), str(ROOT)])}
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(place)]
     command = [sys.executable, "-m", "pytest", *options, str(place / "tests")]
@@ -113,7 +113,7 @@ def test_the_tests_of_the_guide(place: Path) -> None:
 
 
 def test_the_package_of_the_guide() -> None:
-    """What it shows of examples/dice is what is there."""
+    """The guide quotes examples/dice word for word."""
     (shown,) = (block.text for block in blocks("docs/functions.md") if block.language == "toml")
     assert shown in (ROOT / "examples" / "dice" / "pyproject.toml").read_text()
 

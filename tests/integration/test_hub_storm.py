@@ -86,13 +86,13 @@ async def until_subscribed(redis: Redis, writers: list[Writer], wanted: dict[str
 
 
 async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy, redis: Redis) -> None:
-    """Five hundred readers at random instants: who stays hears everything; what nobody reads is not subscribed to."""
+    """Five hundred readers at random instants: those that stay get every entry; no subscription outlives them."""
     drawn = seed("STORM_SEED")
     print(f"STORM_SEED={drawn}")
     dice = random.Random(drawn)
     writers = [Writer(redis) for _ in range(STREAMS)]
     followers: list[Follower] = []
-    # As the product's: whoever finds no free connection waits for one.
+    # As the product's: a call that finds no free connection waits for one.
     pool = BlockingConnectionPool.from_url(proxy.url, max_connections=2)
 
     async def cut() -> bool:
@@ -169,7 +169,7 @@ async def test_a_cancel_that_is_swallowed(
 
 
 async def test_the_death_of_the_hubs_own_task(proxy: Proxy, redis_url: str, tmp_path: Path) -> None:
-    """A fault that nobody thought of ends the hub's task: readiness says so, it is started again, readers go on."""
+    """An unforeseen fault ends the hub's task: readiness reports it, the task is restarted, readers go on."""
     gate = tmp_path / "gate"
     with worker_process(redis_url), broken_api(proxy.url) as url:
         async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S) as client:

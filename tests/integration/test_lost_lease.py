@@ -43,7 +43,7 @@ class Held:
         return await self.claims.take(self.task_id, worker, LEASE_S, admitted)
 
     async def release(self) -> int:
-        """Take it away from whoever does not renew; when (ms) it may be claimed, or 0."""
+        """Release the task, as recovery does for a worker that does not renew; when (ms) it may be claimed, or 0."""
         return int(await self.redis.register_script(release.SCRIPT)(**release.arguments(self.task_id, None, 0)))
 
     async def perform(self, claimed: Claim) -> None:
@@ -73,7 +73,7 @@ class Held:
 
 @pytest.fixture
 async def held(redis: Redis) -> AsyncIterator[Held]:
-    """A queued task that may be tried twice, in nobody's index: only this test looks after it."""
+    """A queued task that may be tried twice, in no index: only this test recovers it."""
     task_id = token_hex(16)
     fields: dict[Any, Any] = {
         "status": "queued",
@@ -93,7 +93,7 @@ async def held(redis: Redis) -> AsyncIterator[Held]:
 
 
 async def test_a_worker_that_slept_asks_before_it_writes(held: Held) -> None:
-    """Its lease is over, nobody has taken the task: it renews first, then all it has is written."""
+    """Its lease is over, no other worker has the task: it renews first, then writes all that it has."""
     claimed = await held.claim("sleeper")
     assert claimed is not None
     held.sleep_past(claimed)
@@ -125,7 +125,7 @@ async def test_a_worker_that_slept_and_lost_its_task_lets_go(held: Held) -> None
 
 
 async def test_a_worker_that_lost_its_task_lets_go_of_the_gate(held: Held, redis: Redis) -> None:
-    """A task that has to pass a gate keeps nobody waiting there when it turns out to be somebody else's."""
+    """An attempt that has acquired a limit releases it when the task turns out to be another worker's."""
     gate = keys.limit("count", held.task_id)
     ticket = str(Ticket(held.task_id, 1))
     await redis.hset(keys.metadata(held.task_id), "gate", gate)
@@ -195,7 +195,7 @@ async def test_a_task_without_attempts_left_is_not_released(held: Held, redis: R
 
 
 async def test_a_back_off_is_kept(held: Held, redis: Redis) -> None:
-    """Until it is over nobody can claim the task, however many messages there are; and its log lives longer than it."""
+    """No worker can claim the task until the back-off is over, whatever messages there are. The log outlives it."""
     claimed = await held.claim("failing")
     assert claimed is not None
     script = redis.register_script(release.SCRIPT)

@@ -1,4 +1,4 @@
-"""Replies that get lost: Redis has done what it was asked, and who asked cannot know. Nothing is done twice."""
+"""Replies that get lost: Redis has executed the command, and its caller cannot know. Nothing is done twice."""
 
 import asyncio
 import hashlib
@@ -32,11 +32,11 @@ API: Final = {"TAILRACE_SCAN_S": "0.2"}
 
 
 def sha(script: str) -> bytes:
-    """What a client calls a script by."""
+    """The name by which a client calls a script."""
     return hashlib.sha1(script.encode()).hexdigest().encode()
 
 
-# What the worker asks in a task's life, by bytes that no other request has.
+# The worker's requests in a task's life, by bytes that no other request has.
 REQUESTS: Final = {
     "claim": sha(claim.SCRIPT),
     "acknowledgement": b"XACK",

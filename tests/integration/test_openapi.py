@@ -24,7 +24,7 @@ async def document(client: httpx.AsyncClient, path: str = "/schema") -> Any:
 
 
 def resolved(whole: Any, pointer: str) -> Any:
-    """What a reference within the document refers to."""
+    """The target of a reference within the document."""
     place = whole
     for part in pointer.removeprefix("#/").split("/"):
         place = place[part.replace("~1", "/").replace("~0", "~")]

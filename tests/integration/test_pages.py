@@ -56,7 +56,7 @@ async def test_long_entries(redis: Redis) -> None:
 
 
 async def test_a_page_that_does_not_come_in_time(redis_url: str, redis: Redis) -> None:
-    """It is asked for again, as a shorter one: what a slow network does not carry at once, it carries in parts."""
+    """The page is read again in shorter parts: a slow network carries those."""
     task_id = await log(redis, *[b"x" * 40] * 6_000)
     async with proxy_of(redis_url) as proxy:
         far = Redis.from_url(proxy.url, socket_timeout=0.2, retry=Retry(NoBackoff(), 0))
@@ -73,7 +73,7 @@ async def test_a_page_that_does_not_come_in_time(redis_url: str, redis: Redis) -
 
 
 async def test_a_turn_that_does_not_come(redis: Redis) -> None:
-    """Who waits behind others is told in time that it is not its turn, and has one when those are done."""
+    """A reader that waits behind others gets an error in time, and its page when the others are done."""
     task_id = await log(redis, *[b"x" * 40] * 10)
     turns = PageSemaphore(2, wait_timeout_s=0.2)
     async with asyncio.timeout(10):
@@ -85,7 +85,7 @@ async def test_a_turn_that_does_not_come(redis: Redis) -> None:
 
 
 async def test_room_for_everything_else(redis_url: str, redis: Redis) -> None:
-    """However many late readers there are, who wants something else of Redis waits for a page or two, not for all."""
+    """However many late readers there are, other commands wait for a page or two, not for all."""
     task_id = await log(redis, *[b"x" * 80] * 20_000)
     pool = BlockingConnectionPool.from_url(redis_url, max_connections=2, timeout=30)
     many = asyncio.Condition()

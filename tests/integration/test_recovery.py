@@ -1,4 +1,4 @@
-"""Whatever died, every task ends: nobody waits for ever, on a quiet system too, and with no worker alive."""
+"""Every task ends, whatever died: no reader waits for ever, on a quiet system too, and with no worker alive."""
 
 import asyncio
 import json
@@ -127,7 +127,7 @@ async def test_a_task_that_is_forgotten(own: Redis, own_apis: list[Api]) -> None
 
 @pytest.mark.parametrize("kind", ["hash", "part of a hash", "string"])
 async def test_a_task_that_nobody_can_read(own: Redis, own_apis: list[Api], kind: str) -> None:
-    """What is not what we write keeps recovery from itself, not from all that is due behind it."""
+    """Recovery skips metadata that it cannot read, and handles all tasks that are due behind it."""
     odd, behind = uuid4().hex, uuid4().hex
     if kind == "hash":
         fields: dict[Any, Any] = {"function": "f", "owner": "o", "version": "", "status": "queued", "created_at": "now"}

@@ -72,7 +72,7 @@ async def test_a_worker_that_starts_before_redis() -> None:
 
 
 async def test_many_at_once_get_their_503_in_time() -> None:
-    """Nobody queues behind others for a Redis that is not there."""
+    """No request queues behind others for a Redis that is down."""
     with EmbeddedRedis() as server:
         server.kill()
         with api_process(server.url) as api:
@@ -100,7 +100,7 @@ async def test_a_redis_that_is_silent() -> None:
 
 
 async def test_a_restart_that_nobody_noticed_costs_nobody_an_error() -> None:
-    """Connections that died while idle are replaced before anyone gets to know."""
+    """Connections that died while idle are replaced without an error."""
     with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url) as api:
         async with client_of(api) as client:
             answers = await asyncio.gather(*(client.get("/functions") for _ in range(20)))
@@ -112,7 +112,7 @@ async def test_a_restart_that_nobody_noticed_costs_nobody_an_error() -> None:
 
 
 async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path) -> None:
-    """The open stream outlives it and goes on to its end, without gap or duplicate; nobody has to restart anything."""
+    """The open stream outlives it and goes on to its end, without gap or duplicate; no process has to be restarted."""
     with (
         EmbeddedRedis(*DURABLE) as server,
         worker_process(server.url) as worker,
@@ -148,7 +148,7 @@ async def test_redis_is_killed_while_a_task_runs_and_is_followed(tmp_path: Path)
 
 
 async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
-    """Who waits for something new still gets it, though Redis was away in between."""
+    """A long-poll still gets a new entry, though Redis was down in between."""
     with EmbeddedRedis(*DURABLE) as server, worker_process(server.url), api_process(server.url, **ALERT) as api:
         async with client_of(api) as client:
             task_id = await start(client, "silent", note=str(tmp_path / "note"))
@@ -207,7 +207,7 @@ async def test_redis_comes_back_empty_while_a_task_is_silent(tmp_path: Path) -> 
 
 
 async def test_redis_comes_back_empty_and_the_worker_is_gone_too(tmp_path: Path) -> None:
-    """Nobody is left who could end the task: its reader is told of the gap and let go; coming back, it learns why."""
+    """No worker is left to end the task: its reader gets `gap` and is disconnected; on return it gets the reason."""
     with EmbeddedRedis() as server, api_process(server.url, **ALERT) as api:
         async with client_of(api) as client:
             with worker_process(server.url) as worker:
@@ -223,7 +223,7 @@ async def test_redis_comes_back_empty_and_the_worker_is_gone_too(tmp_path: Path)
 
 
 async def assert_all_is_well(client: httpx.AsyncClient) -> None:
-    """Functions are announced and a task runs, without anybody's help."""
+    """Functions are announced and a task runs, without an operator."""
     await until_ready(client)
 
     async def announced() -> bool:

@@ -41,7 +41,7 @@ class Gated:
         await appeared(self._note)
 
     async def write(self, event: str, attempt: int, data: object) -> None:
-        """Append to its log as somebody else would, without telling the worker."""
+        """Append to its log as another process would, without telling the worker."""
         script = self._redis.register_script(append.SCRIPT)
         line = entries.encode(event, attempt, 1, entries.now_ms(), data)
         assert await script(**append.arguments(self.task_id, 1, attempt, line)) == 2

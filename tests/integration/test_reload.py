@@ -1,4 +1,4 @@
-"""`make run` while its user edits functions: what runs goes on, and what is new is there."""
+"""`make run` while its user edits functions: running tasks go on, and new code is there."""
 
 import asyncio
 import sys
@@ -96,8 +96,8 @@ async def until_listed(client: httpx.AsyncClient, name: str, but: str | None = N
 async def test_an_edit_cuts_no_stream(
     worker: Process, client: httpx.AsyncClient, functions: Path, tmp_path: Path
 ) -> None:
-    """A stream that is open goes on with the code it began with; what is started now runs the new code; a new file is
-    there, too; and one that is broken takes nothing along.
+    """An open stream goes on with the code it began with. A new task runs the new code. A new file is loaded, too. A
+    broken file does not affect the others.
     """
     old = await until_listed(client, "edited")
     gate = tmp_path / "gate"
@@ -124,7 +124,7 @@ async def test_an_edit_cuts_no_stream(
 async def test_it_ends_at_once_with_all_that_was_left_running(
     worker: Process, client: httpx.AsyncClient, functions: Path, tmp_path: Path, server: str
 ) -> None:
-    """Told to stop, it waits for nothing, of the new worker or the one before. What runs cleans up, and has an end."""
+    """Told to stop, it waits neither for the new worker nor for the old. Running functions clean up, and tasks end."""
     version = await until_listed(client, "edited")
     ids, notes = [], []
     for number in range(2):
@@ -145,6 +145,6 @@ async def test_it_ends_at_once_with_all_that_was_left_running(
 
 
 async def test_a_worker_that_does_not_start_is_no_reason_to_wait(server: str) -> None:
-    """It ends with what it watches: whoever started it sees that something is wrong."""
+    """It ends with the worker that it watches, so that its parent sees the fault."""
     process = Process([sys.executable, "-m", "scripts.reload", sys.executable, "-c", "raise SystemExit(3)"], fresh=True)
     assert await asyncio.to_thread(process.wait) == 3

@@ -1,4 +1,4 @@
-"""The seam between replay and live, forced: what happens at each instant at which an entry could fall between.
+"""The seam between replay and live, forced at each instant at which an entry could fall between.
 
 The tail and the hub run here, in the test's own loop, against the real Redis; the client they read with does something
 of ours before or after one of its commands.
@@ -61,7 +61,7 @@ async def writer(redis: Redis) -> Writer:
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Intercepted]:
-    """What the tail reads with."""
+    """The client that the tail reads with."""
     async with Intercepted.from_url(redis_url) as client:
         assert isinstance(client, Intercepted)
         yield client
@@ -116,7 +116,7 @@ async def until_subscribed(writer: Writer, times: int) -> None:
 async def test_what_stands_there_does_not_wait_for_the_subscription(
     client: Intercepted, redis_url: str, writer: Writer
 ) -> None:
-    """Who comes late gets what there is at once; and once the channel is heard, what was appended in between."""
+    """A late reader gets the log at once, and the entries appended meanwhile once the channel is subscribed."""
     await writer.write(3)
     connect = asyncio.Event()
     async with reading(client, redis_url, writer, connects=connect.wait) as reader:
@@ -131,7 +131,7 @@ async def test_what_stands_there_does_not_wait_for_the_subscription(
 async def test_an_end_that_is_heard_before_the_first_read_is_answered(
     client: Intercepted, redis_url: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the first read fails, and the next misses what the channel says meanwhile, nobody waits for a heartbeat."""
+    """If the first read fails, and the next misses a message of the channel, no reader waits for a heartbeat."""
     await writer.write(3)
     failing, missing, heard = iter([True]), iter([True]), asyncio.Event()
 
@@ -159,7 +159,7 @@ async def test_an_end_that_is_heard_before_the_first_read_is_answered(
 
 
 async def test_an_entry_before_the_first_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
-    """What is appended after the reader has come and before the list is read comes once."""
+    """An entry appended after the reader has come and before the list is read comes once."""
     await writer.write(3)
     once = iter([True])
 
@@ -175,7 +175,7 @@ async def test_an_entry_before_the_first_read(client: Intercepted, redis_url: st
 
 
 async def test_an_entry_between_read_and_live(client: Intercepted, redis_url: str, writer: Writer) -> None:
-    """What is appended after the list was read, and before the first entry is taken live, comes once."""
+    """An entry appended after the list was read, and before the first entry is taken live, comes once."""
     await writer.write(3)
     once = iter([True])
 
@@ -257,7 +257,7 @@ async def test_a_ring_that_comes_twice_is_heard_once(client: Intercepted, redis_
 
 
 async def test_entries_while_the_hub_is_cut_off(client: Intercepted, redis_url: str, writer: Writer) -> None:
-    """What was published while the connection was down comes when it stands again, without waiting for a heartbeat."""
+    """An entry published while the connection was down comes after the reconnect, without waiting for a heartbeat."""
     await writer.write()
     async with reading(client, redis_url, writer) as reader:
         assert await read(reader, 1) == writer.lines
@@ -319,7 +319,7 @@ async def test_a_reader_in_the_middle_of_a_log_that_vanishes(
 
 
 async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
-    """A reader that waits for a page while nothing follows its log any more is let go: nobody would wake it."""
+    """A reader that waits for a page while nothing follows its log any more is let go: nothing would wake it."""
     await writer.write(PAGE)
     async with reading(client, redis_url, writer) as reader:
         assert (await reader.read()).startswith(writer.lines[0])
@@ -339,7 +339,7 @@ async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_
 
 
 async def test_garbage_on_the_channel(client: Intercepted, redis_url: str, writer: Writer) -> None:
-    """What others publish on a stream's channel harms no reader, of this stream or of another."""
+    """A foreign message on a stream's channel harms no reader, of this stream or of another."""
     await writer.write()
     async with reading(client, redis_url, writer) as reader:
         assert await read(reader, 1) == writer.lines

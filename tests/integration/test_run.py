@@ -70,7 +70,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def ctrl_c(run: Process) -> None:
-    """What a terminal does: it interrupts the whole foreground group."""
+    """Interrupt the whole foreground group, as a terminal does."""
     os.killpg(run.pid, signal.SIGINT)
 
 
@@ -88,7 +88,7 @@ MOMENTS: Final[dict[str, Callable[[Place, Process], object]]] = {
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 async def test_ctrl_c(place: Place, moment: Callable[[Place, Process], object]) -> None:
-    """It stops whenever it is told to; a second Ctrl-C, of a user who does not want to wait, breaks nothing."""
+    """It stops whenever it is told to; a second Ctrl-C, of an impatient user, breaks nothing."""
     run = place.start()
     await until(lambda: moment(place, run))
     ctrl_c(run)
@@ -157,7 +157,7 @@ def test_the_last_lines_of_one_that_dies(place: Place) -> None:
 
 
 async def test_its_own_sudden_end(place: Place) -> None:
-    """What it has started ends, too, when it was killed itself."""
+    """The processes that it has started end, too, when it is killed."""
     run = place.start()
     run.wait_for(READY)
     run.signal(signal.SIGKILL)

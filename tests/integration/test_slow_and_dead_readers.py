@@ -1,4 +1,4 @@
-"""Readers that take nothing, or are gone without a word: they cost little, and nobody else notices."""
+"""Readers that take nothing, or are gone without a word: they cost little, and no other reader notices."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -63,7 +63,7 @@ async def test_readers_that_take_nothing(strict: tuple[Api, httpx.AsyncClient], 
 
 
 async def test_a_reader_that_stops_before_the_last_piece(strict: tuple[Api, httpx.AsyncClient], redis: Redis) -> None:
-    """What the server still holds of a response that is over keeps no connection open either."""
+    """Unsent bytes of a finished response keep no connection open either."""
     api, client = strict
     task_id = await start(client, "bulky", **BULKY)
     await follow(client, task_id)

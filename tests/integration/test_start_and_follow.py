@@ -1,4 +1,4 @@
-"""One request that starts a task and follows it: the answer to POST is the stream, for who asks for one."""
+"""One request that starts a task and follows it: the answer to POST is the stream, if the client asks for one."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def started(
 
 
 async def seen(source: EventSource, most: int | None = None) -> list[ServerSentEvent]:
-    """What it says, to its end or until there are so many."""
+    """The stream's events, to its end or until there are so many."""
     came: list[ServerSentEvent] = []
     if most == 0 or source.response.status_code == 204:
         return came
@@ -87,7 +87,7 @@ async def test_as_lines(client: httpx.AsyncClient, redis: Redis) -> None:
 
 @pytest.mark.parametrize("accept", ["", "*/*", "application/json", "application/json, text/event-stream", "text/html"])
 async def test_who_takes_json_gets_json(client: httpx.AsyncClient, redis: Redis, accept: str) -> None:
-    """Only who asks for a stream, and for no JSON, gets one: clients that know nothing of it are answered as ever."""
+    """Only a client that asks for a stream, and for no JSON, gets one: all others get JSON."""
     body = {"function": "count", "input": {"to": 1}}
     answer = await client.post("/tasks", json=body, headers={"Accept": accept, "Last-Event-ID": "0"})
     assert (answer.status_code, answer.headers["content-type"]) == (202, "application/json")
@@ -153,7 +153,7 @@ async def test_going_on_without_a_key_starts_nothing(client: httpx.AsyncClient, 
 
 @pytest.mark.parametrize("lost", ["key", "task"])
 async def test_going_on_after_a_day_starts_nothing(client: httpx.AsyncClient, redis: Redis, lost: str) -> None:
-    """A client that goes on with a task that nobody knows any more is told so; without a cursor it starts another."""
+    """A client that resumes a task that is no longer stored gets an error; without a cursor it starts another."""
     key = {"Idempotency-Key": uuid4().hex}
     async with started(client, "count", SSE | key, to=2) as source:
         await seen(source)
@@ -183,7 +183,7 @@ async def test_a_repeat_wakes_no_task_that_is_over(client: httpx.AsyncClient, re
 
 
 async def test_a_key_whose_log_is_gone(client: httpx.AsyncClient, redis: Redis) -> None:
-    """The stream of what ended long ago is not there any more: 410, and where the task is for who takes JSON."""
+    """The stream of a task that ended long ago answers 410. A client that accepts JSON gets the task."""
     key = {"Idempotency-Key": uuid4().hex}
     async with started(client, "count", SSE | key, to=1) as source:
         await seen(source)
@@ -198,7 +198,7 @@ async def test_a_key_whose_log_is_gone(client: httpx.AsyncClient, redis: Redis) 
 
 
 async def test_what_is_wrong_is_said_before_the_stream(client: httpx.AsyncClient, redis: Redis) -> None:
-    """With the status and the problem details that everybody gets: a stream is opened only for a task that there is."""
+    """With the status and the problem details of other requests: the API opens a stream only for a task that exists."""
     for body, status, kind in (
         ({"function": "no_such"}, 404, "unknown-function"),
         ({"function": "count", "input": {"to": "ten"}}, 400, "invalid-input"),

@@ -1,4 +1,4 @@
-"""The system as a whole: what it holds while it runs, what it leaves behind, and how it ends."""
+"""The system as a whole: the resources that it holds while it runs and leaves behind, and how it ends."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ async def test_the_readme_through_words(client: httpx.AsyncClient, redis: Redis)
 
 
 async def test_nothing_is_left_behind(client: httpx.AsyncClient, apis: list[Api], redis: Redis, tmp_path: Path) -> None:
-    """After tasks of every kind, each followed, the queue is empty and nobody is subscribed to anything."""
+    """After tasks of every kind, each followed, the queue is empty and no channel has a subscriber."""
     async with httpx.AsyncClient(base_url=apis[1].url, timeout=30) as other:
         ids = [
             await start(client, "count", to=50),
@@ -120,7 +120,7 @@ async def connections(redis: Redis, pid: int) -> list[str]:
 
 
 def unchunked(body: bytes) -> bytes:
-    """The body of a response without its transfer encoding; what came with the opening was read before."""
+    """The body of a response without its transfer encoding; the bytes that came with the headers were read before."""
     out, rest = b"", body.removeprefix(b"\r\n")
     while rest:
         size, _, rest = rest.partition(b"\r\n")
@@ -147,7 +147,7 @@ async def test_an_api_that_is_told_to_stop_ends_its_streams(redis_url: str, work
 
 
 async def test_a_worker_that_is_told_to_stop_ends_its_tasks(own_database: str, tmp_path: Path) -> None:
-    """SIGTERM: what still runs is stopped, cleans up, and its stream ends with the reason. Nothing hangs."""
+    """SIGTERM: running functions are stopped and clean up, and their streams end with the reason. Nothing hangs."""
     with api_process(own_database) as api, worker_process(own_database, "--wait-tasks-timeout", "0.1") as worker:
         async with httpx.AsyncClient(base_url=api.url, timeout=30) as client:
             note = tmp_path / "note"

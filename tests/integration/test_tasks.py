@@ -1,4 +1,4 @@
-"""What is rarer than the main job, which guide/ shows: tails, long-polls, keys at odd moments; and how a task ends."""
+"""Rarer uses than guide/ shows: tails, long-polls, keys at odd moments; and how a task ends."""
 
 import asyncio
 import json
@@ -99,13 +99,13 @@ async def test_a_function_cannot_end_the_worker(client: httpx.AsyncClient, redis
 
 
 async def test_a_function_that_cancels_itself(client: httpx.AsyncClient, redis: Redis) -> None:
-    """Nobody asked for it: the task failed, and says why."""
+    """No client asked for it: the task fails, with the reason."""
     chunks, end, why = await follow(client, await start(client, "cancels_itself"))
     assert (chunks, end, why["code"]) == ([1], "failed", "error")
 
 
 async def test_a_function_that_takes_too_long(client: httpx.AsyncClient, redis: Redis) -> None:
-    """Its time-out ends the task; what it has yielded stays."""
+    """Its time-out ends the task; its chunks stay."""
     chunks, end, why = await follow(client, await start(client, "slow"))
     assert (chunks, end, why["code"]) == ([1], "failed", "timeout")
     assert "0.3 s" in why["message"]
@@ -117,7 +117,7 @@ async def test_an_input_that_only_the_worker_can_refuse(client: httpx.AsyncClien
 
 
 async def test_fifty_tasks_at_once_do_not_mix(client: httpx.AsyncClient, redis: Redis) -> None:
-    """Each task's chunks go into its own log, and nobody else's."""
+    """Each task's chunks go into its own log, and into no other."""
     ids = [await start(client, "own_id", times=50) for _ in range(50)]
     logs = await asyncio.gather(*(follow(client, task_id) for task_id in ids))
 

@@ -1,1 +1,1 @@
-"""What the tests are made with: processes, servers, clients, and ways to wait. Nothing here is a test."""
+"""Helpers of the tests: processes, servers, clients, and ways to wait. Nothing here is a test."""

@@ -1,4 +1,4 @@
-"""An API whose hub dies of its first disconnection: what its back-off does there, nobody thought of."""
+"""An API whose hub dies of its first disconnection: its back-off raises an unforeseen error."""
 
 from litestar import Litestar
 from redis.backoff import AbstractBackoff

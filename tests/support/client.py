@@ -1,4 +1,4 @@
-"""What the tests do as clients: start, follow, come back."""
+"""The tests as clients: they start tasks, follow them, and come back."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ async def start(client: httpx.AsyncClient, function: str, headers: dict[str, str
 async def events(
     client: httpx.AsyncClient, task_id: str, after: str | None = None, most: int | None = None
 ) -> list[ServerSentEvent]:
-    """What the stream says after this cursor, to its end or until there are so many."""
+    """The stream's events after this cursor, to its end or until there are so many."""
     headers = {} if after is None else {"Last-Event-ID": after}
     seen: list[ServerSentEvent] = []
     stream = aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", headers=headers, timeout=DEADLINE_S)
@@ -59,12 +59,12 @@ async def follow(client: httpx.AsyncClient, task_id: str) -> tuple[list[Any], st
 
 
 def marks(seen: list[ServerSentEvent]) -> list[Any]:
-    """What is said of new attempts."""
+    """The data of the `attempt` events."""
     return [json.loads(event.data) for event in seen if event.event == "attempt"]
 
 
 def kept(seen: list[ServerSentEvent]) -> list[Any]:
-    """What a reader has in the end that drops what it is told to drop."""
+    """The chunks that a reader keeps if it drops those of attempts that are retried from the start."""
     chunks: list[Any] = []
     for event in seen:
         if event.event == "attempt" and not json.loads(event.data)["keeps"]:
@@ -75,7 +75,7 @@ def kept(seen: list[ServerSentEvent]) -> list[Any]:
 
 
 async def status_of(client: httpx.AsyncClient, task_id: str) -> Any:
-    """What is said of a task."""
+    """The API's answer for a task."""
     return (await client.get(f"/tasks/{task_id}")).json()
 
 

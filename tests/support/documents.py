@@ -77,7 +77,7 @@ def transcript(block: Block) -> list[tuple[str, str]]:
 
 
 def run(block: Block, url: str) -> list[str]:
-    """Run the commands of a console block in one shell, against this API; what each prints."""
+    """Run the commands of a console block in one shell, against this API; the output of each."""
     commands = [command for command, _ in transcript(block)]
     script = f"\necho '{MARK}'\n".join(commands).replace("http://127.0.0.1:8000", url)
     shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
@@ -102,13 +102,13 @@ def ordered(line: str) -> str:
 
 
 def links(page: str) -> Iterator[str]:
-    """What the links and pictures of a page point at, but for other sites."""
+    """The targets of a page's links and pictures, but for other sites."""
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(read(page))):
         if "://" not in target:
             yield target
 
 
 def anchors(page: str) -> set[str]:
-    """What links to a place within this page may name: its headings, as GitHub writes them."""
+    """The anchors of this page that links may name: its headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.*)$", prose(read(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,7 +1,7 @@
 """Starts the processes of a test run: Python programs in a moment, and none outlives the run.
 
 An API or a worker takes one to two seconds to start, and nearly all of that is imports. So one process imports the
-libraries once and forks: what runs then is the same program with the same arguments. Any other command is executed as
+libraries once and forks: the fork runs the same program with the same arguments. Any other command is executed as
 it is. Between the run and each process stands a keeper, which reports how the process ended and kills it if the run
 goes away first, even by SIGKILL.
 

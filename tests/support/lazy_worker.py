@@ -9,7 +9,7 @@ from tests.support.settings import NEVER_S
 
 
 class Lazy(settings.Settings):
-    """What the worker's own settings refuse: it would lose its tasks."""
+    """Settings that the product refuses: a worker with them would lose its tasks."""
 
     lease_s: float = 1
     renew_s: float = NEVER_S

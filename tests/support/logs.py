@@ -26,7 +26,7 @@ async def log_of(redis: Redis, task_id: str) -> list[Said]:
 
 
 def chunks(log: list[Said], attempt: int) -> list[Any]:
-    """What one attempt has yielded."""
+    """The chunks of one attempt."""
     return [value for event, of, value in log if event == "chunk" and of == attempt]
 
 

@@ -11,7 +11,7 @@ from tests.support.waiting import until
 
 
 async def drained(redis: Redis) -> None:
-    """Wait until the queue is empty, and nobody holds a message."""
+    """Wait until the queue is empty, and no worker holds a message."""
     await queue_empty(redis)
     assert (await redis.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"] == 0
 

@@ -1,4 +1,4 @@
-"""What a client may expect while Redis is away, and after Redis has come back empty."""
+"""A client's expectations while Redis is down, and after Redis has come back empty."""
 
 import asyncio
 import json
@@ -48,6 +48,6 @@ def assert_unavailable(answer: httpx.Response) -> None:
 def assert_told_of_the_loss(seen: list[ServerSentEvent]) -> None:
     """By a gap, by a failure, or by both; and nothing comes after the failure."""
     told: list[Any] = [(event.event, json.loads(event.data)) for event in seen if event.event != "message"]
-    assert told, "nobody told the reader"
+    assert told, "the reader got no gap"
     assert {event for event, _ in told} <= {"gap", "failed"}
     assert [why["code"] for event, why in told if event == "failed"] in ([], ["log_lost"])

@@ -120,7 +120,7 @@ class Process:
         self.wait()
 
 
-# What holds the ports of this run, until it ends.
+# Sockets that hold the ports of this run, until it ends.
 _ports: Final[list[socket.socket]] = []
 
 

@@ -1,6 +1,6 @@
 """A network that lies: a TCP proxy between processes and Redis that cuts, freezes, delays, and loses replies.
 
-It runs in the test's own event loop, so whoever waits for a process that talks through it waits in a thread.
+It runs in the test's own event loop, so a test that waits for a process that talks through it waits in a thread.
 """
 
 import asyncio
@@ -127,7 +127,7 @@ class Proxy:
             connection.flows.set()
         try:
             await connection.flows.wait()
-            with suppress(OSError):  # nobody there
+            with suppress(OSError):  # no server listens there
                 redis, to_redis = await asyncio.open_connection(*self._target)
                 connection.ends.append(to_redis)
                 there = asyncio.create_task(self._pump(connection, client, to_redis, self._heard))

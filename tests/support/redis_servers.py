@@ -19,7 +19,7 @@ from tests.support.processes import Process, free_port
 
 IMAGE: Final = os.environ.get("REDIS_IMAGE", "redis:8")
 
-# Every write is on the disk before it is acknowledged: what comes back after a crash is all there was.
+# Every write is on the disk before it is acknowledged: nothing acknowledged is missing after a crash.
 DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
 
 # Seconds that a Docker engine has to answer.
@@ -40,7 +40,7 @@ def engine_answers() -> bool:
 
 
 def choice() -> str:
-    """`container` or `embedded`: what TEST_REDIS says, else what there is.
+    """`container` or `embedded`: the value of TEST_REDIS, or else the kind that runs here.
 
     Raises:
         ValueError: TEST_REDIS says something else, or asks for a container where no engine answers.
@@ -72,7 +72,7 @@ def embedded() -> Iterator[str]:
 
 
 class Databases:
-    """The databases of a server beside its first: whoever takes one has it alone."""
+    """The databases of a server beside its first: a test that takes one has it alone."""
 
     def __init__(self, url: str) -> None:
         self._server = url.removesuffix("/0")
@@ -125,7 +125,7 @@ class EmbeddedRedis:
 
 
 def version(url: str) -> str:
-    """What answers at this URL, by its own words."""
+    """The name and version of the server at this URL."""
     with Redis.from_url(url) as redis:
         info = redis.info("server")
     name = info.get("server_name", "redis")

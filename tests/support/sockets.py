@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 # Closed with this, a socket sends RST instead of FIN.
 AT_ONCE: Final = struct.pack("ii", 1, 0)
 
-# What /proc/net/tcp has for a state, and for the inode of a connection that no process holds any more.
+# A state in /proc/net/tcp, and the inode there of a connection that no process holds any more.
 LISTENING: Final = "0A"
 ORPHANED: Final = "0"
 
@@ -31,7 +31,7 @@ class Client:
         self.received = b""
 
     async def read(self) -> bytes:
-        """What there is next; nothing at the connection's end."""
+        """The next bytes; none at the connection's end."""
         piece = await asyncio.get_running_loop().sock_recv(self.socket, 65_536)
         self.received += piece
         return piece
@@ -71,7 +71,7 @@ def descriptors(pid: int) -> int:
 def accepted(pid: int, url: str) -> int:
     """How many connections of clients a process holds that serves at this address.
 
-    Those to Redis are not among them: how many of these are open depends on who came at the same moment.
+    Those to Redis are not among them: their number depends on how many clients came at the same moment.
     """
     local = f":{urlsplit(url).port:04X}"
     with open(f"/proc/{pid}/net/tcp") as table:

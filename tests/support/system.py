@@ -18,7 +18,7 @@ from tests.support.waiting import DEADLINE_S
 
 
 class System(NamedTuple):
-    """What is running."""
+    """The running processes, and a client."""
 
     worker: Process
     api: Api
@@ -47,7 +47,7 @@ async def system(
             try:
                 yield System(running, answering, client)
             finally:
-                # What pytest shows of a test that failed.
+                # pytest shows this if the test has failed.
                 print(running.output, answering.process.output, sep="\n")
         assert_never_restarted(running)
         assert "background task crashed" not in running.output + answering.process.output

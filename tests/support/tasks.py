@@ -30,7 +30,7 @@ async def end_noted(redis: Redis, task_id: str) -> None:
 
 
 async def ended(redis: Redis, task_id: str) -> list[Said]:
-    """Wait until a task has ended and nobody has to look at it any more; its log."""
+    """Wait until a task has ended and recovery is done with it; its log."""
     await closed(redis, task_id)
     log = await log_of(redis, task_id)
     assert ends(log) == [log[-1][0]]

@@ -1,1 +1,1 @@
-"""What needs no Redis."""
+"""Tests that need no Redis."""

@@ -187,7 +187,7 @@ def closed_port() -> Iterator[int]:
 
 
 async def test_each_delta_is_a_piece(upstream: Upstream) -> None:
-    """What the server sends piece by piece arrives piece by piece, in order."""
+    """The server's pieces arrive one by one, in order."""
     upstream.script = saying(TO_THE_END, delta("Hel"), delta("lo"), delta("!"), STOP, DONE)
     assert await answer() == ["Hel", "lo", "!"]
 
@@ -249,7 +249,7 @@ async def test_what_is_not_text_is_no_piece(upstream: Upstream) -> None:
 async def test_the_end_of_the_answer_is_the_end(upstream: Upstream, end: bytes) -> None:
     """A finish_reason ends the answer, also where `max_tokens` cut it, and so does [DONE].
 
-    The last text counts, and a server that keeps the connection open keeps nobody waiting.
+    The last text counts, and a server that keeps the connection open does not delay the end.
     """
     upstream.script = saying(CHUNKED, chunk(delta("a") + end), stays=True)
     assert await answer() == ["a", "z"]
@@ -382,7 +382,7 @@ async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_connect_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes forever to accept is given up after CHAT_TIMEOUT, and the error says how long that was."""
-    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts; nobody there to shake hands for TLS
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts; no server answers the TLS handshake
         monkeypatch.setenv("OPENAI_BASE_URL", f"https://127.0.0.1:{mute.getsockname()[1]}/v1")
         monkeypatch.setenv("CHAT_TIMEOUT", "0.25")
         _, text = await failure()
@@ -531,7 +531,7 @@ async def test_an_error_in_the_stream(upstream: Upstream, error: str, reason: st
     ids=lambda data: data[:20],
 )
 async def test_an_event_that_is_no_event(upstream: Upstream, data: str) -> None:
-    """What is not JSON, or not of that form, fails and is quoted in short. Nothing is left out in silence."""
+    """An event that is not JSON, or not of that form, fails and is quoted in short. None is skipped in silence."""
     upstream.script = saying(TO_THE_END, delta("a"), f"data: {data.replace('KEY', KEY)}\n\n".encode(), STOP)
     pieces, text = await failure()
     assert pieces == ["a"]
@@ -581,7 +581,7 @@ async def test_no_http(upstream: Upstream, said: bytes) -> None:
 
 
 async def test_the_content_filter(upstream: Upstream) -> None:
-    """An answer that the server's content filter stopped is failed, not finished. What it let through has arrived."""
+    """An answer that the server's content filter stopped is failed, not finished. Earlier pieces have arrived."""
     upstream.script = saying(TO_THE_END, delta("a"), delta("b", "content_filter"), DONE)
     pieces, text = await failure()
     assert pieces == ["a", "b"]

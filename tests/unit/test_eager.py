@@ -41,7 +41,7 @@ async def test_what_does_not_wait_is_done() -> None:
 
 
 async def test_the_rest_goes_on_in_a_task() -> None:
-    """What had to wait has begun all the same, and ends when what it waits for has come, more than once if need be."""
+    """A coroutine that has to wait has begun all the same. It goes on in a task whenever its future has a result."""
     work = Work()
     rest = run_until_blocked(work.run())
     assert rest is not None

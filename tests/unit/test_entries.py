@@ -30,7 +30,7 @@ def written(data: Any) -> bytes:
 
 
 def read(line: bytes) -> Any:
-    """What a line says, as a reader gets it."""
+    """The value of a line, as a reader gets it."""
     return msgspec.json.decode(entries.decode(line).data)
 
 
@@ -43,7 +43,7 @@ def read(line: bytes) -> Any:
 @example("\u2028\u2029\x85\\u2028\u0085é\xa0")
 @example({"": {"\u2028": ["\x85"], "null": None, "NaN": "NaN"}})
 def test_any_value_comes_back(value: Any) -> None:
-    """What a function yields is what a reader gets: no number rounded, no text changed, no order lost."""
+    """A reader gets the values that a function yields: no number rounded, no text changed, no order lost."""
     assert repr(read(written(value))) == repr(value)  # as text, because 1 == 1.0 == True and 0.0 == -0.0
 
 
@@ -101,7 +101,7 @@ def test_an_entry_comes_back(event: str) -> None:
 
 @dataclasses.dataclass
 class Point:
-    """What a function may yield instead of a dict."""
+    """A type that a function may yield instead of a dict."""
 
     x: float
     label: str | None = None
@@ -203,7 +203,7 @@ UNFIT: Final = {
 
 @pytest.mark.parametrize("value", UNFIT.values(), ids=UNFIT)
 def test_msgspec_words_for_what_is_no_value(value: Any) -> None:
-    """What msgspec writes as it stands, or leaves out, is refused or becomes one line with data: no reader chokes."""
+    """Values that msgspec copies as they are, or omits, are refused or become one line with data: no reader fails."""
     try:
         line = written(value)
     except entries.NotJSONError:

@@ -90,7 +90,7 @@ def test_an_import_goes_on_where_it_was(database: Path) -> None:
 
 
 def test_an_import_whose_store_is_another(database: Path) -> None:
-    """What was said and is not stored here is imported again: no order is missing."""
+    """Orders that an earlier attempt reported and that are not stored here are imported again: none is missing."""
     context = Context(task_id="0" * 32, attempt=2, yielded=run(import_orders, orders=200), logger=CONTEXT.logger)
     database.unlink()
     run(import_orders, orders=250, context=context)

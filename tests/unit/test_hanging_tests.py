@@ -1,4 +1,4 @@
-"""What is known of a test that hangs."""
+"""The report of a test that hangs."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The processes that tests start: what is asked for runs, how it ended is known, and none outlives the run."""
+"""The processes that tests start: each runs its command, reports how it ended, and does not outlive the run."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from tests.support.launcher import receive
 from tests.support.processes import ROOT, Process
 from tests.support.waiting import until
 
-# What a program can see of how it was started.
+# A program that prints how it was started.
 REFLECTS = """
 import os, sys
 print(sys.argv, os.getcwd(), sorted(os.environ), os.getpid() == os.getpgid(0), sys.path[0], __name__)

@@ -1,4 +1,4 @@
-"""Limits of functions: what can be declared, and which tasks they count together."""
+"""Limits of functions: the valid declarations, the tasks that they count together, and the timers."""
 
 import enum
 import inspect

@@ -1,4 +1,4 @@
-"""The queue's message: what one service writes the other reads, and nothing else is taken for one."""
+"""The queue's message: each service reads the other's messages, and no other bytes count as one."""
 
 import json
 from typing import Any

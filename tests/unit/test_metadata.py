@@ -57,7 +57,7 @@ def test_the_scripts_name_the_fields_of_the_list() -> None:
 
 @pytest.mark.parametrize("path", sources("*.py"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_python_names_no_field_as_text(path: Path) -> None:
-    """What reads or writes a task's metadata takes its fields from the list."""
+    """Code that reads or writes a task's metadata takes its fields from the list."""
     for call in ast.walk(ast.parse(path.read_text())):
         if isinstance(call, ast.Call) and call.args and ast.unparse(call.args[0]).startswith("keys.metadata("):
             texts = [each.value for each in ast.walk(call) if isinstance(each, ast.Constant)]

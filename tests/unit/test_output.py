@@ -1,4 +1,4 @@
-"""The schema of a chunk: what readers are told is what they get."""
+"""The schema of a chunk: chunks fit the schema that readers get."""
 
 import dataclasses
 import enum
@@ -89,7 +89,7 @@ def output(function: Callable[..., Any]) -> dict[str, Any] | None:
 
 @pytest.mark.parametrize(("kind", "chunk", "other"), TYPES, ids=lambda value: repr(value)[:30])
 def test_a_chunk_is_what_its_schema_says(kind: Any, chunk: Any, other: Any) -> None:
-    """What the log keeps of a chunk fits the schema of the type that its function yields; and not all JSON does."""
+    """A chunk in the log fits the schema of the type that its function yields; and not all JSON does."""
 
     async def yields() -> AsyncIterator[Any]:
         yield chunk

@@ -20,7 +20,7 @@ def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def left_behind() -> list[str]:
-    """What was left open by asking for an engine that does not answer."""
+    """The sockets that are left open after asking for an engine that does not answer."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert not engine_answers()

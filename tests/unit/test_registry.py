@@ -128,7 +128,7 @@ BROKEN: Final = {
 def test_a_broken_file_is_named_and_the_others_load(
     folder: Files, capsys: pytest.CaptureFixture[str], source: str, line: int, reason: str
 ) -> None:
-    """Its author reads file, line and reason in the worker's log; everybody else's functions run."""
+    """Its author reads file, line and reason in the worker's log; the functions of other files run."""
     place = folder(a=GOOD.format(name="before"), m=source, z=GOOD.format(name="after"))
     assert set(load([place])) == {"before", "after"}
 
@@ -150,7 +150,7 @@ def test_many_broken_files_are_all_named(folder: Files, capsys: pytest.CaptureFi
 
 
 def test_the_log_shows_the_line_and_not_the_values(folder: Files) -> None:
-    """What a variable holds at the time, a key from the environment say, is nobody's business but the function's."""
+    """The log does not show the value of a variable, which may be a key from the environment."""
     place = folder(bad='key = "-".join(["tell", "no", "one"])\nraise OSError("no such model")\n')
     as_a_worker = (
         "import sys, pathlib, services.worker.app; from services.worker.registry import registry; "
@@ -195,7 +195,7 @@ def test_the_name_that_counts_is_the_one_that_is_called(folder: Files) -> None:
 
 
 def test_only_marked_functions_of_the_file_itself_are_listed(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
-    """Helpers, imported functions and private files are nobody's to call."""
+    """Clients cannot call helpers, imported functions, or functions of private files."""
     source = """
         from functions.count import count
 
@@ -368,7 +368,7 @@ def test_the_numbers_that_arrive(folder: Files, given: bytes, got: dict[str, Any
     "given", [b"{}", b'{"to":null}', b'{"to":3.5}', b'{"to":true}', b'{"to":"x"}', b"[3]", b"null"]
 )
 def test_the_numbers_that_do_not(folder: Files, given: bytes) -> None:
-    """What is no integer is refused, not rounded."""
+    """A value that is no integer is refused, not rounded."""
     plugin = only(folder(a="@function()\nasync def f(to: int) -> AsyncIterator[int]:\n    yield 1\n"))
     with pytest.raises(InvalidInputError):
         plugin.arguments(given, CONTEXT)

@@ -1,4 +1,4 @@
-"""The schema from the signature: what the api takes by it, the worker converts, and nothing else."""
+"""The schema from the signature: the worker converts the inputs that the API takes by it, and no others."""
 
 import collections
 import dataclasses
@@ -218,7 +218,7 @@ KEYS: Final = [
 
 
 def containers(kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """What may hold these types."""
+    """Types that hold these types."""
     return st.one_of(
         kinds.map(lambda kind: list[kind]),  # type: ignore[valid-type]  # made, not written
         kinds.map(lambda kind: set[kind]),  # type: ignore[valid-type]  # made, not written
@@ -231,7 +231,7 @@ def containers(kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 TYPES: Final = st.recursive(st.sampled_from(LEAVES), containers, max_leaves=4)
 
-# What lies at the edge of something: a format, a range, another type.
+# Values at the edge of a format, a range, or another type.
 EDGES: Final = [
     *("", "a", "b", "abc", "abcd", "A", "a\n", "red", "cat", "1", "1.5", "1_0", " 1", "+5", ".5", "1e9", "NaN", "null"),
     *("YQ==", "YQ", "YWI=", "YR==", "YWJ=", "+/+/", "-_-_", "YQ==\n", "12345678123456781234567812345678"),
@@ -309,7 +309,7 @@ def _objects(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[
     return st.dictionaries(names, ANY if values is True else fitting(values, root), max_size=2)
 
 
-# What the kinds below are taken for at POST, though the worker refuses it: docs/functions.md lists the same.
+# Inputs that POST takes, though the worker refuses them: docs/functions.md lists the same.
 EXCEPTIONS: Final[dict[str, tuple[Any, Any]]] = {
     "a whole number beyond 64 bits that is written as a float (`1e19`), for an `int`": (int, 1e19),
     "a whole number beyond every float, for a `float`": (float, 10**400),
@@ -340,7 +340,7 @@ EXCEPTIONS: Final[dict[str, tuple[Any, Any]]] = {
 
 
 def input_for(*kinds: Any) -> Input:
-    """What a function with parameters `p0`, `p1`, … of these types takes."""
+    """The input of a function with parameters `p0`, `p1`, … of these types."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(f"p{number}", keyword, annotation=kind) for number, kind in enumerate(kinds)]
     return input_of(parameters, "f", Docs("", {}))
@@ -389,8 +389,8 @@ def test_the_edges_of_every_key(key: Any) -> None:
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), kind=TYPES)
 def test_what_the_api_takes_the_worker_converts(data: st.DataObject, kind: Any) -> None:
-    """For every type that is supported, values that fit and such that just do not: what is taken at POST the function
-    gets, and nothing else, but for the exceptions.
+    """For every supported type, values that fit and values that just do not: the function gets the inputs that POST
+    takes, and no others, but for the exceptions.
     """
     try:
         taken = input_for(kind)
@@ -662,7 +662,7 @@ def test_where_something_is_missing() -> None:
 
 
 def test_what_a_dataclass_makes_is_no_input() -> None:
-    """A field that its own code fills is not asked for; what only goes into that is."""
+    """A field that the class fills itself is no input; a parameter of the class that is no field is one."""
     made = input_for(Made).schema["$defs"]["Made"]
     assert (set(made["properties"]), made["required"]) == ({"x", "times"}, ["x"])
 

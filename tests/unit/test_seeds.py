@@ -1,4 +1,4 @@
-"""What a run of the tests is told in its environment is taken, or refused in plain words."""
+"""Environment variables of a run of the tests: valid values apply, others are refused in plain words."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`plugins.testing`: what an author tests a function with, and what it says where one is wrong."""
+"""`plugins.testing`: authors test functions with it, and get an error that names the fault."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from plugins.testing import run, stream
 
 
 class Model:
-    """What a worker would make once."""
+    """A resource that a worker would make once."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -40,7 +40,7 @@ def in_a_thread(text: str) -> Iterator[str]:
 
 @function(retries=1, resumable=True)
 async def goes_on(ctx: Context, model: Model) -> list[object]:
-    """What it is given beside its input."""
+    """Return all that it gets beside its input."""
     ctx.logger.info("goes on", attempt=ctx.attempt)
     return [ctx.attempt, ctx.yielded, model.word]
 

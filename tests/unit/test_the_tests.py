@@ -13,7 +13,7 @@ TESTS: Final = ROOT / "tests"
 # The worker loads a function from a file of its own, as it loads what users write: there is no `until`.
 FUNCTIONS: Final = TESTS / "functions"
 
-# What a loop calls that only lets time pass.
+# Functions that a loop calls only to let time pass.
 PAUSES: Final = frozenset({"sleep", "ping"})
 
 

@@ -13,7 +13,10 @@ from tests.support.documents import prose, read
 from tests.support.processes import ROOT
 
 # Subjects that name nothing: say which client, worker, service or reader it is.
-NAMELESS: Final = re.compile(r"\b(who|whom|whoever|nobody|somebody)\b", re.IGNORECASE)
+NAMELESS: Final = re.compile(r"\b(who|whom|whoever|nobody|somebody|everybody|anybody)\b", re.IGNORECASE)
+
+# The same of a sentence that begins with "What", in the tests and the benchmark: "What is refused takes no slot".
+HEADLESS: Final = re.compile(r'(^|^"""|^# |[.:;] )What\b')
 
 
 def remarks(source: str) -> str:
@@ -34,14 +37,15 @@ def spoken(source: str) -> str:
     return "\n".join(lines)
 
 
-# What is held to that: files, by a pattern below the repository's root, and what returns their words, each in its line.
+# The files with this rule, by a pattern below the repository's root, and the function that returns their words, each in
+# its line.
 PLACES: Final[dict[str, Callable[[str], str]]] = {
     "README.md": prose,
     "CHANGELOG.md": prose,
     "docs/*.md": prose,
     "tests/README.md": prose,
-    "tests/support/documents.py": spoken,
-    "tests/integration/guide/*.py": spoken,
+    "tests/**/*.py": spoken,
+    "bench/**/*.py": spoken,
     "plugins/**/*.py": spoken,
     "plugins/**/*.lua": remarks,
     "services/**/*.py": spoken,
@@ -56,16 +60,24 @@ MOST: Final = 900
 FILES: Final = [(path, words) for pattern, words in PLACES.items() for path in sorted(ROOT.glob(pattern))]
 
 
-def faults(path: Path, words: Callable[[str], str]) -> list[str]:
+def faults(path: Path, words: Callable[[str], str], pattern: re.Pattern[str] = NAMELESS) -> list[str]:
     """The lines of a file that have a nameless subject."""
     lines = words(path.read_text()).splitlines()
-    return [f"{path.name}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if NAMELESS.search(line)]
+    return [f"{path.name}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if pattern.search(line)]
 
 
 @pytest.mark.parametrize(("path", "words"), FILES, ids=[str(path.relative_to(ROOT)) for path, _ in FILES])
 def test_subjects_are_named(path: Path, words: Callable[[str], str]) -> None:
-    """No who, whom, whoever, nobody or somebody, outside code."""
+    """Outside code, no word of `NAMELESS`."""
     assert faults(path, words) == []
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench"])
+def test_no_sentence_begins_with_what(folder: str) -> None:
+    """Docstrings and comments name their subject instead."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    assert [fault for file in files for fault in faults(file, spoken, HEADLESS)] == []
 
 
 def test_the_readme_is_short() -> None:

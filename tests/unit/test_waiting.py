@@ -40,7 +40,7 @@ async def test_a_pause_lies_between_two_looks(numbers: Iterator[int]) -> None:
 
 
 async def test_it_says_what_it_waited_for() -> None:
-    """After the deadline: what was to come about, what was seen last, and the details, which are asked then."""
+    """After the deadline, the message has the expected event, the last value, and the details, which are read then."""
 
     async def details() -> list[str]:
         return ["task 7"]

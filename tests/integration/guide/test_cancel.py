@@ -45,7 +45,7 @@ async def test_a_function_that_ends_in_its_own_way(client: httpx.AsyncClient, tm
 
 
 async def test_a_thread_that_looks_up(client: httpx.AsyncClient, tmp_path: Path) -> None:
-    """What is not async, and yields nothing for long, can ask whether it is still wanted."""
+    """A synchronous function that yields nothing for long can ask whether it was cancelled."""
     task_id = await start(client, "asks_in_a_thread", folder=str(tmp_path))
     await events(client, task_id, most=1)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202

@@ -1,7 +1,7 @@
 """Follow a task.
 
 `GET /tasks/{id}/stream` sends every chunk that the function yields, and then the end, as Server-Sent Events. A reader
-may come before, while or after the function runs: what it sees is the same. The entries can be had as lines, and as
+may come before, while or after the function runs: the entries are the same. The entries can be had as lines, and as
 pages.
 """
 

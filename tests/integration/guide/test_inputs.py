@@ -1,8 +1,8 @@
-"""What a function takes, and how an input is refused.
+"""Inputs that a function takes, and how the API refuses others.
 
 The signature of a function is the schema of its input, which `GET /functions` shows. An input that does not fit is
-refused at POST, with all its faults and a JSON pointer to each, and no task is started. What only a validator of the
-function's author can find ends the task as `invalid_input`.
+refused at POST, with all its faults and a JSON pointer to each, and no task is started. A fault that only a
+validator of the function's author can find ends the task as `invalid_input`.
 """
 
 import httpx

@@ -25,7 +25,7 @@ async def test_every_task_gets_what_was_made_once(client: httpx.AsyncClient) -> 
 
 
 async def test_it_is_left_when_the_worker_stops(own_database: str, tmp_path: Path) -> None:
-    """What comes behind the `yield` runs after the last task, and before the process ends."""
+    """The code behind the `yield` runs after the last task, and before the process ends."""
     note = tmp_path / "note"
     with worker_process(own_database, POOL_NOTE=str(note)) as worker, api_process(own_database) as api:
         async with client_of(api) as client:

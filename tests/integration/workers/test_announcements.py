@@ -1,4 +1,4 @@
-"""What workers say of their functions, while deploys bring other versions and other functions."""
+"""Announcements of functions, while deploys bring other versions and other functions."""
 
 import asyncio
 import signal
@@ -101,16 +101,16 @@ async def test_a_worker_that_is_leaving_says_no_more(
 
 
 async def announced(own: Redis, name: str) -> dict[str, Any]:
-    """What is announced of a function."""
+    """The announcement of a function."""
     declaration = await own.hget(keys.FUNCTIONS, name)
     assert declaration is not None
     return dict(msgspec.json.decode(declaration))
 
 
 async def test_what_no_worker_has_had_for_a_week(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
-    """A function that was renamed is not listed or started for ever; what was broken, and is gone, is forgotten, too.
+    """The API does not list or start a renamed function for ever. It forgets a broken file that is gone, too.
 
-    What is younger stays: its workers may be away for a weekend.
+    Younger announcements stay: their workers may be stopped for a weekend.
     """
     with worker_process(own_url, **QUICK):
         pass

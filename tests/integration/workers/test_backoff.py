@@ -20,7 +20,7 @@ async def test_attempts_keep_a_growing_distance(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, times: int
 ) -> None:
     """The second attempt waits, the third waits twice as long; then it is done, or failed for the last one's reason.
-    Whoever asks while it waits learns that it is queued, with the chunks so far.
+    While it waits, the API answers that it is queued, with the chunks so far.
     """
     statuses = []
 

@@ -80,7 +80,7 @@ def line(event: str, seq: int, value: object = None) -> bytes:
 
 
 class Party:
-    """Somebody who writes to a log, step by step, and knows in the end whether its own end stands there."""
+    """A writer of a log, step by step. It knows in the end whether the log has its own end."""
 
     def __init__(self, redis: SyncRedis, script: Script, task_id: str, name: str) -> None:
         self.redis, self.script, self.task_id, self.name = redis, script, task_id, name
@@ -91,7 +91,7 @@ class Party:
         raise NotImplementedError
 
     def log(self) -> list[entries.Entry]:
-        """What stands there."""
+        """The entries of the log."""
         lines: Any = self.redis.lrange(keys.log(self.task_id), 0, -1)
         return [entries.decode(each) for each in lines]
 
@@ -137,7 +137,7 @@ class Forgetful(Worker):
         """The second answer."""
         first = super().call(expected, *lines)
         second = super().call(expected, *lines)
-        # What stood there stands there; and what was refused stays refused.
+        # The second call appends nothing new, and a refusal stays a refusal.
         assert (first > 0) == (second > 0)
         return second
 
@@ -161,7 +161,7 @@ def test_every_order_of_a_cancel_and_the_last_chunks(bare: SyncRedis, kind: type
         kinds = {"worker": kind, "one": Canceller, "other": Canceller}
         parties: list[Party] = [each(bare, script, task_id, name) for name, each in kinds.items()]
         running = {index: party.steps() for index, party in enumerate(parties)}
-        # What the order leaves over is done at last, by turns.
+        # Steps that the order leaves over come last, by turns.
         for index in itertools.chain(order, itertools.cycle(range(3))):
             if not running:
                 break

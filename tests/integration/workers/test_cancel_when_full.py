@@ -92,7 +92,7 @@ async def test_a_queued_task_is_cancelled(own_client: httpx.AsyncClient, own: Re
 async def test_a_silent_task_keeps_its_lease(
     own_client: httpx.AsyncClient, own: Redis, one_worker: Process, full: Full, folder: Path, gate: Path
 ) -> None:
-    """Nobody takes it for abandoned while Redis is full, for longer than a lease; then it goes on."""
+    """Recovery does not take it for abandoned while Redis is full, for longer than a lease; then it goes on."""
     task_id = await start(own_client, "waits", folder=str(folder), gate=str(gate), chunks=1)
     await written(own, task_id, 1)
     await full.on()

@@ -1,4 +1,4 @@
-"""Limits: a breach ends the task and says which it was; what came before is there, and nothing is dropped."""
+"""Limits: a breach ends the task and names the limit; the chunks before it stay, and none is dropped."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -84,7 +84,7 @@ async def test_up_to_the_limit_is_allowed(
 async def test_an_attempt_that_starts_anew_has_its_limit_anew(
     one_worker: Process, own_client: httpx.AsyncClient, own: Redis
 ) -> None:
-    """What readers drop does not count against the attempt that replaces it."""
+    """Chunks that readers drop do not count against the attempt that replaces them."""
     task_id = await start(own_client, "five_chunks_each", stumble=5, then=5)
     log = await ended(own, task_id)
     assert log[-1] == ("done", 2, {"chunks": 5})

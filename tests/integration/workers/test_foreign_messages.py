@@ -1,4 +1,4 @@
-"""A queue that says what nobody understands, or more than it should."""
+"""A queue with messages that no worker understands, or that have more fields than they should."""
 
 import asyncio
 import json

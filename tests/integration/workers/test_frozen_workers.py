@@ -79,7 +79,7 @@ async def test_a_frozen_worker_is_replaced_and_wakes(
 async def test_a_function_that_blocks_its_worker_is_given_up(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path, gate: Path
 ) -> None:
-    """Nothing in the process can renew meanwhile. What the function yields after it has lost its task goes nowhere."""
+    """Nothing in the process can renew meanwhile. Chunks that the function yields after the loss are dropped."""
     with worker_process(own_url, **QUICK) as worker:
         task_id = await start(own_client, "blocks", folder=str(folder), gate=str(gate))
         log = await ended(own, task_id)
@@ -135,7 +135,7 @@ async def test_a_worker_past_its_lease_asks_before_it_writes(
 async def test_a_worker_past_its_lease_that_still_has_its_task_goes_on(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path, gate: Path
 ) -> None:
-    """Nobody has missed it: it asks, is told that the task is its own, and everything it had to say is there."""
+    """Recovery has not run: the worker renews, still owns the task, and appends all its chunks."""
     with worker_process(own_url, broker=LAZY):
         task_id = await start(own_client, "waits", folder=str(folder), gate=str(gate), chunks=1)
         await written(own, task_id, 1)

@@ -1,4 +1,4 @@
-"""Limits per function: counted exactly over two workers, in order, and nobody waits for ever whoever dies."""
+"""Limits per function: counted exactly over two workers, in order, and no task waits for ever, whatever dies."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def said(place: Path) -> list[tuple[str, str, float]]:
-    """What functions have noted: `+` or `-`, the name, and when."""
+    """The notes of functions: `+` or `-`, the name, and when."""
     lines = [line.split() for line in place.read_text().splitlines()]
     return [(what, name, float(at)) for what, name, at in lines]
 
@@ -144,7 +144,7 @@ async def test_never_more_starts_than_the_rate(
 async def test_a_worker_killed_while_it_holds_places(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, place: Path
 ) -> None:
-    """kill -9: what it ran is run again, what waits gets its turn, and there are never more than the limit."""
+    """kill -9: its tasks run again, waiting tasks get their turn, and there are never more than the limit."""
     with worker_process(own_url, **QUICK) as one:
         ids = [await start(own_client, "three_at_once", place=str(place), name=str(n), hold=30) for n in range(3)]
         await begun(place, 3)
@@ -297,7 +297,7 @@ async def test_nobody_asks_a_gate_that_is_full(
 
 
 async def test_the_script(own: Redis) -> None:
-    """Who asks twice hears the same, and changes nothing; a start counts for its period, and not longer."""
+    """A repeated call gets the same reply, and changes nothing. A start counts for its period, and not longer."""
     script = own.register_script(limits.SCRIPT)
     name = keys.limit("test", "0" * 32)
     a, b, c = (Ticket(letter * 32, 1) for letter in "abc")

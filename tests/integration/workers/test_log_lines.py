@@ -1,4 +1,4 @@
-"""What a worker's log says of its tasks."""
+"""Tasks in a worker's log."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_line_in_the_log(own_url: str, own_client: httpx.AsyncClient, folder: Path) -> None:
-    """What a function logs names its task, without a word of its author's."""
+    """A function's log lines name its task, without code of its author's."""
     with worker_process(own_url) as worker:
         task_id = await start(own_client, "sleeps_until_told", folder=str(folder))
         await events(own_client, task_id, most=1)

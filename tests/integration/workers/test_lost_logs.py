@@ -34,8 +34,8 @@ def one_worker(own_url: str) -> Iterator[Process]:
 async def test_a_log_that_is_cut_under_its_writer(
     one_worker: Process, own_client: httpx.AsyncClient, own: Redis, folder: Path, gate: Path, remains: int
 ) -> None:
-    """Wherever it is cut: what remains stays as it was, the end says `log_lost`, the function stops, and whoever was
-    reading is told of the gap and gets what there is.
+    """Wherever it is cut: the remaining entries stay, the end says `log_lost`, the function stops, and a reader gets
+    `gap` and the remaining entries.
     """
     task_id = await start(own_client, "waits", folder=str(folder), gate=str(gate), chunks=CHUNKS)
     await written(own, task_id, CHUNKS)
@@ -57,7 +57,7 @@ async def test_a_log_that_is_cut_under_its_writer(
     assert len(gaps) == 1
     assert data(seen[: gaps[0]]) == list(range(CHUNKS))
     assert json.loads(seen[gaps[0]].data)["after"] == CHUNKS - 1
-    # A log of which nothing is left lets its readers go; what came into its place they get when they come back.
+    # Readers of a log without entries are disconnected. They get the new log when they come back.
     assert remains == 0 or [event.id for event in seen[gaps[0] + 1 :]] == [str(seq) for seq in range(remains + 1)]
     assert [event.id for event in await events(own_client, task_id)] == [str(seq) for seq in range(remains + 1)]
 

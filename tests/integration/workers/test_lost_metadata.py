@@ -1,4 +1,4 @@
-"""Metadata that is lost while the log lives, and a log that is lost while the metadata lives: nobody waits for ever."""
+"""Metadata lost while the log lives, and a log lost while the metadata lives. No reader waits for ever."""
 
 import asyncio
 from pathlib import Path
@@ -36,7 +36,7 @@ async def assert_answers(client: httpx.AsyncClient, task_id: str, status: int, t
 async def test_the_metadata_of_a_running_task(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path, every: float
 ) -> None:
-    """The task is unknown from then on. Its function stops, silent or not, and whoever was reading is let go."""
+    """The task is unknown from then on. Its function stops, silent or not, and its readers are disconnected."""
     with worker_process(own_url, **QUICK):
         task_id = await start(own_client, "ticks", folder=str(folder), to=100_000, every=every)
         reader = asyncio.create_task(events(own_client, task_id))
@@ -54,7 +54,7 @@ async def test_the_metadata_of_a_running_task(
 
 
 async def test_the_metadata_of_a_queued_task(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
-    """Nobody knows any more what to run: its message is dropped, its id forgotten, and its readers are let go."""
+    """No worker can run it: its message is dropped, its id forgotten, and its readers are disconnected."""
     task_id = await start(own_client, "count", to=3)
     reader = asyncio.create_task(events(own_client, task_id))
     await until(lambda: heard(own, task_id))
@@ -76,12 +76,12 @@ async def look_now(own: Redis, task_id: str) -> None:
 
 
 async def forgotten(own: Redis, task_id: str) -> bool:
-    """Whether nobody has to look at this task any more."""
+    """Whether recovery is done with this task."""
     return await own.zscore(keys.OPEN, task_id) is None
 
 
 async def test_the_metadata_of_an_ended_task(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
-    """A log that nobody can be shown to own is shown to nobody."""
+    """The API does not serve a log without a known owner."""
     with worker_process(own_url, **QUICK):
         task_id = await start(own_client, "count", to=3)
         await ended(own, task_id)

@@ -46,7 +46,7 @@ async def own(own: Redis) -> AsyncIterator[Redis]:
 async def test_a_paused_function(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path, folder: Path, gate: Path
 ) -> None:
-    """Its tasks are taken and wait; what runs already goes on, other functions run. Resumed, they start in order."""
+    """Its new tasks wait. Running tasks go on, and other functions run. Resumed, the waiting tasks start in order."""
     file = tmp_path / "lines"
     with worker_process(own_url, *ONE_AT_A_TIME, **QUICK) as worker:
         for _ in range(2):
@@ -114,8 +114,8 @@ async def test_another_attempt_of_a_paused_function(
 async def test_a_paused_function_with_limits(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path
 ) -> None:
-    """What its gate lets in is held, whoever put it on the queue; what the gate holds back waits there. Resumed, one at
-    a time, in order.
+    """Attempts that its limit admits are parked, whichever process enqueued them. Others wait at the limit. Resumed,
+    they run one at a time, in order.
     """
     place = tmp_path / "place"
     with worker_process(own_url, **QUICK) as worker:
@@ -159,7 +159,7 @@ async def test_a_task_that_is_cancelled_while_its_function_is_paused(
 async def test_whoever_resumes_dies_halfway(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path
 ) -> None:
-    """The mark is gone and nobody was told: the workers find out by themselves, and start what has waited."""
+    """The mark is gone and no message was published: the workers find out, and start the tasks that have waited."""
     with worker_process(own_url, **QUICK) as worker:
         await pause(own_client, "ticks", heard_by=[worker])
         task_id = await start(own_client, "ticks", folder=str(folder), to=1, every=0)

@@ -93,7 +93,7 @@ async def test_a_worker_that_is_leaving_does_not_send_it_round(
     own_url: str, own_client: httpx.AsyncClient, own: Redis
 ) -> None:
     """The only worker that has the function is in its grace, with free slots. The task waits for another one, and
-    nobody is busy with it.
+    no worker is busy with it.
     """
     with worker_process(own_url, **QUICK, **EXAMPLES, TAILRACE_DRAIN_S="3600") as leaving:
         first = await start(own_client, "count", to=2, every=3_600)
@@ -118,9 +118,7 @@ async def test_a_worker_that_is_leaving_does_not_send_it_round(
 async def test_those_that_waited_start_in_order(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path
 ) -> None:
-    """Whoever meets them on the way: a worker that lacks the function puts them back where they were. Only what is on
-    its way just then can be overtaken.
-    """
+    """A worker that lacks the function parks them again in their old place. Only messages in flight are overtaken."""
     file = tmp_path / "lines"
     numbers = [str(number) for number in range(30)]
     with worker_process(own_url, **NO_RENEWAL, **EXAMPLES):
@@ -133,7 +131,7 @@ async def test_those_that_waited_start_in_order(
             await drained(own)
     started = (await asyncio.to_thread(file.read_text)).split()
     assert sorted(started) == sorted(numbers)
-    # The median: what is under way while its worker gets no processor is overtaken by many.
+    # The median: many overtake a message in flight while its worker gets no processor.
     assert median(abs(place - int(number)) for place, number in enumerate(started)) <= 3
 
 
@@ -144,7 +142,7 @@ async def nothing_runs(redis: Redis) -> bool:
 
 @pytest.fixture
 def apart(own: Redis) -> Parking:
-    """What one worker has to do with held tasks, without the worker. It has one slot."""
+    """The parking of one worker, without the worker. It has one slot."""
     return Parking(Batcher(own), {"count"}, Slots(1))
 
 

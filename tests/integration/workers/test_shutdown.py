@@ -1,4 +1,4 @@
-"""A worker that is told to stop: what it runs ends or goes on elsewhere, and nothing stays behind with it."""
+"""A worker that is told to stop: its tasks end or go on elsewhere, and nothing stays behind with it."""
 
 import asyncio
 import os
@@ -150,7 +150,7 @@ async def test_a_queue_does_not_leave_with_one_of_two_workers(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path, prefetch: tuple[str, ...]
 ) -> None:
     """A hundred tasks, two workers with one slot each: both work. One is told to stop, and the other runs all that is
-    left; no message waits for somebody who is gone.
+    left; no message waits for the worker that is gone.
     """
     flags = ("--max-async-tasks", "1", *prefetch)
     with worker_process(own_url, *flags, **QUICK) as one, worker_process(own_url, *flags, **QUICK) as other:

@@ -29,7 +29,7 @@ async def reads(own: Redis) -> int:
 async def test_a_worker_leaves_what_it_cannot_run(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, slots: int
 ) -> None:
-    """Ten tasks wait for a worker with room for some: the others stay on the queue, for whoever comes next."""
+    """Ten tasks wait for a worker with room for some: the others stay on the queue, for the next worker."""
     ids = [await start(own_client, "count", to=2, every=3_600) for _ in range(10)]
     with worker_process(own_url, "--max-async-tasks", str(slots), **QUICK):
         for task_id in ids[:slots]:
@@ -89,5 +89,5 @@ async def test_a_full_redis_does_not_make_a_worker_hoard(
 
 
 async def states(own: Redis, ids: Any) -> list[Any]:
-    """What Redis knows of these tasks."""
+    """The metadata of these tasks."""
     return [await own.hgetall(keys.metadata(task_id.decode())) for task_id in ids]

@@ -143,10 +143,10 @@ def worker(own_url: str, functions: Path, package: Path) -> Iterator[Process]:
 async def test_one_bad_module_does_not_take_the_others_along(
     worker: Process, own_client: httpx.AsyncClient, functions: Path
 ) -> None:
-    """What loads runs. What does not is in the catalogue with its error, and in the detail of readiness: still 200."""
+    """Files that load run. The catalogue has the others with their errors, and so has readiness, which stays 200."""
     answer = (await own_client.get("/functions")).json()
     said = {each["source"]: each["error"] for each in answer["broken"]}
-    # What another test's worker could not load is said for a minute more.
+    # Errors of another test's worker stay announced for a minute.
     broken = {source: why for source, why in said.items() if Path(source).parent in (functions, Path())}
     assert broken[str(functions / "broken.py")].startswith("ModuleNotFoundError: No module named 'no_such_package' (")
     assert "did not come back within 3 s" in broken[str(functions / "hangs.py")]
