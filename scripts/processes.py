@@ -40,7 +40,7 @@ class Processes:
         """Start them all."""
         for name, command in self._commands.items():
             process = subprocess.Popen(  # noqa: S603  # what the Procfile says
-                ["sh", "-c", command], env=env, start_new_session=True, encoding="utf-8", errors="replace",  # noqa: S607
+                ["/bin/sh", "-c", command], env=env, start_new_session=True, encoding="utf-8", errors="replace",
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             self._watchers[process.pid] = Thread(target=self._watch, args=(name, process), daemon=True)
