@@ -17,21 +17,34 @@ AT_ONCE: Final = struct.pack("ii", 1, 0)
 class Connection:
     """One connection of a client, and the one to Redis behind it."""
 
-    def __init__(self, client: asyncio.StreamWriter) -> None:
+    def __init__(self) -> None:
         self.name = b""  # the first bytes it sent: the client's name is among them
         self.pubsub = False  # has sent SUBSCRIBE
         self.flows = asyncio.Event()
         self.loses = False  # the next reply does not arrive
         self.recent = b""
-        self.ends = [client]
+        self._ends: list[asyncio.StreamWriter] = []
+        self._is_cut = False
+
+    def add(self, end: asyncio.StreamWriter) -> None:
+        """Take this end over. It is reset if the connection was cut before."""
+        self._ends.append(end)
+        if self._is_cut:
+            self.cut()
 
     def cut(self) -> None:
         """Reset both ends."""
+        self._is_cut = True
         self.flows.set()
-        for end in self.ends:
+        for end in self._ends:
             if not end.transport.is_closing():
                 end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
                 end.transport.abort()
+
+    def close(self) -> None:
+        """Close both ends."""
+        for end in self._ends:
+            end.close()
 
 
 Which = Callable[[Connection], bool]
@@ -56,25 +69,25 @@ class Proxy:
         self.lost = 0  # replies that did not arrive
         self._target = (target_host, target_port)
         self._path = path  # of the URL: the database
-        self._closed = False
         self._frozen = False
         self._losses, self._after = 0, b""
         self._held_after = b""
         self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}{self._path}"
+        # Not asyncio's server: if it is closed between the accept and the first callback, it leaves the socket open.
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self._listening.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
+        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}{self._path}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self._closed = True
-        while self._serving:
-            self.cut()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
+        self.cut()
+        if self._serving:
             await asyncio.wait(self._serving)
-        await self._server.wait_closed()
 
     def retarget(self, port: int) -> None:
         """New connections go there; old ones stay where they are."""
@@ -112,24 +125,28 @@ class Proxy:
     def _those(self, which: Which | None) -> list[Connection]:
         return [connection for connection in self.connections if which is None or which(connection)]
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed:  # it was accepted just before: nothing would wait for it
-            writer.transport.abort()
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # the client is gone already
             return
-        serving = asyncio.create_task(self._serve(reader, writer))
+        client.setblocking(False)
+        connection = Connection()
+        self.connections.add(connection)  # at once, so that it can be cut
+        if not self._frozen:
+            connection.flows.set()
+        serving = asyncio.create_task(self._serve(connection, client))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
 
-    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        connection = Connection(to_client)
-        self.connections.add(connection)
-        if not self._frozen:
-            connection.flows.set()
+    async def _serve(self, connection: Connection, accepted: socket.socket) -> None:
         try:
+            client, to_client = await asyncio.open_connection(sock=accepted)
+            connection.add(to_client)
             await connection.flows.wait()
             with suppress(OSError):  # no server listens there
                 redis, to_redis = await asyncio.open_connection(*self._target)
-                connection.ends.append(to_redis)
+                connection.add(to_redis)
                 there = asyncio.create_task(self._pump(connection, client, to_redis, self._heard))
                 back = asyncio.create_task(self._pump(connection, redis, to_client, self._answered))
                 await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
@@ -138,8 +155,7 @@ class Proxy:
                 await asyncio.wait([there, back])
         finally:
             self.connections.discard(connection)
-            for end in connection.ends:
-                end.close()
+            connection.close()
 
     async def _pump(
         self,
