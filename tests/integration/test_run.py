@@ -98,6 +98,40 @@ async def test_ctrl_c(place: Place, moment: Callable[[Place, Process], object]) 
     place.assert_empty()
 
 
+# `make run`, held up when Python has given signal handlers back, and destroys its modules: until a byte comes.
+SLOW_EXIT: Final = """
+import os, runpy, sys
+
+class Last:
+    def __del__(self, write=os.write, read=os.read, fifo=os.open(sys.argv[1], os.O_RDONLY)):
+        write(1, b"exiting\\n")
+        read(fifo, 1)
+
+last = Last()
+runpy.run_module("scripts.run", run_name="__main__")
+"""
+
+
+async def test_signals_while_it_exits(place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Signals that arrive when everything has ended change nothing: the exit code is 0, and no process is left."""
+    path = tmp_path_factory.mktemp("exit") / "fifo"
+    os.mkfifo(path)
+    fifo = os.open(path, os.O_RDWR)  # blocks neither here nor there
+    try:
+        run = Process([sys.executable, "-c", SLOW_EXIT, str(path)], place.env, fresh=True)
+        await until(place.valkey)
+        ctrl_c(run)
+        run.wait_for("exiting")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            os.killpg(run.pid, number)
+        os.write(fifo, b".")
+        assert run.wait() == 0
+    finally:
+        os.close(fifo)
+    assert "Traceback" not in run.output
+    place.assert_empty()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals(place: Place, number: signal.Signals) -> None:
     """An operator's word, a terminal that is closed, and Ctrl-\\ are heard like Ctrl-C."""
