@@ -91,6 +91,9 @@ async def lifespan() -> AsyncIterator[Pool]:
 async def quits(pool: Pool) -> None: ...
 """
 
+# The functions that the worker has, although their neighbours fail.
+LOADED = [*(f"good_{number}" for number in range(10)), "ranks", "first", "needs_nothing", "loud.shout"]
+
 PLAIN = """
 def shout(text: str) -> str:
     '''Say it louder.'''
@@ -128,7 +131,11 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def worker(own_url: str, functions: Path, package: Path) -> Iterator[Process]:
-    """A worker with all of that."""
+    """A worker with all of that.
+
+    It has loaded every function that the tests start: another worker has announced them before, so that the task of a
+    function that this one lacks would wait for ever.
+    """
     with worker_process(
         own_url,
         FUNCTIONS_PATH=str(functions),
@@ -137,6 +144,8 @@ def worker(own_url: str, functions: Path, package: Path) -> Iterator[Process]:
         TAILRACE_IMPORT_S="3",  # one hangs; the others are soon done, but not at once on a busy machine
         TAILRACE_DRAIN_S="0",
     ) as process:
+        loaded = process.wait_for("functions loaded.*").group()
+        assert all(f"'{name}'" in loaded for name in LOADED), process.output
         yield process
 
 
