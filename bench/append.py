@@ -64,7 +64,7 @@ async def _statistics(system: Tailrace) -> dict[str, float]:
     traffic: Any = await system.redis.info("stats")
     # Our own looks at the log, by LINDEX outside a script, cannot be told apart; they are a few hundred in all.
     return {
-        "round trips": commands.get("cmdstat_evalsha", {"calls": 0})["calls"],
+        "round trips": commands.get("cmdstat_eval", {"calls": 0})["calls"],
         "commands": sum(each["calls"] for name, each in commands.items() if name != "cmdstat_lindex"),
         "bytes in": traffic["total_net_input_bytes"],
         "bytes out": traffic["total_net_output_bytes"],

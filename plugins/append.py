@@ -1,15 +1,14 @@
-"""The text of the write rule, and its refusals. Both services call it themselves, by its text or its hash.
+"""The text of the write rule, and its refusals. Both services call it themselves.
 
 It answers the new length or a refusal, as described in `append.lua`.
 """
 
 from enum import IntEnum
-from pathlib import Path
 from typing import Any, Final
 
-from plugins import keys
+from plugins import keys, scripts
 
-SCRIPT: Final = Path(__file__).with_name("append.lua").read_text()
+SCRIPT: Final = scripts.read("append.lua", __file__)
 
 # The same rule for ends only: it may write when Redis is full. An end is small, the output that it stops is not.
 # (https://redis.io/docs/latest/develop/programmability/lua-api/#script_flags; Redis 7, Valkey)

@@ -9,14 +9,13 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Coroutine, Iterable
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from plugins import keys
+from plugins import keys, scripts
 
-SCRIPT: Final = Path(__file__).with_name("limits.lua").read_text()
+SCRIPT: Final = scripts.read("limits.lua", __file__)
 
 # Scores of the sorted set (limits.lua): of all admitted tickets, and of one whose attempt has started.
 ADMITTED_SCORES: Final = ("-inf", "(0")

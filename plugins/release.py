@@ -1,11 +1,10 @@
 """The text of `release.lua`. Both services call it themselves."""
 
-from pathlib import Path
 from typing import Any, Final
 
-from plugins import keys
+from plugins import keys, scripts
 
-SCRIPT: Final = Path(__file__).with_name("release.lua").read_text()
+SCRIPT: Final = scripts.read("release.lua", __file__)
 
 
 def arguments(task_id: str, claim: str | None, pause_s: float) -> dict[str, Any]:

@@ -1,9 +1,4 @@
-"""The API's connections to Redis, how it sends scripts, and which errors are transient.
-
-Scripts are sent as text. To be called by its hash, a script would have to be loaded first; and during a failover the
-connections of a pool lead to two servers, of which one may lack it. A kilobyte more per call costs less than handling
-that.
-"""
+"""The API's connections to Redis, how it sends scripts, and which errors are transient."""
 
 import os
 import re

@@ -137,10 +137,11 @@ async def test_who_no_longer_waits_does_not_go(proxy: Proxy, far: Redis) -> None
 async def test_scripts_that_were_flushed_come_back(far: Redis) -> None:
     """Calls of a script that Redis has forgotten, on a trip with others, get their replies. No call runs twice."""
     batcher = Batcher(far)
-    count = batcher.script(COUNTING)
     await far.script_flush()
     async with asyncio.timeout(DEADLINE_S):
-        counted, other = await asyncio.gather(count(keys=["counted"], args=[]), batcher.execute([("INCR", "other")]))
+        counted, other = await asyncio.gather(
+            batcher.run_script(COUNTING, ["counted"], []), batcher.execute([("INCR", "other")])
+        )
     assert (counted, other) == (1, [1])
 
 

@@ -133,7 +133,7 @@ async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Pr
         os.killpg(worker.pid, signal.SIGCONT)
 
         async def claiming() -> bool:
-            return any(each["cmd"] == "evalsha" and "b" in each["flags"] for each in await redis.client_list())
+            return any(each["cmd"] == "eval" and "b" in each["flags"] for each in await redis.client_list())
 
         await until(claiming, "the claim waits")
         worker.signal(signal.SIGTERM)

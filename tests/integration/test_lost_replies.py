@@ -1,7 +1,6 @@
 """Replies that get lost: Redis has executed the command, and its caller cannot know. Nothing is done twice."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from functools import partial
@@ -31,17 +30,12 @@ WORKER: Final = {"TAILRACE_RENEW_S": "0.2", "TAILRACE_LEASE_S": "600"}
 API: Final = {"TAILRACE_SCAN_S": "0.2"}
 
 
-def sha(script: str) -> bytes:
-    """The name by which a client calls a script."""
-    return hashlib.sha1(script.encode()).hexdigest().encode()
-
-
 # The worker's requests in a task's life, by bytes that no other request has.
 REQUESTS: Final = {
-    "claim": sha(claim.SCRIPT),
+    "claim": claim.SCRIPT.encode(),
     "acknowledgement": b"XACK",
     "append": b'"event":"chunk"',
-    "renewal": sha(lease.SCRIPT),
+    "renewal": lease.SCRIPT.encode(),
     "end": b'"event":"done"',
     "closing": b"ended_at",
 }
@@ -197,7 +191,7 @@ async def test_a_cancel_that_arrived_and_did_not_say_so(
 async def test_a_task_handed_back_without_hearing_so(through: System, proxy: Proxy, own: Redis, note: Path) -> None:
     """An attempt that failed, and was given back by a request whose reply got lost, is followed by one other."""
     lost = proxy.lost
-    proxy.drop_replies(2, after=sha(release.SCRIPT))
+    proxy.drop_replies(2, after=release.SCRIPT.encode())
     task_id = await start(through.client, "noted_twice", note=str(note))
     seen = await events(through.client, task_id)
 
@@ -225,7 +219,7 @@ async def test_a_gate_that_let_somebody_in_and_did_not_say_so(
         proxy.drop_replies(losses, after=limits.SCRIPT.encode()[:100])
     ids = [await begin("one", 0.5), await begin("other", 0)]
     if who == "worker":
-        proxy.drop_replies(losses, after=sha(limits.SCRIPT))
+        proxy.drop_replies(losses, after=limits.SCRIPT.encode())
     for task_id in ids:
         assert [event.event for event in await events(through.client, task_id)] == ["message", "done"]
     assert [line.split()[:2] for line in place.read_text().splitlines()] == [

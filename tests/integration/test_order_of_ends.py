@@ -38,7 +38,7 @@ async def by_the_worker(redis: Redis, task_id: str) -> None:
     )  # fmt: skip
     commands = Commands(redis, {})
     line = entries.encode("done", 1, 0, entries.now_ms(), {"chunks": 0})
-    assert await commands.append(**append.arguments(task_id, 0, 1, line)) == 1
+    assert await commands.batcher.run_script(append.SCRIPT, **append.arguments(task_id, 0, 1, line)) == 1
     await record_end(commands, claim, "done", {"chunks": 0})
 
 

@@ -78,7 +78,7 @@ class Attempt:
             opened = await self._retry("open", lambda: open_log(self._commands, self.claim, keeps=keeps))
             if opened is None:
                 return
-            log = Log(self._commands.append, lease, policy, opened.length)
+            log = Log(self._commands.batcher, lease, policy, opened.length)
             log.chunks, log.size = len(opened.kept), opened.size
             await self._write(log, self._context(opened))
         except RefusedError as refused:
@@ -136,7 +136,7 @@ class Attempt:
             assert self._plugin is not None
             pause = self._plugin.policy.pause(self.claim.attempt)
         arguments = release.arguments(self.claim.task_id, self.claim.token, pause)
-        due = await self._retry("release", lambda: self._commands.release(**arguments))
+        due = await self._retry("release", lambda: self._commands.batcher.run_script(release.SCRIPT, **arguments))
         await self._release_limit()
         if due:
             await self._retry("release", lambda: self._schedule_next(due, pause))
@@ -194,7 +194,7 @@ class Attempt:
         (length,) = await self._commands.batcher.execute([("LLEN", keys.log(self.claim.task_id))])
         line = entries.encode(end.event, self.claim.attempt, length, entries.now_ms(), end.data)
         arguments = append.arguments(self.claim.task_id, length, self.claim.attempt, line)
-        return int(await self._commands.append(**arguments))
+        return int(await self._commands.batcher.run_script(append.SCRIPT, **arguments))
 
     async def _record_end(self, end: End) -> None:
         await self._retry("end", lambda: record_end(self._commands, self.claim, end.event, end.data))

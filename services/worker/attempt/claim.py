@@ -5,18 +5,17 @@ and reads the last entry of its log.
 """
 
 import time
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
 
-from plugins import entries, keys
+from plugins import entries, keys, scripts
 from plugins.limits import Ticket
-from services.worker.redis_client.batcher import Batcher
+from services.worker.redis_client.batcher import Batcher, script_call
 from services.worker.redis_client.retry import retry_transient
 
-SCRIPT: Final = Path(__file__).with_name("claim.lua").read_text()
+SCRIPT: Final = scripts.read("claim.lua", __file__)
 
 # It may run when Redis is full: otherwise a claim that was granted would look like one that was refused.
 SCHEDULE_SCAN: Final = "#!lua flags=allow-oom\nreturn redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[1], ARGV[2])"
@@ -54,8 +53,6 @@ class Claims:
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
-        self._claim = batcher.script(SCRIPT)
-        self._schedule_scan = batcher.script(SCHEDULE_SCAN)
         self._pending: dict[str, str] = {}  # task ids by token
 
     def cancel(self, task_id: str) -> None:
@@ -83,13 +80,13 @@ class Claims:
 
         async def send() -> tuple[float, list[Any]]:
             asked_at, due = time.monotonic(), int(time.time() + lease_s) + 1
-            claim = self._claim.command(keys=[keys.metadata(task_id)], args=args)
+            claim = script_call(SCRIPT, [keys.metadata(task_id)], args)
             # It only moves the scan to an earlier time, so it does no harm if the claim is refused, or if this
             # machine's clock is slow: recovery finds the lease, and schedules the next scan itself.
-            schedule_scan = self._schedule_scan.command(keys=[keys.OPEN], args=[due, task_id])
+            schedule_scan = script_call(SCHEDULE_SCAN, [keys.OPEN], [due, task_id])
             answers = await self._batcher.execute([claim, schedule_scan, ("LINDEX", keys.log(task_id), -1)])
             if answers[0] and (expiry := int(answers[0][4]) // 1000 + 1) < due - 1:  # this machine's clock is fast
-                await self._schedule_scan(keys=[keys.OPEN], args=[expiry, task_id])
+                await self._batcher.run_script(SCHEDULE_SCAN, [keys.OPEN], [expiry, task_id])
             return asked_at, answers
 
         self._pending[token] = task_id

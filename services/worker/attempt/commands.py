@@ -1,19 +1,18 @@
 """The scripts and commands that an attempt needs."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from redis.asyncio import Redis
 
-from plugins import append, keys, release
+from plugins import keys, scripts
 from plugins.limits import Limits
 from plugins.metadata import Fields
 from services.worker.attempt.claim import Claims
 from services.worker.attempt.limits import Limiter
-from services.worker.redis_client.batcher import Batcher, Command
+from services.worker.redis_client.batcher import Batcher, Command, script_call
 
-SET_METADATA: Final = Path(__file__).with_name("set_metadata.lua").read_text()
+SET_METADATA: Final = scripts.read("set_metadata.lua", __file__)
 
 
 class Commands:
@@ -23,13 +22,9 @@ class Commands:
         self.redis: Final = redis
         self.batcher: Final = Batcher(redis)
         self.claims: Final = Claims(self.batcher)
-        self.append: Final = self.batcher.script(append.SCRIPT)
-        self.release: Final = self.batcher.script(release.SCRIPT)
         self.limiter: Final = Limiter(self.batcher, limits)
 
     def set_metadata(self, task_id: str, fields: Fields) -> Command:
-        """Return the command that writes these fields of a task's metadata. It sends the script's text, which works on
-        a server that does not have the script.
-        """
+        """Return the command that writes these fields of a task's metadata."""
         args = [part for field in fields.items() for part in field]
-        return ("EVAL", SET_METADATA, 1, keys.metadata(task_id), keys.TASK_TTL_S, *args)
+        return script_call(SET_METADATA, [keys.metadata(task_id)], [keys.TASK_TTL_S, *args])

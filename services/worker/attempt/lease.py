@@ -8,20 +8,18 @@ machine may have been asleep, and another worker may have the task.
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
-from redis.typing import EncodableT
 
-from plugins import keys
+from plugins import keys, scripts
 from services.worker.attempt.claim import Claim
+from services.worker.redis_client.batcher import script_call
 from services.worker.redis_client.retry import RETRY_PAUSE_S
 
-SCRIPT: Final = Path(__file__).with_name("renew.lua").read_text()
+SCRIPT: Final = scripts.read("renew.lua", __file__)
 
 logger = structlog.get_logger()
 
@@ -65,7 +63,6 @@ class LeaseRenewer:
 
     def __init__(self, redis: Redis, lease_s: float, every_s: float) -> None:
         self._redis = redis
-        self._script: AsyncScript = redis.register_script(SCRIPT)
         self._lease_s = lease_s
         self._every_s = every_s
         self._leases: set[Lease] = set()
@@ -108,8 +105,8 @@ class LeaseRenewer:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for lease in leases:
                 task_id = lease.claim.task_id
-                arguments: list[EncodableT] = [lease.claim.token, int(self._lease_s * 1000), keys.TASK_TTL_S]
-                await self._script(keys=[keys.metadata(task_id)], args=arguments, client=pipeline)
+                arguments = [lease.claim.token, int(self._lease_s * 1000), keys.TASK_TTL_S]
+                pipeline.execute_command(*script_call(SCRIPT, [keys.metadata(task_id)], arguments))
                 pipeline.expire(keys.log(task_id), keys.CHUNK_TTL_S)
             for limit_key in {lease.claim.limit_key for lease in leases} - {""}:
                 pipeline.expire(limit_key, keys.TASK_TTL_S)

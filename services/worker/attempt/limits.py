@@ -14,7 +14,7 @@ from plugins.limits import Limits, Ticket, Wakeups
 from plugins.message import Message
 from services.worker.attempt.claim import Claim
 from services.worker.queue.messages import command_of
-from services.worker.redis_client.batcher import Batcher, Command
+from services.worker.redis_client.batcher import Batcher, Command, script_call
 
 # For a function that this worker does not have: it does not know the limits, and admits no ticket.
 CLOSED_LIMITS: Final = Limits(concurrency=0)
@@ -28,7 +28,6 @@ class Limiter:
     def __init__(self, batcher: Batcher, known: Mapping[str, Limits]) -> None:
         self._known = known
         self._batcher = batcher
-        self._script = batcher.script(limits.SCRIPT)
         self._wakeups = Wakeups(self._retry)
 
     async def release(self, claim: Claim, preceded_by: Sequence[Command] = ()) -> None:
@@ -45,7 +44,7 @@ class Limiter:
     async def _call(self, key: str, tickets: Iterable[Ticket] = (), preceded_by: Sequence[Command] = ()) -> None:
         function = keys.limited_function(key)
         known = self._known.get(function)
-        script = self._script.command(**limits.arguments(key, known or CLOSED_LIMITS, release=tickets))
+        script = script_call(limits.SCRIPT, **limits.arguments(key, known or CLOSED_LIMITS, release=tickets))
         *_, reply = await self._batcher.execute([*preceded_by, script])
         decision = limits.decision_of(reply)
         commands = [command_of(Message(task_id, function, attempt)) for task_id, attempt in decision.admitted]

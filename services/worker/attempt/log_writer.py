@@ -12,7 +12,7 @@ from plugins import append, entries
 from plugins.event import named
 from plugins.function import Policy
 from services.worker.attempt.lease import Lease
-from services.worker.redis_client.batcher import Script
+from services.worker.redis_client.batcher import Batcher
 from services.worker.redis_client.retry import retry_transient
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
@@ -43,8 +43,8 @@ class LimitError(Exception):
 class Log:
     """Appends to one log for one attempt. One task feeds it (`chunk`, `end`), one task empties it (`flush`)."""
 
-    def __init__(self, script: Script, lease: Lease, policy: Policy | None, length: int) -> None:
-        self._script = script
+    def __init__(self, batcher: Batcher, lease: Lease, policy: Policy | None, length: int) -> None:
+        self._batcher = batcher
         self._lease = lease
         self._task_id = lease.claim.task_id
         self._attempt = lease.claim.attempt
@@ -129,7 +129,8 @@ class Log:
     async def _append(self, group: list[bytes]) -> int:
         if not await self._lease.confirm():
             return append.Refusal.FENCED
-        return int(await self._script(**append.arguments(self._task_id, self._length, self._attempt, *group)))
+        arguments = append.arguments(self._task_id, self._length, self._attempt, *group)
+        return int(await self._batcher.run_script(append.SCRIPT, **arguments))
 
     async def _append_group(self) -> None:
         group = [self._buffer.popleft() for _ in range(min(len(self._buffer), append.MAX_ENTRIES))]

@@ -47,7 +47,9 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
             return Opened(length, [], 0)
         mark = {"attempt": claim.attempt, "keeps": keeps}
         line = entries.encode("attempt", claim.attempt, length, entries.now_ms(), mark)
-        answer = await commands.append(**append.arguments(claim.task_id, length, claim.attempt, line))
+        answer = await commands.batcher.run_script(
+            append.SCRIPT, **append.arguments(claim.task_id, length, claim.attempt, line)
+        )
         if answer > 0:
             break
         # The previous attempt has written meanwhile: append the mark behind that.

@@ -11,12 +11,12 @@ Every command must be repeatable: a batch whose answer was lost is sent again.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 MAX_IN_FLIGHT: Final = 2
 
@@ -29,30 +29,6 @@ COALESCE_TICKS: Final = 4
 MAX_BATCH_SIZE: Final = 1_024
 
 Command = tuple[Any, ...]
-
-# What `redis.register_script` returns, or a `SharedScript`.
-Script = Callable[..., Awaitable[Any]]
-
-
-class SharedScript:
-    """A script whose calls are batched: alone, or as one of several commands."""
-
-    def __init__(self, batcher: "Batcher", sha: str) -> None:
-        self._batcher = batcher
-        self._sha = sha
-
-    def command(self, keys: Sequence[Any], args: Sequence[Any]) -> Command:
-        """Return the command that calls it."""
-        return ("EVALSHA", self._sha, len(keys), *keys, *args)
-
-    async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        """Call it, and return its answer.
-
-        Raises:
-            redis.exceptions.RedisError: as `Batcher.execute` does.
-        """
-        (answer,) = await self._batcher.execute([self.command(keys, args)])
-        return answer
 
 
 class Call:
@@ -76,15 +52,9 @@ class Batcher:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._script_texts: list[str] = []
         self._waiting: deque[Call] = deque()
         self._waiting_size = 0
         self._in_flight: set[asyncio.Task[None]] = set()
-
-    def script(self, text: str) -> SharedScript:
-        """Return a script to call with `keys` and `args`, as `redis.register_script` does; its calls are batched."""
-        self._script_texts.append(text)
-        return SharedScript(self, self._redis.register_script(text).sha)
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Send these commands, in this order and without other calls' between them, and return their answers.
@@ -102,6 +72,15 @@ class Batcher:
             if isinstance(answer, RedisError):
                 raise answer
         return answers
+
+    async def run_script(self, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Run this script, and return its answer.
+
+        Raises:
+            redis.exceptions.RedisError: as `execute` does.
+        """
+        (answer,) = await self.execute([script_call(script, keys, args)])
+        return answer
 
     @property
     def in_flight(self) -> int:
@@ -161,34 +140,16 @@ class Batcher:
 
     async def _send_batch(self, calls: list[Call]) -> None:
         answers = await self._pipeline(calls)
-        for recover in (self._leave_replica, self._load_scripts):
-            answers |= await self._pipeline(await recover(calls, answers))
+        refused = [call for call in calls if any(isinstance(answer, ReadOnlyError) for answer in answers[call])]
+        if refused:
+            # This server became a replica: the same name leads to the new master.
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            answers |= await self._pipeline(refused)
         for call in calls:
             if not call.done:
                 call.answers.set_result(answers[call])
 
-    async def _leave_replica(self, calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
-        """Disconnect from a server that became a replica: the same name leads to the new master. Return the calls to
-        send again.
-        """
-        refused = refused_with(ReadOnlyError, calls, answers)
-        if refused:
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
-        return refused
-
-    async def _load_scripts(self, calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
-        """Load all scripts if this server lacks one: they were flushed, or the server is another. Return the calls to
-        send again.
-        """
-        refused = refused_with(NoScriptError, calls, answers)
-        if refused:
-            for text in self._script_texts:
-                await self._redis.script_load(text)
-        return refused
-
     async def _pipeline(self, calls: list[Call]) -> dict[Call, list[Any]]:
-        if not calls:
-            return {}
         async with self._redis.pipeline(transaction=False) as pipeline:
             for call in calls:
                 for command in call.commands:
@@ -197,11 +158,11 @@ class Batcher:
         return {call: list(islice(answers, len(call.commands))) for call in calls}
 
 
+def script_call(script: str, keys: Sequence[Any], args: Sequence[Any]) -> Command:
+    """Return the command that runs this script."""
+    return ("EVAL", script, len(keys), *keys, *args)
+
+
 def size_of(command: Command) -> int:
     """Return the number of arguments and KiB. Only bytes are measured: the rest is names and numbers."""
     return len(command) + sum([len(part) for part in command if isinstance(part, bytes)]) // 1_024
-
-
-def refused_with(kind: type[RedisError], calls: list[Call], answers: dict[Call, list[Any]]) -> list[Call]:
-    """Return the calls of which a command was refused with an error of this kind."""
-    return [call for call in calls if any(isinstance(answer, kind) for answer in answers[call])]

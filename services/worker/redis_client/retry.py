@@ -9,7 +9,6 @@ import structlog
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
-    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -18,8 +17,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# Redis is unreachable, full, a replica since a failover, or a cluster that is moving slots; or the scripts were flushed
-# while one was being loaded.
+# Redis is unreachable, full, a replica since a failover, or a cluster that is moving slots.
 TRANSIENT_ERRORS: Final = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -28,7 +26,6 @@ TRANSIENT_ERRORS: Final = (
     MasterDownError,
     ClusterDownError,
     TryAgainError,
-    NoScriptError,
 )
 
 # Errors for which redis-py has no class: too few replicas, a full disk, a script that runs long, a blocking read on a
