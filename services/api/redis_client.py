@@ -1,43 +1,13 @@
-"""The API's connections to Redis, how it sends scripts, and which errors are transient."""
+"""The API's connections to Redis, and how it sends scripts."""
 
 import os
-import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import (
-    ClusterDownError,
-    MasterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-# Redis is unreachable, full, a replica since a failover, or a cluster that is moving slots.
-TRANSIENT_ERRORS: Final = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    MasterDownError,
-    ClusterDownError,
-    TryAgainError,
-)
-
-# Errors for which redis-py has no class: too few replicas, a full disk, a script that runs long. In an error of a
-# pipeline the code stands behind the command.
-TRANSIENT_CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY) ")
-
-
-def is_transient(error: RedisError) -> bool:
-    """Return whether the same call may succeed later, with nothing changed here."""
-    return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT_CODES.search(str(error)) is not None
+from redis.exceptions import ReadOnlyError
 
 
 def pool_of(url: str, connections: int) -> BlockingConnectionPool:

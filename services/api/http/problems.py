@@ -10,7 +10,7 @@ from litestar.exceptions import ClientException, HTTPException, NotFoundExceptio
 from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
 from redis.exceptions import RedisError
 
-from services.api.redis_client import is_transient
+from plugins.transient import is_transient
 
 # Answers that Litestar gives by itself, in this product's words.
 EXPLANATIONS: Final = {

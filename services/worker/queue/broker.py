@@ -24,10 +24,11 @@ from taskiq_redis import RedisStreamBroker
 
 from plugins import keys
 from plugins.message import FIELD, NotAMessageError, decode
+from plugins.transient import is_transient
 from services.worker.queue.messages import Deliveries, Delivery
 from services.worker.queue.slots import Slots, configured_slots
 from services.worker.redis_client.pool import OPTIONS
-from services.worker.redis_client.retry import RETRY_PAUSE_S, is_transient
+from services.worker.redis_client.retry import RETRY_PAUSE_S
 
 # Messages to hand back when the consumer leaves: those that were read and not claimed yet, hardly more than there are
 # slots.

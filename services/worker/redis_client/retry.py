@@ -1,36 +1,13 @@
-"""Errors of Redis that are transient, and the calls that are repeated until they succeed."""
+"""Calls that are repeated while Redis refuses them for a transient reason."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import structlog
-from redis.exceptions import (
-    ClusterDownError,
-    MasterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
-# Redis is unreachable, full, a replica since a failover, or a cluster that is moving slots.
-TRANSIENT_ERRORS: Final = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    MasterDownError,
-    ClusterDownError,
-    TryAgainError,
-)
-
-# Errors for which redis-py has no class: too few replicas, a full disk, a script that runs long, a blocking read on a
-# server that becomes a replica. In an error of a pipeline the code stands behind the command.
-TRANSIENT_CODES: Final = re.compile(r"(^|caused error: \(')(NOREPLICAS|MISCONF|BUSY|UNBLOCKED) ")
+from plugins.transient import is_transient
 
 # Seconds until the next try, if the client itself does not wait.
 RETRY_PAUSE_S: Final = 1
@@ -58,8 +35,3 @@ async def retry_transient(operation: str, call: Callable[[], Awaitable[T]], **co
                 raise
             logger.warning("refused by redis, retrying", operation=operation, error=str(error), **context)
             await asyncio.sleep(RETRY_PAUSE_S)
-
-
-def is_transient(error: RedisError) -> bool:
-    """Return whether the same call may succeed later, with nothing changed here."""
-    return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT_CODES.search(str(error)) is not None
