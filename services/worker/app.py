@@ -57,5 +57,7 @@ async def stop(state: TaskiqState) -> None:
 async def run(delivery: Any) -> None:  # a Delivery: Taskiq would convert a parameter with any other annotation
     """Run the task of this delivery's message. This is the one Taskiq task."""
     worker: Worker = broker.state.worker
-    with delivery:
+    try:
         await worker.run(delivery)
+    finally:
+        broker.slots.release()

@@ -25,7 +25,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import keys
 from plugins.message import FIELD, NotAMessageError, decode
 from plugins.transient import is_transient
-from services.worker.queue.messages import Deliveries, Delivery
+from services.worker.queue.messages import Delivery, DeliveryFormatter
 from services.worker.queue.slots import Slots, configured_slots
 from services.worker.redis_client.pool import OPTIONS
 from services.worker.redis_client.retry import RETRY_PAUSE_S
@@ -62,7 +62,7 @@ class Queue(RedisStreamBroker):
         # The URL may say otherwise, but this file reads lists.
         self.connection_pool.connection_kwargs["protocol"] = 2
         self.slots: Final = Slots(configured_slots())
-        self.formatter: Deliveries = Deliveries(self)
+        self.formatter = DeliveryFormatter(self)
         self._stopping = False
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"
@@ -75,10 +75,10 @@ class Queue(RedisStreamBroker):
         """
         self._stopping = True
 
-    async def listen(self) -> AsyncGenerator[bytes, None]:  # type: ignore[override]  # Taskiq takes either
+    async def listen(self) -> AsyncGenerator[Delivery, None]:  # type: ignore[override]  # Taskiq takes any
         """Yield deliveries, one by one, until `stop_reading`: first messages of dead workers, then new ones.
 
-        They are yielded as bytes, which Taskiq cannot acknowledge: the claim does that, and nothing else.
+        Taskiq cannot acknowledge them: the claim does that, and nothing else.
         """
         async with Redis(connection_pool=self.connection_pool) as redis:
             while not self._stopping:
@@ -93,7 +93,8 @@ class Queue(RedisStreamBroker):
                     except NotAMessageError as error:
                         await self._drop(redis, entry_id, str(error))
                     else:
-                        yield self.formatter.register(Delivery(entry_id.decode(), message, self.slots.take()))
+                        self.slots.take()
+                        yield Delivery(entry_id.decode(), message)
 
     async def _drop(self, redis: Redis, entry_id: bytes, why: str) -> None:
         logger.error("invalid message dropped", message=entry_id.decode(), error=why)

@@ -14,22 +14,6 @@ from taskiq.cli.worker.args import WorkerArgs
 MAX_MESSAGES: Final = 100
 
 
-class Slot:
-    """One slot, from the moment that its message is handed to Taskiq until `release`."""
-
-    def __init__(self, on_release: Callable[[], None]) -> None:
-        self._on_release = on_release
-
-    def release(self) -> None:
-        """Give the slot back when its task is finished. Only the first call counts."""
-        on_release, self._on_release = self._on_release, _do_nothing
-        on_release()
-
-
-def _do_nothing() -> None:
-    """Replaces the callback of a slot that was released."""
-
-
 class Slots:
     """The slots of one process."""
 
@@ -48,12 +32,12 @@ class Slots:
         """How many messages to read now. At least one: Taskiq asks for a message only if it has a slot for it."""
         return max(1, min(MAX_MESSAGES, self.left))
 
-    def take(self) -> Slot:
-        """Take a slot for a message that is handed over."""
+    def take(self) -> None:
+        """Take a slot for a message that is handed to Taskiq."""
         self._taken += 1
-        return Slot(self._release)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give a slot back: the task of its message is done with."""
         self._taken -= 1
         on_free, self._on_free = self._on_free, None
         if on_free is not None:

@@ -185,7 +185,8 @@ async def test_a_ticket_that_is_held_while_the_list_is_tidied(own_url: str, own:
     await apart.scan()
     assert slots.looks == 2
     keeping = asyncio.create_task(apart.run(600))
-    slots.take().release()
+    slots.take()
+    slots.release()
     await until(lambda: on_the_queue(own, 1))
     keeping.cancel()
     await own.xtrim(keys.QUEUE, 0)
