@@ -53,7 +53,7 @@ async def held_up(proxy: Proxy, batcher: Batcher) -> list[asyncio.Task[Any]]:
         under_way.append(asyncio.create_task(go(batcher, ("RPUSH", "under way", *range(MAX_BATCH_SIZE)))))
         for _ in range(COALESCE_TICKS + 2):
             await asyncio.sleep(0)  # so that each goes alone
-    assert batcher.in_flight == MAX_IN_FLIGHT
+    assert len(batcher.in_flight) == MAX_IN_FLIGHT
     return under_way
 
 

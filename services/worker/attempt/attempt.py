@@ -37,8 +37,7 @@ class Attempt:
         self._commands = commands
         self._plugin = plugin
         self._function: asyncio.Task[End] | None = None
-        self._stopped = False
-        self._stopping = threading.Event()  # the same, for the function, which may be in a thread
+        self._stopping = threading.Event()  # a function may wait for it in a thread
         self._stopped_with: End | None = None
         self._abandoned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -47,9 +46,9 @@ class Attempt:
 
         Only the first call counts: another cancel would interrupt the clean-up. A function that has finished stays so.
         """
-        if self._stopped or (self._function is not None and self._function.done()):
+        if self._stopping.is_set() or (self._function is not None and self._function.done()):
             return
-        self._stopped, self._stopped_with = True, end
+        self._stopped_with = end
         self._stopping.set()
         asyncio.get_running_loop().call_later(self._grace_s, self.abandon)
         if self._function is not None:
@@ -98,7 +97,7 @@ class Attempt:
         writer = asyncio.create_task(log.flush())
         self._function = asyncio.create_task(produce(self._plugin, context, self.claim, log))
         writer.add_done_callback(self._on_writer_done)
-        if self._stopped:
+        if self._stopping.is_set():
             self._function.cancel()
         try:
             end = await self._outcome()
@@ -166,7 +165,7 @@ class Attempt:
         overdue.cancel()
         if not self._function.done():
             logger.error("function did not stop, abandoned", task_id=self.claim.task_id)
-        if self._stopped:  # however it ends: a function may swallow the cancel, and seem to be done
+        if self._stopping.is_set():  # however it ends: a function may swallow the cancel, and seem to be done
             return self._stopped_with
         if not self._function.done():
             return failed("timeout", f"did not stop after {timeout:g} s")

@@ -41,11 +41,6 @@ class Call:
         self.size: Final = sum(map(size_of, commands))
         self.answers: Final[asyncio.Future[list[Any]]] = asyncio.get_running_loop().create_future()
 
-    @property
-    def done(self) -> bool:
-        """Whether it was answered, or its caller was cancelled."""
-        return self.answers.done()
-
 
 class Batcher:
     """Takes calls, and sends them in batches."""
@@ -54,7 +49,7 @@ class Batcher:
         self._redis = redis
         self._waiting: deque[Call] = deque()
         self._waiting_size = 0
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self.in_flight: set[asyncio.Task[None]] = set()  # batches
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Send these commands, in this order and without other calls' between them, and return their answers.
@@ -82,27 +77,22 @@ class Batcher:
         (answer,) = await self.execute([script_call(script, keys, args)])
         return answer
 
-    @property
-    def in_flight(self) -> int:
-        """How many batches are in flight."""
-        return len(self._in_flight)
-
     def stop(self) -> None:
         """Send no more batches, and cancel all waiting calls."""
         for call in self._waiting:
             call.answers.cancel()
-        for batch in self._in_flight:
+        for batch in self.in_flight:
             batch.cancel()
 
     def _flush(self) -> None:
-        in_flight = len(self._in_flight)
+        in_flight = len(self.in_flight)
         if self._waiting and (not in_flight or (in_flight < MAX_IN_FLIGHT and self._waiting_size >= MAX_BATCH_SIZE)):
             batch = asyncio.create_task(self._run_batch())
-            self._in_flight.add(batch)
+            self.in_flight.add(batch)
             batch.add_done_callback(self._batch_done)
 
     def _batch_done(self, batch: asyncio.Task[None]) -> None:
-        self._in_flight.discard(batch)
+        self.in_flight.discard(batch)
         self._flush()
 
     async def _run_batch(self) -> None:
@@ -112,7 +102,7 @@ class Batcher:
             await self._send_batch(calls)
         except Exception as error:  # noqa: BLE001  # every waiting caller gets the error, and knows what to make of it
             for call in calls:
-                if not call.done:
+                if not call.answers.done():
                     call.answers.set_exception(error)
         finally:
             for call in calls:
@@ -133,7 +123,7 @@ class Batcher:
         while self._waiting and size < MAX_BATCH_SIZE:
             call = self._waiting.popleft()
             self._waiting_size -= call.size
-            if not call.done:
+            if not call.answers.done():
                 calls.append(call)
                 size += call.size
         return calls
@@ -146,7 +136,7 @@ class Batcher:
             await self._redis.connection_pool.disconnect(inuse_connections=False)
             answers |= await self._pipeline(refused)
         for call in calls:
-            if not call.done:
+            if not call.answers.done():
                 call.answers.set_result(answers[call])
 
     async def _pipeline(self, calls: list[Call]) -> dict[Call, list[Any]]:

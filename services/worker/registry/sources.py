@@ -56,7 +56,14 @@ def _no_folder(folder: Path) -> list[Found]:
 
 
 def _marked_in(file: Path) -> list[Found]:
-    return [(candidate, attached) for candidate in marked(module_of(file)) if (attached := policy(candidate))]
+    """The functions that have a policy and are this file's own, not imported from another, once each."""
+    module = module_of(file)
+    values = {id(value): value for value in vars(module).values()}.values()
+    return [
+        (value, attached)
+        for value in values
+        if (attached := policy(value)) is not None and value.__module__ == module.__name__
+    ]
 
 
 def _entry_point(point: EntryPoint) -> list[Found]:
@@ -75,15 +82,6 @@ def module_of(file: Path) -> ModuleType:
     sys.modules[name] = module  # where dataclasses and type hints look their module up
     spec.loader.exec_module(module)
     return module
-
-
-def marked(module: ModuleType) -> list[Callable[..., Any]]:
-    """Return the functions that have a policy and are this module's own, not imported from another."""
-    return [
-        candidate
-        for candidate in {id(value): value for value in vars(module).values()}.values()  # once each, whatever its names
-        if policy(candidate) is not None and candidate.__module__ == module.__name__
-    ]
 
 
 @contextlib.contextmanager
