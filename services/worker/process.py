@@ -21,7 +21,7 @@ from services.worker.queue.broker import Queue
 from services.worker.queue.messages import Delivery, acknowledgement
 from services.worker.queue.parked import Parking
 from services.worker.redis_client.pool import connect
-from services.worker.redis_client.retry import retry_transient
+from services.worker.redis_client.retry import RETRY_PAUSE_S, retry_transient
 from services.worker.redis_client.subscriber import listen
 from services.worker.registry import announce, registry
 from services.worker.registry.lifespan import Resource
@@ -197,12 +197,13 @@ class Worker:
 
 
 async def supervised(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run a background task that never returns. If it crashes nevertheless, log that and restart it."""
+    """Run a background task that never returns. If it fails, log that and restart it."""
     while True:
         try:
             await run()
-        # It catches the errors that are expected; this is for a fault in its code. Without its leases a worker would
-        # lose all its tasks.
+        except RedisError as error:  # the client has retried failed connections already
+            logger.warning("background task failed, restarting", background_task=name, error=str(error))
+        # A fault in its code: without its leases a worker would lose all its tasks.
         except Exception:
             logger.exception("background task crashed, restarting", background_task=name)
-        await asyncio.sleep(1)
+        await asyncio.sleep(RETRY_PAUSE_S)

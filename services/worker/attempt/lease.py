@@ -12,12 +12,10 @@ from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from plugins import keys, scripts
 from services.worker.attempt.claim import Claim
 from services.worker.redis_client.batcher import script_call
-from services.worker.redis_client.retry import RETRY_PAUSE_S
 
 SCRIPT: Final = scripts.read("renew.lua", __file__)
 
@@ -79,7 +77,11 @@ class LeaseRenewer:
         self._leases.discard(lease)
 
     async def run(self) -> None:
-        """Renew at intervals, and whenever a lease requests it, for ever."""
+        """Renew at intervals, and whenever a lease requests it.
+
+        Raises:
+            redis.exceptions.RedisError: as `renew` does.
+        """
         while True:
             try:
                 async with asyncio.timeout(self._every_s):
@@ -87,11 +89,7 @@ class LeaseRenewer:
             except TimeoutError:
                 pass
             self._requested.clear()
-            try:
-                await self.renew()
-            except RedisError as error:
-                logger.warning("leases not renewed", tasks=len(self._leases), error=str(error))
-                await asyncio.sleep(RETRY_PAUSE_S)
+            await self.renew()
 
     async def renew(self) -> None:
         """Renew all leases, and mark those that are lost.

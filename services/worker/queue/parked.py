@@ -12,7 +12,6 @@ from collections.abc import Container
 from typing import Final
 
 import structlog
-from redis.exceptions import RedisError
 
 from plugins import keys
 from plugins.limits import ticket_of
@@ -77,7 +76,11 @@ class Parking:
         self._changed.set()
 
     async def run(self, every_s: float) -> None:
-        """Scan at every change, and after `every_s` without one, for ever."""
+        """Scan at every change, and after `every_s` without one.
+
+        Raises:
+            redis.exceptions.RedisError: as `scan` does.
+        """
         while True:
             try:
                 async with asyncio.timeout(every_s):
@@ -85,10 +88,7 @@ class Parking:
             except TimeoutError:
                 pass
             self._changed.clear()
-            try:
-                await self.scan()
-            except RedisError as error:
-                logger.warning("parking scan failed", error=str(error))
+            await self.scan()
 
     async def scan(self) -> None:
         """Read which functions are paused, and unpark the tickets of those that are not.

@@ -6,16 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
 from plugins import entries, keys
 from plugins.declaration import Broken
 from services.worker.registry.registry import Registry
-
-logger = structlog.get_logger()
 
 
 async def announce(redis: Redis, registry: Registry) -> None:
@@ -70,14 +66,14 @@ def _announced_at(value: bytes, field: str) -> float:
 
 
 async def keep_announcing(redis: Redis, registry: Registry, every_s: float, draining: Callable[[], bool]) -> None:
-    """Announce at intervals, for ever: Redis may lose its data, or another worker may write an older version.
+    """Announce at intervals: Redis may lose its data, or another worker may write an older version.
 
     A worker that drains announces nothing more: its functions may be out of date by the time it has stopped.
+
+    Raises:
+        redis.exceptions.RedisError: as `announce` does.
     """
     while True:
         await asyncio.sleep(every_s)
-        try:
-            if not draining():
-                await announce(redis, registry)
-        except RedisError as error:
-            logger.warning("functions not announced", error=str(error))
+        if not draining():
+            await announce(redis, registry)

@@ -55,7 +55,7 @@ async def test_before_renewals(own_url: str, own_client: httpx.AsyncClient, own:
             await renewed(own, task_id)
         await own_client.delete(f"/tasks/{task_id}")
         await left(folder, "cleaned.1.*")
-        assert "leases not renewed" not in worker.output
+        assert "background task failed" not in worker.output
 
 
 async def test_before_a_cancel(own_url: str, own_client: httpx.AsyncClient, own: Redis, folder: Path) -> None:
