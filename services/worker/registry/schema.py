@@ -12,6 +12,7 @@ What JSON Schema cannot say is listed in docs/functions.md.
 """
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from typing import Any, Final
@@ -56,6 +57,8 @@ INTEGER_KEY: Final = {"pattern": "^(0|-?[1-9][0-9]{0,17})$"}
 
 BOUNDS: Final = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
 
+Describe = Callable[[Any], JsonSchemaValue]
+
 SAYABLE: Final = (str, int, float, bool, type(None))
 
 
@@ -72,6 +75,17 @@ class Plain(GenerateJsonSchema):
 
 class Narrow(Plain):
     """The schemas of inputs. Raises a TypeError for a type of which no JSON value would be one."""
+
+    def build_schema_type_to_method(self) -> Any:
+        """What describes each type, where several are described alike."""
+        methods: Any = super().build_schema_type_to_method()
+        for kind, described in (("date", DATE), ("time", TIME), ("timedelta", DURATION)):
+            methods[kind] = partial(_always, described)
+        for kind in ("dict", "ordered-dict", "counter"):
+            methods[kind] = partial(self._keyed, methods[kind])
+        for kind in ("model", "dataclass", "typed-dict"):
+            methods[kind] = partial(_with_field_docs, methods[kind])
+        return methods
 
     def definitions_schema(self, schema: Any) -> JsonSchemaValue:
         """As they are; what the keys of a dict refer to is among them."""
@@ -93,23 +107,11 @@ class Narrow(Plain):
         """Text in the encoding that is configured where the type stands."""
         return dict(BYTES[self._config.val_json_bytes])
 
-    def date_schema(self, schema: Any) -> JsonSchemaValue:
-        """One that Python can hold."""
-        return dict(DATE)
-
-    def time_schema(self, schema: Any) -> JsonSchemaValue:
-        """With or without an offset."""
-        return dict(TIME)
-
     def datetime_schema(self, schema: Any) -> JsonSchemaValue:
         """With an offset."""
         if schema.get("tz_constraint") == "naive":
             raise TypeError("a datetime without a time zone: JSON Schema has no format for it")
         return dict(DATE_TIME)
-
-    def timedelta_schema(self, schema: Any) -> JsonSchemaValue:
-        """As ISO 8601 has it, without weeks, months and years."""
-        return dict(DURATION)
 
     def uuid_schema(self, schema: Any) -> JsonSchemaValue:
         """Of the version that is asked for."""
@@ -134,18 +136,6 @@ class Narrow(Plain):
         """Whether it is given, and not made by a dataclass itself."""
         return field.get("init") is not False and super().field_is_present(field)
 
-    def dict_schema(self, schema: Any) -> JsonSchemaValue:
-        """An object whose names are such keys."""
-        return self._keyed(super().dict_schema(schema), schema)
-
-    def ordered_dict_schema(self, schema: Any) -> JsonSchemaValue:
-        """The same."""
-        return self._keyed(super().ordered_dict_schema(schema), schema)
-
-    def counter_schema(self, schema: Any) -> JsonSchemaValue:
-        """The same."""
-        return self._keyed(super().counter_schema(schema), schema)
-
     def tagged_union_schema(self, schema: Any) -> JsonSchemaValue:
         """One of several, with the tag that says which, though each may have a default for it."""
         described = super().tagged_union_schema(schema)
@@ -162,19 +152,8 @@ class Narrow(Plain):
                 default = made()
         return NoDefault if isinstance(default, float) and not math.isfinite(default) else default
 
-    def model_schema(self, schema: Any) -> JsonSchemaValue:
-        """With the texts of its fields."""
-        return _described(super().model_schema(schema), schema["cls"])
-
-    def dataclass_schema(self, schema: Any) -> JsonSchemaValue:
-        """The same."""
-        return _described(super().dataclass_schema(schema), schema["cls"])
-
-    def typed_dict_schema(self, schema: Any) -> JsonSchemaValue:
-        """The same."""
-        return _described(super().typed_dict_schema(schema), schema.get("cls"))
-
-    def _keyed(self, described: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
+    def _keyed(self, describe: Describe, schema: Any) -> JsonSchemaValue:
+        described = describe(schema)
         # A pattern that a key does not match must refuse it, not let any value pass.
         for values in described.pop("patternProperties", {}).values():
             described["additionalProperties"] = values
@@ -202,8 +181,13 @@ class Narrow(Plain):
         return {word: value for word, value in written.items() if word != "type"}
 
 
-def _described(described: JsonSchemaValue, cls: Any) -> JsonSchemaValue:
-    for name, text in field_docs_of(cls).items():
+def _always(described: JsonSchemaValue, _: Any) -> JsonSchemaValue:
+    return dict(described)
+
+
+def _with_field_docs(describe: Describe, schema: Any) -> JsonSchemaValue:
+    described = describe(schema)
+    for name, text in field_docs_of(schema.get("cls")).items():
         if name in (properties := described.get("properties", {})):
             properties[name].setdefault("description", text)
     return described
