@@ -42,10 +42,6 @@ BROKEN_TTL_S: Final = 60
 # Set: functions that must not be started. Written by the api (PUT and DELETE), read by the workers.
 PAUSED: Final = "functions:paused"
 
-# Set: functions that have parked tickets. Written by the workers together with the sets of tickets (`parked`), and kept
-# for as long.
-PARKED: Final = "functions:held"
-
 # Channel: the name of a function that was paused or resumed, or of which a ticket was parked. Published by both
 # services, every worker listens.
 FUNCTIONS_CHANGED: Final = "functions:held"

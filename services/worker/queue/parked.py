@@ -8,7 +8,7 @@ because a message may be lost. If a ticket is lost, recovery queues its task aga
 
 import asyncio
 import time
-from collections.abc import Container
+from collections.abc import Collection
 from typing import Final
 
 import structlog
@@ -29,7 +29,7 @@ logger = structlog.get_logger()
 class Parking:
     """Parks and unparks tasks, for one worker. `functions` are the names of its functions."""
 
-    def __init__(self, batcher: Batcher, functions: Container[str], slots: Slots) -> None:
+    def __init__(self, batcher: Batcher, functions: Collection[str], slots: Slots) -> None:
         self._batcher = batcher
         self._functions = functions
         self._slots = slots
@@ -56,8 +56,6 @@ class Parking:
             ("ZREMRANGEBYSCORE", key, 0, time.time_ns() // 1_000 - keys.TASK_TTL_S * 1_000_000),
             ("ZADD", key, "NX", since, str(message.ticket)),
             ("EXPIRE", key, keys.TASK_TTL_S),
-            ("SADD", keys.PARKED, function),
-            ("EXPIRE", keys.PARKED, keys.TASK_TTL_S),
         ]
         if function not in self._functions:
             # Another worker may have it. If it is paused instead, no worker unparks it before the API publishes that it
@@ -96,25 +94,21 @@ class Parking:
         Raises:
             redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
-        paused, parked = await self._batcher.execute([("SMEMBERS", keys.PAUSED), ("SMEMBERS", keys.PARKED)])
+        functions = sorted(self._functions)
+        exist = [("EXISTS", keys.parked(function)) for function in functions]
+        paused, *parked = await self._batcher.execute([("SMEMBERS", keys.PAUSED), *exist])
         self._heed(frozenset(name.decode() for name in paused))
-        for function in sorted(name.decode() for name in parked):
-            if not self.must_park(function):
-                await self._unpark(function)
+        for function, has_tickets in zip(functions, parked, strict=True):
+            if has_tickets and not self.must_park(function):
+                await self._requeue(function)
 
     def _heed(self, paused: frozenset[str]) -> None:
         if paused != self._paused:
             logger.info("paused functions changed", paused=sorted(paused))
         self._paused = paused
 
-    async def _unpark(self, function: str) -> None:
-        if await self._requeue(function):
-            await self._batcher.execute([("SREM", keys.PARKED, function)])
-            if not await self._requeue(function):  # tickets that were parked before it was removed
-                await self._batcher.execute([("SADD", keys.PARKED, function), ("EXPIRE", keys.PARKED, keys.TASK_TTL_S)])
-
-    async def _requeue(self, function: str) -> bool:
-        """Requeue as many tickets as there are free slots. Return whether none is left.
+    async def _requeue(self, function: str) -> None:
+        """Requeue as many tickets as there are free slots.
 
         More tickets would only be read by workers that lack the function, and be parked again.
         """
@@ -122,7 +116,7 @@ class Parking:
         while room:
             (members,) = await self._batcher.execute([("ZRANGE", key, 0, min(room, MAX_REQUEUED) - 1)])
             if not members:
-                return True
+                return
             (scores,) = await self._batcher.execute([("ZMSCORE", key, *members)])
             # In this order. Another worker may do the same at the same time: the claim drops the second message.
             messages = [
@@ -133,4 +127,3 @@ class Parking:
             await self._batcher.execute([*messages, ("ZREM", key, *members)])
             room -= len(members)
         self._slots.when_free(self._changed.set)
-        return False

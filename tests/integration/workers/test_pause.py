@@ -175,8 +175,6 @@ async def test_whoever_holds_a_task_dies_halfway(
     task_id = await note(own, "ticks", folder=str(folder), to=1, every=1)
     await own.zadd(keys.OPEN, {task_id: 2_000_000_000})
     await own.zadd(keys.parked("ticks"), {f"{task_id}:0": 1})
-    await own.sadd(keys.PARKED, "ticks")
-    await own.expire(keys.PARKED, 600)
     await own.expire(keys.parked("ticks"), 600)
     await own.xadd(keys.QUEUE, message(task_id, function="ticks"))
     with worker_process(own_url, **QUICK):

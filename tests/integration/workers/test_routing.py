@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from plugins import keys
@@ -163,31 +162,18 @@ async def test_a_ticket_that_is_held_just_after_the_resume(apart: Parking, own: 
     await own.xtrim(keys.QUEUE, 0)
 
 
-async def test_a_ticket_that_is_held_while_the_list_is_tidied(own_url: str, own: Redis) -> None:
-    """Nothing is held, so the function is taken off the list; just before, another worker holds a task, and there is no
-    slot any more: the function is back on the list, and a slot that is freed starts the task.
-    """
-
-    class Taken(Slots):
-        looks = 0
-
-        @property
-        def left(self) -> int:
-            self.looks += 1
-            if self.looks == 2:
-                with SyncRedis.from_url(own_url) as other:
-                    other.zadd(keys.parked("count"), {str(TICKET): 1})
-            return 0 if self.looks == 2 else 1
-
-    slots = Taken(1)
-    apart = Parking(Batcher(own), {"count"}, slots)
-    await own.sadd(keys.PARKED, "count")
-    await apart.scan()
-    assert slots.looks == 2
-    keeping = asyncio.create_task(apart.run(600))
+async def test_a_ticket_that_is_held_while_there_is_no_slot(own: Redis) -> None:
+    """It stays where it is, and a slot that is freed starts the task, though no beat helps."""
+    slots = Slots(1)
     slots.take()
+    apart = Parking(Batcher(own), {"count"}, slots)
+    await own.zadd(keys.parked("count"), {str(TICKET): 1})
+    await apart.scan()
+    assert await all_held(own, "count", 1)
+    keeping = asyncio.create_task(apart.run(600))
     slots.release()
     await until(lambda: on_the_queue(own, 1))
+    await until(lambda: all_held(own, "count", 0))
     keeping.cancel()
     await own.xtrim(keys.QUEUE, 0)
 
