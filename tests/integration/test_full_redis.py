@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from plugins import keys
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
-from services.worker.attempt.ending import record_end
 from tests.support.client import events
 from tests.support.logs import written
 from tests.support.processes import Api, api_process
@@ -95,6 +94,6 @@ async def test_a_worker_forgets_no_end_that_it_could_not_note(full: tuple[Redis,
         asked_at=0, limit_key="", last=None, cancelled=False,
     )  # fmt: skip
     await redis.config_set("maxmemory", 1)
-    await record_end(Commands(redis, {}), claim, "done", {"chunks": 3})
+    await Commands(redis, {}).record_end(claim, "done", {"chunks": 3})
     assert await redis.zscore(keys.OPEN, task_id) is None
     assert await redis.hmget(keys.metadata(task_id), "status", "end") == [b"done", b'{"chunks":3}']

@@ -15,7 +15,6 @@ from services.api.tasks.limits import Limiter
 from services.api.tasks.task import read
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
-from services.worker.attempt.ending import record_end
 from tests.support.waiting import DEADLINE_S
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -39,7 +38,7 @@ async def by_the_worker(redis: Redis, task_id: str) -> None:
     commands = Commands(redis, {})
     line = entries.encode("done", 1, 0, entries.now_ms(), {"chunks": 0})
     assert await commands.batcher.run_script(append.SCRIPT, **append.arguments(task_id, 0, 1, line)) == 1
-    await record_end(commands, claim, "done", {"chunks": 0})
+    await commands.record_end(claim, "done", {"chunks": 0})
 
 
 ENDINGS: Final[dict[str, Ending]] = {"api": by_the_api, "worker": by_the_worker}

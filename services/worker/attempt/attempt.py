@@ -15,7 +15,6 @@ import structlog
 from plugins import Context, append, entries, keys, release
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
-from services.worker.attempt.ending import record_end
 from services.worker.attempt.lease import Lease
 from services.worker.attempt.log_writer import Log, RefusedError
 from services.worker.attempt.opening import Opened, open_log
@@ -196,7 +195,7 @@ class Attempt:
         return int(await self._commands.batcher.run_script(append.SCRIPT, **arguments))
 
     async def _record_end(self, end: End) -> None:
-        await self._retry("end", lambda: record_end(self._commands, self.claim, end.event, end.data))
+        await self._retry("end", lambda: self._commands.record_end(self.claim, end.event, end.data))
 
     async def _release_limit(self) -> None:
         """Release the limit: the attempt is over, and its function does nothing more."""

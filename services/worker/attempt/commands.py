@@ -1,14 +1,14 @@
 """The scripts and commands that an attempt needs."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from plugins import keys, scripts
+from plugins import keys, metadata, scripts
 from plugins.limits import Limits
 from plugins.metadata import Fields
-from services.worker.attempt.claim import Claims
+from services.worker.attempt.claim import Claim, Claims
 from services.worker.attempt.limits import Limiter
 from services.worker.redis_client.batcher import Batcher, Command, script_call
 
@@ -28,3 +28,23 @@ class Commands:
         """Return the command that writes these fields of a task's metadata."""
         args = [part for field in fields.items() for part in field]
         return script_call(SET_METADATA, [keys.metadata(task_id)], [keys.TASK_TTL_S, *args])
+
+    async def record_end(self, claim: Claim, event: str, data: Any) -> None:
+        """Record how a task ended, as its log says already: metadata, limit, index of open tasks, in this order
+        (docs/design.md, "A task's life"). Doing it twice changes nothing.
+
+        A crash before it leaves the log, which is the truth. A crash within it leaves the task in the index of open
+        tasks, so that recovery does the rest.
+
+        Raises:
+            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
+        """
+        record = self.set_metadata(claim.task_id, metadata.ended(event, data))
+        remove_from_open = ("ZREM", keys.OPEN, claim.task_id)
+        if claim.limit_key:
+            await self.limiter.release(claim, preceded_by=[record])
+            await self.batcher.execute([remove_from_open])
+        else:
+            # Redis refuses the record for no reason for which it would not refuse the removal: so no task leaves the
+            # index without its record.
+            await self.batcher.execute([record, remove_from_open])

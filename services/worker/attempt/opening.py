@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from plugins import Event, append, entries, keys, limits, metadata
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
-from services.worker.attempt.ending import record_end
 from services.worker.attempt.log_writer import RefusedError
 
 # Entries per read of a log that is to be continued.
@@ -39,7 +38,7 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
     length = last.seq + 1 if last is not None else 0
     while True:
         if last is not None and last.ends:
-            await record_end(commands, claim, last.event, last.data)
+            await commands.record_end(claim, last.event, last.data)
             return None
         if last is not None and last.attempt > claim.attempt:
             raise RefusedError(append.Refusal.FENCED)
