@@ -22,7 +22,6 @@ from services.worker.queue.messages import Delivery, acknowledgement
 from services.worker.queue.parked import Parking
 from services.worker.redis_client.pool import connect
 from services.worker.redis_client.retry import RETRY_PAUSE_S, retry_transient
-from services.worker.redis_client.subscriber import listen
 from services.worker.registry import announce, registry
 from services.worker.registry.lifespan import Resource
 from services.worker.settings import Settings
@@ -55,10 +54,9 @@ class Worker:
         self.commands = Commands(self.redis, limits)
         self.parking = Parking(self.commands.batcher, self.plugins, queue.slots)
         self.leases = LeaseRenewer(self.redis, settings.lease_s, settings.renew_s)
-        listeners = {keys.CANCEL: self._on_cancel, keys.FUNCTIONS_CHANGED: self.parking.on_functions_changed}
         self._background_tasks = [
             asyncio.create_task(supervised("leases", self.leases.run)),
-            asyncio.create_task(supervised("subscriber", lambda: listen(self.redis, listeners))),
+            asyncio.create_task(supervised("subscriber", self._listen)),
         ]
 
     async def start(self) -> None:
@@ -134,6 +132,20 @@ class Worker:
             # The next attempt may have started here while this one cleaned up.
             if self.running.get(claim.task_id) is attempt:
                 del self.running[claim.task_id]
+
+    async def _listen(self) -> None:
+        """Listen to the channels for all workers. Messages may be lost: what they say is learned in another way, later.
+
+        Raises:
+            redis.exceptions.RedisError: the subscription is lost.
+        """
+        listeners = {keys.CANCEL: self._on_cancel, keys.FUNCTIONS_CHANGED: self.parking.on_functions_changed}
+        async with self.redis.pubsub() as pubsub:
+            await pubsub.subscribe(*listeners)
+            async for message in pubsub.listen():
+                # A confirmed subscription is an empty message.
+                payload = message["data"].decode(errors="replace") if message["type"] == "message" else ""
+                listeners[message["channel"].decode()](payload)
 
     def _on_cancel(self, task_id: str) -> None:
         """Stop the task, if it runs here. Its log has its end: the API appends that before it publishes the cancel."""
