@@ -35,9 +35,6 @@ class Commands:
 
         A crash before it leaves the log, which is the truth. A crash within it leaves the task in the index of open
         tasks, so that recovery does the rest.
-
-        Raises:
-            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
         record = self.set_metadata(claim.task_id, metadata.ended(event, data))
         remove_from_open = ("ZREM", keys.OPEN, claim.task_id)

@@ -77,11 +77,7 @@ class LeaseRenewer:
         self._leases.discard(lease)
 
     async def run(self) -> None:
-        """Renew at intervals, and whenever a lease requests it.
-
-        Raises:
-            redis.exceptions.RedisError: as `renew` does.
-        """
+        """Renew at intervals, and whenever a lease requests it."""
         while True:
             try:
                 async with asyncio.timeout(self._every_s):
@@ -92,11 +88,7 @@ class LeaseRenewer:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew all leases, and mark those that are lost.
-
-        Raises:
-            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
-        """
+        """Renew all leases, and mark those that are lost."""
         leases, asked_at = list(self._leases), time.monotonic()
         if not leases:
             return

@@ -34,9 +34,6 @@ class Limiter:
         """Release the ticket of this attempt, and enqueue the tasks that this admits. Without a limit, do nothing.
 
         Releasing twice does no harm. The commands of `preceded_by` are sent before, in the same batch.
-
-        Raises:
-            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
         if claim.limit_key:
             await self._call(claim.limit_key, [claim.ticket], preceded_by)

@@ -114,7 +114,6 @@ class Log:
 
         Raises:
             RefusedError: another attempt writes the log, or it is closed, or shorter than it was.
-            redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
         """
         try:
             while not (self._ended and not self._buffer):

@@ -30,7 +30,6 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
 
     Raises:
         RefusedError: a newer attempt has written.
-        redis.exceptions.RedisError: Redis did not answer for as long as the client's retries last.
     """
     if claim.limit_key:
         await commands.batcher.execute([("ZADD", claim.limit_key, "XX", limits.STARTED, str(claim.ticket))])

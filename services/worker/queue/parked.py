@@ -44,9 +44,6 @@ class Parking:
         """Park the ticket of this message, which may be acknowledged then. Parking twice does no harm.
 
         A ticket that was parked before keeps its place.
-
-        Raises:
-            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
         """
         # In microseconds: a worker may park several within a millisecond, and their order counts.
         function = message.function
@@ -74,11 +71,7 @@ class Parking:
         self._changed.set()
 
     async def run(self, every_s: float) -> None:
-        """Scan at every change, and after `every_s` without one.
-
-        Raises:
-            redis.exceptions.RedisError: as `scan` does.
-        """
+        """Scan at every change, and after `every_s` without one."""
         while True:
             try:
                 async with asyncio.timeout(every_s):
@@ -89,11 +82,7 @@ class Parking:
             await self.scan()
 
     async def scan(self) -> None:
-        """Read which functions are paused, and unpark the tickets of those that are not.
-
-        Raises:
-            redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
-        """
+        """Read which functions are paused, and unpark the tickets of those that are not."""
         functions = sorted(self._functions)
         exist = [("EXISTS", keys.parked(function)) for function in functions]
         paused, *parked = await self._batcher.execute([("SMEMBERS", keys.PAUSED), *exist])

@@ -69,11 +69,7 @@ class Batcher:
         return answers
 
     async def run_script(self, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        """Run this script, and return its answer.
-
-        Raises:
-            redis.exceptions.RedisError: as `execute` does.
-        """
+        """Run this script, and return its answer."""
         (answer,) = await self.execute([script_call(script, keys, args)])
         return answer
 

@@ -15,11 +15,7 @@ from services.worker.registry.registry import Registry
 
 
 async def announce(redis: Redis, registry: Registry) -> None:
-    """Write the declarations, kept for another week, and what is broken, kept for another minute.
-
-    Raises:
-        redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
-    """
+    """Write the declarations, kept for another week, and what is broken, kept for another minute."""
     now = entries.now_ms()
     declared: dict[FieldT, EncodableT] = {
         name: msgspec.json.encode(msgspec.structs.replace(plugin.declaration, announced_at=now))
@@ -42,9 +38,6 @@ async def prune(redis: Redis) -> None:
     were mended.
 
     The lifetime of the key does not do that, as long as anything is announced at all.
-
-    Raises:
-        redis.exceptions.RedisError: Redis refused, or did not answer for as long as the client's retries last.
     """
     now = entries.now_ms()
     for key, field, ttl_s in (
@@ -69,9 +62,6 @@ async def keep_announcing(redis: Redis, registry: Registry, every_s: float, drai
     """Announce at intervals: Redis may lose its data, or another worker may write an older version.
 
     A worker that drains announces nothing more: its functions may be out of date by the time it has stopped.
-
-    Raises:
-        redis.exceptions.RedisError: as `announce` does.
     """
     while True:
         await asyncio.sleep(every_s)
