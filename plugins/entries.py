@@ -64,14 +64,25 @@ MAX_DEPTH: Final = 100
 _PLAIN: Final = frozenset({str, int, bool})
 
 
-def _model(value: Any) -> Any:
-    """Encode what msgspec does not know: a model of pydantic's dumps itself."""
+def _plain(value: Any) -> Any:
+    """Return what stands for a value that msgspec does not know, as `json.dumps` has it; a model of pydantic's dumps
+    itself.
+    """
     if callable(dump := getattr(type(value), "model_dump", None)):
         return dump(value, mode="json", by_alias=True)  # as its schema says
+    # Of a class of their own: strings of parsers and templates, numbers of numpy.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, msgspec.Raw):  # to be verified
+        return msgspec.json.decode(value)
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 
-_encoder: Final = msgspec.json.Encoder(enc_hook=_model)
+_encoder: Final = msgspec.json.Encoder(enc_hook=_plain)
 _decoder: Final = msgspec.json.Decoder(Entry)
 
 
@@ -143,10 +154,11 @@ def too_deep(value: Any) -> bool:
 
 
 def _verify(line: bytes, data: Any) -> None:
-    # msgspec writes NaN and the infinities as null: a value would change in silence. Only a line that holds a null can
-    # have met one, so only there the standard library, which can refuse them, encodes once more.
-    if b"null" in line:
-        json.dumps(msgspec.to_builtins(data, enc_hook=_model), allow_nan=False)
+    # msgspec writes NaN and the infinities as null, and as "nan" and "inf" if they are keys: a value would change in
+    # silence. Only a line with one of these can have met one, so only there the standard library, which can refuse
+    # them, encodes once more.
+    if b"null" in line or b'nan":' in line or b'inf":' in line:
+        json.dumps(msgspec.to_builtins(data, enc_hook=_plain), allow_nan=False)
     if b"\n" in line or b"\r" in line:
         raise ValueError("raw JSON must be one line")
     # What can be written must be readable: raw JSON may be none, and a field that is not set leaves no data.

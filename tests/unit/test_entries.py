@@ -165,6 +165,51 @@ def cycle() -> Any:
     return round_and_round
 
 
+@dataclasses.dataclass
+class Two:
+    """Two values."""
+
+    left: Any
+    right: Any
+
+
+class Text(str):
+    """As parsers and templates have one: `str()` of it is something else."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+
+class Whole(int):
+    """As libraries of numbers have one."""
+
+
+class Broken(float):
+    """The same, with a fraction."""
+
+
+OF_A_CLASS_OF_THEIR_OWN: Final[dict[str, tuple[Any, Any]]] = {
+    "text": (Text("a"), "a"),
+    "a whole number": (Whole(3), 3),
+    "a number": (Broken(1.5), 1.5),
+    "in a list": ([Text("a"), [Broken(2.5)]], ["a", [2.5]]),
+    "as a name": ({Text("a"): Whole(1)}, {"a": 1}),
+    "beside null": ([None, Text("a"), {"x": Whole(1)}], [None, "a", {"x": 1}]),
+    "a number as a name": ({Whole(3): None, Broken(1.5): 1}, {"3": None, "1.5": 1}),
+    "in a dataclass": (Two(Text("a"), Broken(1.5)), {"left": "a", "right": 1.5}),
+    "raw text with null": (msgspec.Raw(b'{"a":null}'), {"a": None}),
+    "raw text with null, inside": ([msgspec.Raw(b"null"), {"x": msgspec.Raw(b"[null]")}], [None, {"x": [None]}]),
+}
+
+
+@pytest.mark.parametrize(("value", "read_as"), OF_A_CLASS_OF_THEIR_OWN.values(), ids=OF_A_CLASS_OF_THEIR_OWN)
+def test_values_of_a_class_of_their_own(value: Any, read_as: Any) -> None:
+    """A reader gets their value: that of a string is its characters, whatever `str()` makes of it."""
+    assert read(written(value)) == read_as
+
+
 NOT_JSON: Final = {
     "an object": object(),
     "an object beside null": [None, object()],
@@ -175,6 +220,11 @@ NOT_JSON: Final = {
     "a tuple as a name": {(1, 2): 3},
     "a tuple as a name of null": {(1, 2): None},
     "None as a name": {None: 1},
+    "NaN of a class of its own": [Broken("nan")],
+    "infinity of a class of its own, as a name": {Broken("inf"): 1},
+    "NaN as a name": {math.nan: 1},
+    "infinity as a name, inside": [{"x": {-math.inf: "y"}}],
+    "NaN in raw text": msgspec.Raw(b'{"a":NaN}'),
     "a lone surrogate": "a\ud800b",
     "a lone surrogate as a name": {"\udfff": 1},
     "a lone surrogate beside null": [None, "\udc80"],
