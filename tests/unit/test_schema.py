@@ -533,6 +533,36 @@ def test_where_descriptions_come_from() -> None:
     assert defined["Size"]["properties"]["width"]["description"] == "From left to right."
 
 
+def test_a_default_that_does_not_fit_is_not_shown() -> None:
+    """A form that sends every default that it is shown is accepted; the function still gets its own."""
+
+    @dataclasses.dataclass
+    class Inner:
+        bounded: Annotated[int, Field(ge=1)] = 0
+        fits: Annotated[int, Field(ge=1)] = 1
+
+    def takes(
+        inner: Inner,
+        infinite: float = math.inf,
+        nothing: int = None,  # type: ignore[assignment]  # noqa: RUF013  # as authors write it
+        infinite_or_none: float | None = -math.inf,
+        hidden: list[float | None] = [math.nan],  # noqa: B006
+        named: dict[str, float | None] = {"x": math.inf},  # noqa: B006
+        bounded: Annotated[int, Field(le=3)] = 4,
+        dated: datetime.datetime = datetime.datetime(2026, 1, 1),  # inputs have an offset
+        default: int = 7,
+        none: int | None = None,
+    ) -> None: ...
+
+    taken = input_of(inspect.signature(takes).parameters.values(), "takes", Docs("", {}))
+    shown = {name: each["default"] for name, each in taken.schema["properties"].items() if "default" in each}
+    assert shown == {"default": 7, "none": None}
+    inner = taken.schema["$defs"]["Inner"]["properties"]
+    assert {name: each["default"] for name, each in inner.items() if "default" in each} == {"fits": 1}
+    arguments = taken.read(msgspec.json.encode({"inner": {"fits": 1}, **shown}))
+    assert (arguments["infinite"], arguments["nothing"], arguments["inner"]) == (math.inf, None, Inner(0, 1))
+
+
 def test_the_defaults_that_are_shown() -> None:
     """Those that JSON can say, as JSON has them; never what only a run would tell."""
 

@@ -11,13 +11,15 @@ What is accepted at POST should not fail in the worker, so this one is stricter:
 What JSON Schema cannot say is listed in docs/functions.md.
 """
 
-import math
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from typing import Any, Final
 
+import jsonschema_rs
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, NoDefault
+from pydantic_core import PydanticSerializationError, to_json
 
 from services.worker.registry.docstrings import field_docs_of
 
@@ -58,6 +60,10 @@ INTEGER_KEY: Final = {"pattern": "^(0|-?[1-9][0-9]{0,17})$"}
 BOUNDS: Final = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
 
 Describe = Callable[[Any], JsonSchemaValue]
+
+# Keywords whose values are no schemas; and those whose values have schemas under names.
+VALUES: Final = frozenset({"default", "const", "enum", "examples"})
+MAPS: Final = frozenset({"properties", "patternProperties", "$defs"})
 
 SAYABLE: Final = (str, int, float, bool, type(None))
 
@@ -143,14 +149,24 @@ class Narrow(Plain):
         return described | ({"required": [tag]} if tag else {})
 
     def get_default_value(self, schema: Any) -> Any:
-        """What stands for a value that is missing; `NoDefault` where only a run tells, or JSON cannot say it."""
+        """What stands for a value that is missing; `NoDefault` where only a run tells."""
         default = schema.get("default", NoDefault)
         match schema.get("default_factory"):
             case partial(func=func, args=[copied]) if func is deepcopy:  # a parameter's
                 default = copied
             case type() as made if made in (list, dict, set):
                 default = made()
-        return NoDefault if isinstance(default, float) and not math.isfinite(default) else default
+        return default
+
+    def encode_default(self, dft: Any) -> Any:
+        """The default as JSON.
+
+        Raises:
+            pydantic_core.PydanticSerializationError: JSON has no form for it; pydantic has one for infinity, which is
+                null. Then there is no default in the schema.
+        """
+        json.loads(to_json(dft, inf_nan_mode="constants"), parse_constant=_no_constant)
+        return super().encode_default(dft)
 
     def _keyed(self, describe: Describe, schema: Any) -> JsonSchemaValue:
         described = describe(schema)
@@ -179,6 +195,29 @@ class Narrow(Plain):
         if written.get("type") != "string" or "enum" in written or "const" in written:
             raise TypeError("keys of a dict that JSON has no form for")
         return {word: value for word, value in written.items() if word != "type"}
+
+
+def drop_misfits(schema: JsonSchemaValue) -> None:
+    """Take the defaults out of a schema that it does not accept: a form that sends every default is accepted."""
+    definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    waiting: list[Any] = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            if "default" in part and not _fits(part | definitions, part["default"]):
+                del part["default"]
+            waiting += [below for key, below in part.items() if key not in VALUES and key not in MAPS]
+            waiting += [below for key in MAPS & part.keys() for below in part[key].values()]
+
+
+def _fits(schema: JsonSchemaValue, value: Any) -> bool:
+    return jsonschema_rs.validator_for(schema, validate_formats=True).is_valid(value)
+
+
+def _no_constant(name: str) -> None:
+    raise PydanticSerializationError(f"{name} is no value of JSON's")
 
 
 def _always(described: JsonSchemaValue, _: Any) -> JsonSchemaValue:

@@ -1,8 +1,8 @@
-"""The input of a function, from its signature: one JSON Schema, by which the api and the worker judge alike.
+"""The input of a function, from its signature: one JSON Schema, by which the API and the worker validate alike.
 
-What fits the schema is converted, and nothing else is. pydantic alone would take more: `"3"` for an int, `1` for a
-bool, a datetime without a time zone. So the schema judges first, in the worker too: a task may have been submitted when
-the function had another signature.
+pydantic converts an input that fits the schema. pydantic alone would accept more: `"3"` for an int, `1` for a bool, a
+datetime without a time zone. So the worker validates by the schema first, too: a task may have been submitted when the
+function had another signature.
 """
 
 import copy
@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 from services.worker.registry.docstrings import Docs
 from services.worker.registry.hints import parts_of
 from services.worker.registry.invalid import InvalidInputError, against, in_words
-from services.worker.registry.schema import Narrow
+from services.worker.registry.schema import Narrow, drop_misfits
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -38,17 +38,17 @@ SETS: Final = (set, frozenset, abc.Set, abc.MutableSet)
 
 
 class Input(msgspec.Struct, frozen=True):
-    """What a function takes: its JSON Schema, and how JSON becomes keyword arguments."""
+    """The input of a function: its JSON Schema, and the adapter that converts JSON to keyword arguments."""
 
     schema: dict[str, Any]
     validator: jsonschema_rs.Validator
     adapter: pydantic.TypeAdapter[Any]
 
     def read(self, given: bytes) -> dict[str, Any]:
-        """Keyword arguments from JSON.
+        """Convert JSON to keyword arguments.
 
         Raises:
-            InvalidInputError: it is not what the signature asks for.
+            InvalidInputError: the input does not fit the signature.
             Exception: whatever a validator or a default of the author's raises.
         """
         value = msgspec.json.decode(given)
@@ -63,7 +63,7 @@ class Input(msgspec.Struct, frozen=True):
 
 
 def input_of(parameters: Iterable[inspect.Parameter], name: str, docs: Docs, module: str = __name__) -> Input:
-    """What a function with these parameters takes. Its module is where the names of types are looked up.
+    """Return the input of a function with these parameters. Names of types are looked up in `module`.
 
     Raises:
         TypeError: a parameter has no type, cannot be given by name, or is of a type that cannot be an input.
@@ -76,8 +76,6 @@ def input_of(parameters: Iterable[inspect.Parameter], name: str, docs: Docs, mod
             raise TypeError(f"`{each.name}` has no type")
     try:
         return _input(given, name, docs, module)
-    except KeyboardInterrupt:
-        raise
     # What an annotation is made of is its author's code: whatever looking at it raises is a reason.
     except BaseException as error:
         raise _reason(given, error, docs, module) from error
@@ -92,28 +90,29 @@ def _input(parameters: list[inspect.Parameter], name: str, docs: Docs, module: s
     adapter.rebuild(raise_errors=True)  # a name that is not known
     schema = {"$schema": DIALECT, "required": [], **adapter.json_schema(schema_generator=Narrow)}
     schema["additionalProperties"] = False
+    drop_misfits(schema)
     for described in docs.parameters.keys() & schema["properties"].keys():
         schema["properties"][described].setdefault("description", docs.parameters[described])
     return Input(schema, jsonschema_rs.validator_for(schema, validate_formats=True), adapter)
 
 
 def _reason(parameters: list[inspect.Parameter], error: BaseException, docs: Docs, module: str) -> TypeError:
-    """Which of the parameters it is, and what is wrong with it, without pydantic's advice to authors of models."""
-    where = ""
+    """Return the error with the parameter's name and the fault, without pydantic's advice to authors of models."""
+    prefix = ""
     for each in parameters:
         try:
             _input([each], each.name, docs, module)
-        except BaseException as its:  # noqa: BLE001  # the author's code once more
-            where, error = f"`{each.name}`: ", its
+        except BaseException as error_of_one:  # noqa: BLE001  # the author's code once more
+            prefix, error = f"`{each.name}`: ", error_of_one
             break
-    said = str(error).partition("\n\n")[0].partition(". Set `arbitrary_types_allowed")[0]
+    message = str(error).partition("\n\n")[0].partition(". Set `arbitrary_types_allowed")[0]
     if isinstance(error, PydanticSchemaGenerationError | PydanticInvalidForJsonSchema):
-        said += (
+        message += (
             ": an input is of types that JSON has values for, plain ones, dataclasses, TypedDicts, pydantic's models"
         )
     elif not isinstance(error, TypeError | PydanticUserError | PydanticUndefinedAnnotation):
-        said = f"{type(error).__name__}: {said}"
-    return TypeError(where + said)
+        message = f"{type(error).__name__}: {message}"
+    return TypeError(prefix + message)
 
 
 def _must_fit(hint: Any) -> None:
