@@ -7,18 +7,21 @@
 | generator       | what it yields    | in a thread, which waits at each `yield` until the log has the chunk |
 | function        | what it returns   | in a thread                                                        |
 
+An async function behind a decorator that is not async is called in a thread, and runs in the loop.
+
 A thread cannot be cancelled. A generator in a thread is closed at its next `yield`, where its clean-up runs.
 """
 
 import asyncio
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
-Chunks = Callable[..., AsyncIterator[Any]]
+Chunks = Callable[..., AsyncGenerator[Any, None]]
 
 # Stands for the end of a generator, which no generator yields.
 END: Final = object()
@@ -36,14 +39,14 @@ def chunks_of(function: Callable[..., Any]) -> Chunks | None:
 
 
 def _awaited(function: Callable[..., Any]) -> Chunks:
-    async def chunks(**arguments: Any) -> AsyncIterator[Any]:
+    async def chunks(**arguments: Any) -> AsyncGenerator[Any, None]:
         yield await function(**arguments)
 
     return chunks
 
 
 def _in_thread(function: Callable[..., Any]) -> Chunks:
-    async def chunks(**arguments: Any) -> AsyncIterator[Any]:
+    async def chunks(**arguments: Any) -> AsyncGenerator[Any, None]:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         # An executor of its own: long work waits for no other. One thread, so that the clean-up waits for the current
         # step.
@@ -51,7 +54,14 @@ def _in_thread(function: Callable[..., Any]) -> Chunks:
         generator = _generated(function, arguments)
         try:
             while (chunk := await loop.run_in_executor(thread, partial(context.run, next, generator, END))) is not END:
-                yield chunk
+                if inspect.isawaitable(chunk):
+                    yield await chunk
+                elif inspect.isasyncgen(chunk):
+                    async with aclosing(chunk):
+                        async for its in chunk:
+                            yield its
+                else:
+                    yield chunk
         finally:
             try:
                 await loop.run_in_executor(thread, partial(context.run, generator.close))
@@ -65,10 +75,5 @@ def _generated(function: Callable[..., Any], arguments: dict[str, Any]) -> Gener
     result = function(**arguments)
     if isinstance(result, Iterator):
         yield from result
-    elif inspect.isawaitable(result) or inspect.isasyncgen(result):
-        # An async function behind a decorator that is not async.
-        raise TypeError(
-            f"`{function.__name__}` returned a {type(result).__name__}: it must be declared with `async def`"
-        )
     else:
         yield result

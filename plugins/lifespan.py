@@ -1,11 +1,11 @@
-"""What a module's functions need and is made once per process: a model, a pool.
+"""A module's lifespan makes one value per process for the module's functions, such as a model or a pool.
 
-A module says how in an async context manager that it calls `lifespan` and that says what it yields:
+The lifespan is an async context manager of that name, annotated with the type of the value:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Model]: ...
 
-Functions of that module get it for the parameter of that type.
+A function of the module gets the value through a parameter of that type.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 
 
 class Lifespan(NamedTuple):
-    """One module's: `make()` is entered once per process; `kind` is the type of what that gives."""
+    """The lifespan of the module `name`. `make()` returns its context manager; `kind` is the type of its value."""
 
     name: str
     make: Callable[[], AbstractAsyncContextManager[Any]]
@@ -24,10 +24,10 @@ class Lifespan(NamedTuple):
 
 
 def lifespan_of(module: ModuleType | None) -> Lifespan | None:
-    """The module's lifespan, or None where it has none.
+    """Return the module's lifespan, or None if it has none.
 
     Raises:
-        TypeError: it has one, which cannot be used: the message says what would be right.
+        TypeError: the module's `lifespan` cannot be used. The message says what would be right.
     """
     make = getattr(module, "lifespan", None)
     if make is None:

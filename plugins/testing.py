@@ -49,7 +49,7 @@ async def stream(function: Callable[..., Any], /, **given: Any) -> AsyncGenerato
     async with AsyncExitStack() as stack:
         given = await _made(function, stack) | given
         inspect.signature(function).bind(**given)
-        async with aclosing(call(**given)) as chunks:  # type: ignore[type-var]  # an async generator
+        async with aclosing(call(**given)) as chunks:
             seq = 0
             async for chunk in chunks:
                 yield _as_read(chunk, seq)

@@ -1,5 +1,6 @@
 """The worker: `taskiq worker services.worker.app:broker`. Taskiq's hooks; the worker itself is in `process.py`."""
 
+import asyncio
 from typing import Any, Final
 
 import structlog
@@ -7,6 +8,7 @@ from taskiq import TaskiqEvents, TaskiqState
 
 from plugins import keys
 from services.worker import logs
+from services.worker.attempt.exits import survive_exits
 from services.worker.process import WRITE_S, Worker
 from services.worker.queue.broker import Queue
 from services.worker.redis_client import eviction
@@ -30,6 +32,7 @@ def read_settings() -> Settings:
 logs.configure()
 logger = structlog.get_logger()
 settings: Final = read_settings()
+survive_exits(asyncio.get_event_loop())  # Taskiq's, which it sets before it imports this file
 broker: Final = Queue(settings.redis_url, settings.abandoned_s, settings.takeover_s)
 
 

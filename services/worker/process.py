@@ -23,7 +23,8 @@ from services.worker.queue.parked import Parking
 from services.worker.redis_client.pool import connect
 from services.worker.redis_client.retry import RETRY_PAUSE_S, retry_transient
 from services.worker.registry import announce, registry
-from services.worker.registry.lifespan import Resource
+from services.worker.registry.lifespan import LifespanError, Resource
+from services.worker.registry.reasons import reason_of
 from services.worker.settings import Settings
 
 # Seconds to write the ends of functions when the process stops, after their clean-up.
@@ -78,7 +79,8 @@ class Worker:
         # It is its author's code: it may raise anything.
         except Exception as error:
             logger.exception("lifespan entry failed", module=resource.name)
-            self.registry.drop(resource, registry.in_words(error))
+            raised = error.__cause__ if isinstance(error, LifespanError) and error.__cause__ else error
+            self.registry.drop(resource, reason_of(raised, resource.file))
 
     async def run(self, delivery: Delivery) -> None:
         """Claim the task of a message, acknowledge the message, and run the task to its end."""

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 logger = structlog.get_logger()
 
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 Shutdown = Callable[[], Coroutine[Any, Any, None]]
 
@@ -37,10 +38,35 @@ def stop_on_signal(drain: Shutdown, stop_now: Shutdown, drain_s: float, stop_s: 
         timer.start()
         loop.call_soon_threadsafe(lambda: shutdowns.add(loop.create_task(shutdown())))
         if callable(taskiq_handler):
-            taskiq_handler(number, frame)
+            try:
+                taskiq_handler(number, frame)
+            except KeyboardInterrupt:  # it was told several times. Functions' code could catch this
+                force_exit()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    for number in SIGNALS:
         signal.signal(number, handle)
+    forget_when_forked(*SIGNALS, signal.SIGHUP)  # which is Taskiq's
+
+
+def forget_when_forked(*numbers: signal.Signals) -> None:
+    """Let a process that a function forks have no handlers of these signals: they end it.
+
+    They wait while it is forked. The new process would handle, or lose, one that arrives at once.
+    """
+    forking = threading.local()
+
+    def before() -> None:
+        forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, forking.mask)
+
+    def after_in_child() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        after()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
 
 
 def stop_manager() -> None:

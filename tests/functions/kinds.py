@@ -1,8 +1,10 @@
 """Functions of every kind, and what is hard about those that run in a thread."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,48 @@ async def a_wrapped_async_generator(count: int) -> AsyncIterator[int]:
     """Count."""
     for number in range(count):
         yield number
+
+
+def plain(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that is not async, and says what it wraps."""
+
+    @wraps(decorated)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return decorated(*args, **kwargs)
+
+    return wrapper
+
+
+def run_at_once(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that makes an async function one that is not."""
+
+    @wraps(decorated)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run(decorated(*args, **kwargs))
+
+    return wrapper
+
+
+@function()
+@plain
+async def a_wrapped_async_function(text: str) -> str:
+    """Shout."""
+    await asyncio.sleep(0)
+    return text.upper()
+
+
+@function()
+@plain
+async def a_plainly_wrapped_async_generator(count: int) -> AsyncIterator[int]:
+    """Count."""
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield number
+
+
+@function()
+@run_at_once
+async def an_async_function_of_its_own_loop(text: str) -> str:
+    """Shout, in another loop."""
+    await asyncio.sleep(0)
+    return text.upper()

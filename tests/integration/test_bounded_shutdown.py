@@ -16,6 +16,7 @@ from plugins import keys
 from services.worker.queue.broker import Queue
 from tests.support.client import events, start
 from tests.support.files import appeared
+from tests.support.messages import message
 from tests.support.processes import FUNCTIONS, Api, Process, api_process, worker_process
 from tests.support.proxy import Proxy
 from tests.support.redis_servers import EmbeddedRedis
@@ -182,3 +183,21 @@ async def test_a_message_that_is_being_dropped(server: EmbeddedRedis) -> None:
         await messages.aclose()
         proxy.thaw()
         await queue.shutdown()
+
+
+async def test_a_queue_that_is_left_in_the_middle_of_a_read(server: EmbeddedRedis) -> None:
+    """However the worker ends, it takes no message that arrives afterwards: another worker gets it at once."""
+    queue = Queue(server.url, abandoned_s=30, takeover_s=30)
+    await queue.startup()
+    reading = asyncio.create_task(anext(queue.listen()))
+
+    async def reads() -> bool:
+        return bool((await redis.info("clients"))["blocked_clients"])
+
+    async with Redis.from_url(server.url) as redis:
+        await until(reads)
+        await queue.shutdown()
+        await redis.xadd(keys.QUEUE, message("a" * 32, "count"))
+        (group,) = await redis.xinfo_groups(keys.QUEUE)
+        assert (group["consumers"], group["pending"], group["lag"]) == (0, 0, 1)
+        assert reading.done()

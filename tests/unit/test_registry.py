@@ -459,6 +459,66 @@ def test_what_is_wrong_is_said_with_its_line(folder: Files) -> None:
     )
 
 
+MANY_WORDS: Final = """
+import json
+from pydantic import BaseModel
+
+class Settings(BaseModel):
+    api_key: str
+
+def load() -> None:
+    {statement}
+
+load()
+"""
+
+STATEMENTS: Final = {
+    "a message of several lines": ("Settings.model_validate({})", ["ValidationError", "api_key", "Field required"]),
+    "a line of the library's": ("json.loads('{')", ["JSONDecodeError: Expecting property name"]),
+    "a note": (
+        "e = ValueError('no key'); e.add_note('set API_KEY'); e.add_note('or ask'); raise e",
+        ["ValueError: no key\nset API_KEY\nor ask"],
+    ),
+    "a group": (
+        "raise ExceptionGroup('both', [ValueError('one'), ExceptionGroup('inner', [KeyError('two')])])",
+        ["ValueError: one; KeyError: 'two'"],
+    ),
+    "no words": ("raise RuntimeError from OSError('disk full')", ["RuntimeError, caused by OSError: disk full"]),
+}
+
+
+@pytest.mark.parametrize(("statement", "told"), STATEMENTS.values(), ids=STATEMENTS)
+def test_a_reason_is_told_whole(folder: Files, statement: str, told: list[str]) -> None:
+    """The reason has all that an exception says, and the line of the author's own file."""
+    file = folder(settings=MANY_WORDS.format(statement=statement)) / "settings.py"
+    (reason,) = registry.load([file.parent]).broken.values()
+    assert all(words in reason for words in told)
+    assert reason.endswith(f"({file}:11)")
+    assert len(reason) < 500
+
+
+def test_a_syntax_error_is_told_with_its_line(folder: Files) -> None:
+    """That of the file which has it: the one that is loaded, or one that it imports."""
+    place = folder(bad="x = 1\ndef broken(:\n    ...\n", imports="from . import _bad\n", _bad="y = [\n")
+    broken = registry.load([place]).broken
+    assert broken[str(place / "bad.py")] == f"SyntaxError: invalid syntax ({place / 'bad.py'}:4)"
+    assert broken[str(place / "imports.py")] == f"SyntaxError: '[' was never closed ({place / '_bad.py'}:3)"
+
+
+def test_a_reason_is_bounded(folder: Files) -> None:
+    """However much an exception says."""
+    (reason,) = registry.load([folder(talks="raise ValueError('x' * 1_000_000)\n")]).broken.values()
+    assert len(reason) < 3_000
+    assert reason.endswith("talks.py:3)")
+
+
+def test_all_refused_functions_of_a_file_are_told(folder: Files) -> None:
+    """Not the first alone."""
+    refused = "".join(f"@function()\nasync def {name}(x): ...\n" for name in ("one", "two", "three"))
+    (reason,) = registry.load([folder(several=refused)]).broken.values()
+    assert re.findall(r"`(\w+)` is refused", reason) == ["one", "two", "three"]
+
+
 LIFESPAN: Final = """
 from contextlib import asynccontextmanager
 

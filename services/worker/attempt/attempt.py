@@ -15,11 +15,13 @@ import structlog
 from plugins import Context, append, entries, keys, release
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
+from services.worker.attempt.exits import on_exit
 from services.worker.attempt.lease import Lease
 from services.worker.attempt.log_writer import Log, RefusedError
 from services.worker.attempt.opening import Opened, open_log
 from services.worker.attempt.produce import End, failed, produce
 from services.worker.redis_client.retry import retry_transient
+from services.worker.registry.reasons import described
 from services.worker.registry.registry import Plugin
 
 T = TypeVar("T")
@@ -92,7 +94,12 @@ class Attempt:
             stopping=self._stopping,
         )
 
+    def _fail(self, error: SystemExit) -> None:
+        """Stop the function: a task or a callback of its own has raised this."""
+        self.stop(failed("error", described(error), retryable=True))
+
     async def _write(self, log: Log, context: Context) -> None:
+        on_exit.set(self._fail)
         writer = asyncio.create_task(log.flush())
         self._function = asyncio.create_task(produce(self._plugin, context, self.claim, log))
         writer.add_done_callback(self._on_writer_done)
@@ -168,8 +175,6 @@ class Attempt:
             return self._stopped_with
         if not self._function.done():
             return failed("timeout", f"did not stop after {timeout:g} s")
-        if self._function.cancelled():
-            return failed("error", "CancelledError: the function cancelled itself")
         if (error := self._function.exception()) is not None:  # a fault of this worker; the task ends nevertheless
             logger.error("attempt crashed", task_id=self.claim.task_id, exc_info=error)
             return failed("error", type(error).__name__)

@@ -61,7 +61,9 @@ class Log:
         self.size = 0  # bytes of their entries
 
     async def chunk(self, chunk: Any) -> None:
-        """Put one chunk into the buffer; wait while that is full.
+        """Put one chunk into the buffer, then wait while that is full.
+
+        If the wait is cancelled, the log has the chunk nevertheless.
 
         Raises:
             entries.NotJSONError: the chunk is not JSON.
@@ -71,14 +73,14 @@ class Log:
         event, data = named(chunk)
         line = entries.encode(event, self._attempt, self._next, entries.now_ms(), data)
         self._refuse_beyond_limits(line)
-        while len(self._buffer) >= MAX_BUFFERED or self._buffered_bytes + len(line) > MAX_BUFFERED_BYTES:
-            self._refuse_if_closed()
-            self._room.clear()
-            await self._room.wait()
         self._refuse_if_closed()
         self._put(line)
         self.chunks += 1
         self.size += len(line)
+        while len(self._buffer) > MAX_BUFFERED or self._buffered_bytes > MAX_BUFFERED_BYTES:
+            self._room.clear()
+            await self._room.wait()
+            self._refuse_if_closed()
 
     def end(self, event: str, data: dict[str, Any]) -> None:
         """Put the end behind the buffered chunks, and close."""

@@ -1,6 +1,7 @@
 """Run a function: put its chunks into the log, and return one end, however it stops."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from plugins import Context, entries
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.log_writer import ClosedError, LimitError, Log
 from services.worker.registry.invalid import InvalidInputError
+from services.worker.registry.reasons import described
 from services.worker.registry.registry import Plugin
 
 logger = structlog.get_logger()
@@ -36,14 +38,6 @@ def failed(code: str, message: str, *, retryable: bool = False) -> End:
     return End("failed", {"code": code, "message": printable}, retryable)
 
 
-def described(error: BaseException) -> str:
-    """Return an exception's type and message; the type alone if its message cannot be read."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # its __str__ is its author's code
-        return type(error).__name__
-
-
 async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Log) -> End:
     """Run the function, put its chunks into the log, and return how it ended.
 
@@ -59,11 +53,8 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
             arguments = plugin.arguments(claim.input, context)
         except InvalidInputError as error:
             return failed("invalid_input", str(error))
-        async with deadline, aclosing(plugin.call(**arguments)) as chunks:  # type: ignore[type-var]  # an async generator
-            async for chunk in chunks:
-                await log.chunk(chunk)
-    except asyncio.CancelledError:
-        raise
+        async with deadline, aclosing(plugin.call(**arguments)) as chunks:
+            await feed(chunks, log)
     except ClosedError:
         return failed("error", "it was stopped, and went on")
     except entries.NotJSONError as error:
@@ -72,8 +63,34 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
         return failed("limit", str(error))
     # The function is its author's code: nothing is known of what it may raise, sys.exit() included.
     except BaseException as error:
+        # Any other cancel is the function's own: of its tasks, its futures, its pools.
+        if isinstance(error, asyncio.CancelledError) and context.stopping.is_set():
+            raise
         if deadline.expired():
             return failed("timeout", f"stopped after {timeout:g} s, its time-out")
         logger.exception("function failed", task_id=claim.task_id, function=claim.function, attempt=claim.attempt)
         return failed("error", described(error), retryable=True)
     return End("done", {"chunks": log.chunks})
+
+
+async def feed(chunks: AsyncGenerator[Any, None], log: Log) -> None:
+    """Put these chunks into the log, one by one.
+
+    A cancel that arrives while the log is full is raised at the function's `yield`. A time-out or a task group around
+    the `yield` must see it, as it does if the function itself waits.
+
+    Raises:
+        BaseException: whatever the function raises; or what `Log.chunk` raises.
+    """
+    step = anext(chunks)
+    while True:
+        try:
+            chunk = await step
+        except StopAsyncIteration:
+            return
+        try:
+            await log.chunk(chunk)
+        except asyncio.CancelledError as cancel:
+            step = chunks.athrow(cancel)
+        else:
+            step = anext(chunks)

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.typing import KeyT, StreamIdT
 from taskiq_redis import RedisStreamBroker
 
-from plugins import keys
+from plugins import keys, scripts
 from plugins.message import FIELD, NotAMessageError, decode
 from plugins.transient import is_transient
 from services.worker.queue.messages import Delivery, DeliveryFormatter
@@ -30,9 +30,7 @@ from services.worker.queue.slots import Slots, configured_slots
 from services.worker.redis_client.pool import OPTIONS
 from services.worker.redis_client.retry import RETRY_PAUSE_S
 
-# Messages to hand back when the consumer leaves: those that were read and not claimed yet, hardly more than there are
-# slots.
-MAX_PENDING: Final = 1_000
+LEAVE: Final = scripts.read("leave.lua", __file__)
 
 # Seconds to leave the group at shutdown.
 LEAVE_S: Final = 1
@@ -64,6 +62,7 @@ class Queue(RedisStreamBroker):
         self.slots: Final = Slots(configured_slots())
         self.formatter = DeliveryFormatter(self)
         self._stopping = False
+        self._reader: asyncio.Task[Any] | None = None  # while it reads
         self._takeover_due = 0.0
         self._takeover_from: bytes | str = "0-0"
 
@@ -82,11 +81,14 @@ class Queue(RedisStreamBroker):
         """
         async with Redis(connection_pool=self.connection_pool) as redis:
             while not self._stopping:
+                self._reader = asyncio.current_task()
                 try:
                     entries = await self._take_over(redis) or await self._read(redis)
                 except RedisError as error:
                     await self._recover(error)
                     continue
+                finally:
+                    self._reader = None
                 for entry_id, fields in entries:
                     try:
                         message = decode(fields.get(FIELD, b""))
@@ -133,16 +135,14 @@ class Queue(RedisStreamBroker):
             await self.connection_pool.disconnect()
 
     async def _leave_group(self) -> None:
+        # However the worker ends, nothing may be read for this consumer after it has left.
+        self.stop_reading()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
         async with Redis(connection_pool=self.connection_pool) as redis:
-            group = (self.queue_name, self.consumer_group_name)
-            pending = await redis.xpending_range(*group, "-", "+", MAX_PENDING, consumername=self.consumer_name)
-            if not pending:
-                await redis.xgroup_delconsumer(*group, self.consumer_name)
-                return
-            # Messages that were read in the last moment. They get the age of abandoned ones, so that another worker
-            # takes them over at once. With their consumer they would be deleted.
-            ids: list[Any] = [message["message_id"] for message in pending]
-            await redis.xclaim(*group, self.consumer_name, 0, ids, idle=self.idle_timeout, justid=True)
+            group = (self.consumer_group_name, self.consumer_name, str(self.idle_timeout))
+            await redis.eval(LEAVE, 1, self.queue_name, *group)
 
     async def _declare_consumer_group(self) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:

@@ -1,4 +1,4 @@
-"""What an annotation is made of: the types in it and in the fields of those, and what is said beside them."""
+"""The parts of an annotation: the types in it and in their fields, and the metadata of `Annotated`."""
 
 import contextlib
 import sys
@@ -13,7 +13,7 @@ MARKS: Final = ("__dataclass_fields__", "__total__", "_fields")
 
 
 def parts_of(*hints: Any) -> Iterator[Any]:
-    """These annotations, and all that is in them, each once."""
+    """Yield these annotations and all of their parts, each once."""
     seen: dict[int, Any] = {}
     waiting = list(hints)
     while waiting:
@@ -25,7 +25,7 @@ def parts_of(*hints: Any) -> Iterator[Any]:
 
 
 def fields_of(cls: Any) -> dict[str, Any]:
-    """The annotations of a class's fields by name; none where it has none, or where they name what is not known."""
+    """Return the annotations of a class's fields by name: none if it has no fields, or if a name in them is unknown."""
     if isinstance(cls, type) and issubclass(cls, pydantic.BaseModel):
         return {name: field.rebuild_annotation() for name, field in cls.model_fields.items()}
     with contextlib.suppress(NameError):

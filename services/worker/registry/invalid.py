@@ -1,4 +1,4 @@
-"""What is wrong with an input that came as far as the worker, in words: a JSON pointer (RFC 6901) for each fault."""
+"""The faults of an input that POST accepted and the worker refuses, each with a JSON pointer (RFC 6901)."""
 
 import contextlib
 from collections.abc import Sequence
@@ -15,25 +15,25 @@ MAX_FAULT: Final = 500
 
 
 class InvalidInputError(Exception):
-    """An input is not what the signature asks for: the message names each place and says why."""
+    """An input does not fit the signature. The message has a pointer and the fault for each place."""
 
 
 def against(validator: jsonschema_rs.Validator, value: Any) -> str:
-    """The faults of a value by its schema; empty where it fits."""
+    """Return the faults of a value by its schema; empty if it fits."""
     errors = islice(validator.iter_errors(value), MAX_FAULTS)
     return "; ".join(_fault(error.instance_path, error.message) for error in errors)
 
 
 def in_words(error: pydantic.ValidationError, value: Any) -> str:
-    """What pydantic, or a validator of the author's, found wrong with this value."""
+    """Return the faults that pydantic, or a validator of the author's, found in this value."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_FAULTS]
     return "; ".join(_fault(_path(fault, value), fault["msg"]) for fault in faults)
 
 
 def _path(fault: ErrorDetails, value: Any) -> Sequence[str | int]:
-    """Where the fault is: the part of its location that leads through the value.
+    """Return the place of the fault: the part of its location that leads through the value.
 
-    Besides, pydantic names which type of a union it tried.
+    pydantic's location also names the type of a union that it tried.
     """
     if fault["type"] == "missing":
         return fault["loc"]

@@ -1,6 +1,8 @@
 """Resources of a module's functions, made once per process: a lifespan is entered and exited in a bounded time."""
 
 import asyncio
+import inspect
+from pathlib import Path
 from typing import Any, Final
 
 from plugins.lifespan import Lifespan
@@ -9,12 +11,17 @@ from plugins.lifespan import Lifespan
 EXIT_S: Final = 2
 
 
+class LifespanError(Exception):
+    """A lifespan raised what is no `Exception`, which is the cause of this one."""
+
+
 class Resource:
     """The resource of one lifespan: `value`, of type `kind`, once `enter` has returned."""
 
     def __init__(self, lifespan: Lifespan) -> None:
         self.name: Final = lifespan.name
         self.kind: Final = lifespan.kind
+        self.file: Final = Path(inspect.getfile(inspect.unwrap(lifespan.make)))
         self.value: Any = None
         self._make: Final = lifespan.make
         self._entered: asyncio.Future[None] | None = None
@@ -26,7 +33,7 @@ class Resource:
 
         Raises:
             TimeoutError: it took too long.
-            Exception: whatever its author's code raises.
+            Exception: whatever its author's code raises; a LifespanError for what is no `Exception`.
         """
         self._task = asyncio.create_task(self._live())
         self._entered = asyncio.get_running_loop().create_future()
@@ -44,7 +51,7 @@ class Resource:
 
         Raises:
             TimeoutError: it took too long.
-            Exception: whatever its author's code raises.
+            Exception: whatever its author's code raises; a LifespanError for what is no `Exception`.
         """
         self._over.set()
         if self._task is None:
@@ -64,5 +71,8 @@ class Resource:
                 assert self._entered is not None
                 self._entered.set_result(None)
                 await self._over.wait()
-        except SystemExit as error:  # from a task it would end the worker
-            raise RuntimeError(f"sys.exit({error.code!r})") from error
+        except Exception:
+            raise
+        # From a task, SystemExit would end the worker, and CancelledError would pass for a cancel by this class.
+        except BaseException as error:
+            raise LifespanError from error

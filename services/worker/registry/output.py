@@ -1,7 +1,7 @@
 """The schema of a chunk, from the type that a function says it yields or returns.
 
-A description for readers, which nothing checks: what cannot be described is left out, and a chunk that JSON cannot say
-fails when it comes.
+It is a description for readers, and is not checked. A type that cannot be described has no schema. A chunk that JSON
+cannot represent fails when it is yielded.
 """
 
 import inspect
@@ -24,14 +24,14 @@ ITERATORS: Final = (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator, ab
 
 
 def output_of(function: Callable[..., Any], docs: Docs) -> dict[str, Any] | None:
-    """JSON Schema of the chunks that have no name; None where there are none, or none that can be described."""
+    """Return the JSON Schema of the chunks without a name; None if there are none, or if it cannot be described."""
     kind = _chunk(function, inspect.signature(function, eval_str=True).return_annotation)
     if kind is inspect.Signature.empty:
         return None
     try:
         schema = _schema(kind)
     # What a type is made of is its author's code: nothing is known of what looking at it may raise.
-    except (Exception, SystemExit):  # noqa: BLE001  # then there is no schema, which is what this says
+    except BaseException:  # noqa: BLE001  # then there is no schema, which is what this says
         return None
     if not schema:  # any JSON
         return None
@@ -39,7 +39,7 @@ def output_of(function: Callable[..., Any], docs: Docs) -> dict[str, Any] | None
 
 
 def _schema(kind: Any) -> dict[str, Any]:
-    """As JSON has it once it is written. What pydantic knows nothing of may be msgspec's: a Struct."""
+    """Return the schema of the type as it is written. A type that pydantic does not know may be a Struct of msgspec."""
     try:
         return pydantic.TypeAdapter(kind).json_schema(mode="serialization", schema_generator=Plain)
     except PydanticUserError:
@@ -47,7 +47,7 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 
 def _chunk(function: Callable[..., Any], returned: Any) -> Any:
-    """The type of one chunk, without those that are events of their own; empty where nothing is left or known."""
+    """Return the type of one chunk, without `Event` and `Progress`; empty if no type is left, or none is known."""
     yields = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
     if yields or get_origin(returned) in (abc.Iterator, abc.Generator):
         args = get_args(returned) if get_origin(returned) in ITERATORS else ()

@@ -1,9 +1,8 @@
-"""The functions of this worker: what its sources bring, made ready to be run, or refused with the reason."""
+"""The functions of this worker: loaded from its sources and ready to run, or refused with the reason."""
 
 import hashlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -19,8 +18,9 @@ from plugins.lifespan import lifespan_of
 from services.worker.registry.docstrings import docs_of
 from services.worker.registry.lifespan import Resource
 from services.worker.registry.output import output_of
+from services.worker.registry.reasons import described, reason_of
 from services.worker.registry.signature import Input, input_of
-from services.worker.registry.sources import ImportTookTooLongError, Source, import_timeout, sources
+from services.worker.registry.sources import Source, import_timeout, sources
 
 logger = structlog.get_logger()
 
@@ -30,10 +30,10 @@ class RefusedFunctionError(Exception):
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """A function that can be run: its chunks, its policy, its input, what is announced of it.
+    """A function that can be run. `call` returns its chunks; `declaration` is announced to the API.
 
-    `context` is the name of the parameter that gets the `Context`, if there is one; `made` are the parameters that get
-    what a lifespan has made.
+    `context` is the name of the parameter that gets the `Context`, or None. `made` has the parameters that get the
+    value of a lifespan.
     """
 
     call: Chunks
@@ -44,7 +44,7 @@ class Plugin(msgspec.Struct, frozen=True):
     declaration: Declaration
 
     def arguments(self, task_input: bytes, context: Context) -> dict[str, Any]:
-        """Keyword arguments from a task's input (JSON), and the context where it is asked for.
+        """Return keyword arguments from a task's input (JSON), with the context if a parameter takes it.
 
         Raises:
             InvalidInputError: the input is not what the signature asks for.
@@ -58,7 +58,7 @@ class Plugin(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """What was loaded: functions by name, and by source what is wrong with those that were not."""
+    """The functions that were loaded, by name; and the reasons why others were not, by source."""
 
     def __init__(self) -> None:
         self.plugins: Final[dict[str, Plugin]] = {}
@@ -68,7 +68,7 @@ class Registry:
 
     @property
     def resources(self) -> list[Resource]:
-        """What the functions need, each once."""
+        """The resources of the functions, each once."""
         return list({id(each): each for plugin in self.plugins.values() for each in plugin.made.values()}.values())
 
     def load(self, source: Source, import_s: float) -> None:
@@ -77,23 +77,27 @@ class Registry:
             with import_timeout(import_s):
                 found = source.load()
         # It runs its author's code: nothing is known of what it may raise, sys.exit() included.
-        except (Exception, SystemExit, ImportTookTooLongError) as error:
+        except BaseException as error:
             logger.exception("functions not loaded", source=source.name)
-            self.broken[source.name] = in_words(error)
+            self.refuse(source.name, reason_of(error, source.file))
             return
         for candidate, attached in found:
             try:
                 self._take(source, plugin_of(candidate, attached, self._resource_of(candidate)))
             except RefusedFunctionError as error:
                 logger.exception("function not loaded", source=source.name)
-                self.broken.setdefault(source.name, str(error))
+                self.refuse(source.name, str(error))
+
+    def refuse(self, source: str, reason: str) -> None:
+        """Note why a function of this source, or all of it, was not loaded."""
+        self.broken[source] = "\n".join(filter(None, [self.broken.get(source), reason]))
 
     def drop(self, resource: Resource, reason: str) -> None:
-        """Do without the functions that need this."""
+        """Remove the functions that need this resource, and note the reason."""
         for name, plugin in list(self.plugins.items()):
             if resource in plugin.made.values():
                 del self.plugins[name]
-                self.broken.setdefault(self._origins[name], reason)
+                self.refuse(self._origins[name], f"`{name}` is refused: {reason}")
 
     def _take(self, source: Source, plugin: Plugin) -> None:
         name = plugin.policy.name
@@ -111,28 +115,21 @@ class Registry:
                 lifespan = lifespan_of(sys.modules.get(module))
                 self._resources[module] = Resource(lifespan) if lifespan else None
             # Annotations are the author's code, too: whatever evaluating them raises is a reason.
-            except Exception as error:
-                raise refused(candidate, str(error)) from error
+            except BaseException as error:
+                raise refused(candidate, described(error)) from error
         return self._resources[module]
 
 
 def load(folders: Iterable[Path], import_s: float = 30) -> Registry:
-    """All functions of these folders and of installed packages. An import may take `import_s` seconds."""
+    """Load the functions of these folders and of installed packages. An import may take `import_s` seconds."""
     registry = Registry()
     for source in sources(folders):
         registry.load(source, import_s)
     return registry
 
 
-def in_words(error: BaseException) -> str:
-    """An exception, and the line it comes from."""
-    line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{line} ({frames[-1].filename}:{frames[-1].lineno})" if frames else line
-
-
 def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resource | None) -> Plugin:
-    """What is known of a function: its signature is the input's schema, its docstring the description.
+    """Return a function as a plug-in: its signature is the input's schema, its docstring the description.
 
     Raises:
         RefusedFunctionError: it is no function, or its signature cannot be an input's schema.
@@ -153,8 +150,8 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resourc
         )
         output = output_of(candidate, docs)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
-    except (Exception, SystemExit) as error:
-        raise refused(candidate, f"its signature cannot be a schema: {error}") from error
+    except BaseException as error:
+        raise refused(candidate, f"its signature cannot be a schema: {_said(error)}") from error
     if len(contexts) > 1:
         raise refused(candidate, f"only one parameter can be the Context, not {' and '.join(contexts)}")
     if attached.resumable and not contexts:
@@ -184,8 +181,13 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resourc
     )
 
 
+def _said(error: BaseException) -> str:
+    """Return the message of a TypeError, which says what is wrong with a signature; any other error in words."""
+    return str(error) if type(error) is TypeError and str(error) else described(error)
+
+
 def version_of(candidate: Callable[..., Any]) -> str:
-    """A hash of the module's source: a function may use all of it.
+    """Return a hash of the module's source, because a function may use all of it.
 
     Raises:
         RefusedFunctionError: there is no source to be read.
@@ -198,7 +200,7 @@ def version_of(candidate: Callable[..., Any]) -> str:
 
 
 def refused(candidate: Callable[..., Any], reason: str) -> RefusedFunctionError:
-    """The error that says where and why."""
+    """Return the error with the function's file and line, and the reason."""
     called = getattr(candidate, "__name__", repr(candidate))
     try:
         place = f"{inspect.getsourcefile(candidate)}:{inspect.getsourcelines(candidate)[1]}"

@@ -5,20 +5,19 @@ the others load.
 """
 
 import contextlib
-import importlib.util
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any, Final
 
 import msgspec
 
 from plugins.function import Policy, policy
+from services.worker.registry.modules import module_of
 
 # The group under which a package names its functions: `name = "package.module:function"`.
 GROUP: Final = "tailrace.functions"
@@ -33,10 +32,14 @@ class ImportTookTooLongError(BaseException):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A source of functions. `name` says where it is; `load` imports it, and may raise anything."""
+    """A source of functions. `name` says where it is; `load` imports it, and may raise anything.
+
+    `file` is None for a package's function.
+    """
 
     name: str
     load: Callable[[], list[Found]]
+    file: Path | None = None
 
 
 def sources(folders: Iterable[Path]) -> Iterator[Source]:
@@ -45,7 +48,7 @@ def sources(folders: Iterable[Path]) -> Iterator[Source]:
         if not folder.is_dir():
             yield Source(str(folder), partial(_no_folder, folder))
         for file in sorted(folder.glob("[!_]*.py")):
-            yield Source(str(file), partial(_marked_in, file))
+            yield Source(str(file), partial(_marked_in, file), file)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
         yield Source(f"{point.name} = {point.value}{package}", partial(_entry_point, point))
@@ -70,18 +73,6 @@ def _entry_point(point: EntryPoint) -> list[Found]:
     # A plain function has the name of its entry point; the policy of `@function` takes precedence.
     function = point.load()
     return [(function, policy(function) or Policy(name=point.name))]
-
-
-def module_of(file: Path) -> ModuleType:
-    """Import one file under a name of its own, whatever its folder is called."""
-    name = f"tailrace_functions.{file.parent.name}.{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and type hints look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextlib.contextmanager

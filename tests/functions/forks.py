@@ -1,0 +1,75 @@
+"""Functions that start processes of their own."""
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from plugins import function
+
+
+@dataclass
+class Point:
+    """A class of this file alone."""
+
+    x: int
+
+
+def double(point: Point) -> Point:
+    """Return a point of twice the size."""
+    return Point(point.x * 2)
+
+
+@function(timeout=60)
+def doubles(method: str) -> int:
+    """Send a point to a pool of processes, and back."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        return pool.submit(double, Point(21)).result().x
+
+
+@function(timeout=60)
+def maps(method: str) -> list[int]:
+    """Send points to a pool of the older kind."""
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        return [point.x for point in pool.map(double, [Point(1), Point(2)])]
+
+
+def sleeps() -> None:
+    """Take long."""
+    time.sleep(3_600)
+
+
+@function(timeout=60)
+def terminates(number: int) -> dict[str, Any]:
+    """Fork a process that takes long, and send it a signal; say how it ended, and after how many seconds."""
+    process = multiprocessing.get_context("fork").Process(target=sleeps)
+    process.start()
+    assert process.pid is not None
+    begun = time.monotonic()
+    os.kill(process.pid, number)
+    process.join()
+    return {"code": process.exitcode, "took": time.monotonic() - begun}
+
+
+@function(timeout=60)
+def terminates_a_bare_fork(number: int) -> dict[str, Any]:
+    """As `terminates`, with nothing between."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(3_600)
+        os._exit(0)
+    begun = time.monotonic()
+    os.kill(pid, number)
+    _, status = os.waitpid(pid, 0)
+    return {"code": os.waitstatus_to_exitcode(status), "took": time.monotonic() - begun}
+
+
+@function(timeout=60)
+def leaves_a_busy_pool() -> float:
+    """Leave a pool whose process is busy: it is told to terminate. Return how many seconds that takes."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        pool.apply_async(sleeps)
+        begun = time.monotonic()
+    return time.monotonic() - begun
