@@ -82,15 +82,13 @@ async def feed(chunks: AsyncGenerator[Any, None], log: Log) -> None:
     Raises:
         BaseException: whatever the function raises; or what `Log.chunk` raises.
     """
-    step = anext(chunks)
-    while True:
-        try:
-            chunk = await step
-        except StopAsyncIteration:
-            return
-        try:
-            await log.chunk(chunk)
-        except asyncio.CancelledError as cancel:
-            step = chunks.athrow(cancel)
-        else:
-            step = anext(chunks)
+    async for chunk in chunks:
+        while True:
+            try:
+                await log.chunk(chunk)
+                break
+            except asyncio.CancelledError as cancel:
+                try:
+                    chunk = await chunks.athrow(cancel)  # the one that the function yields instead
+                except StopAsyncIteration:
+                    return
