@@ -128,8 +128,18 @@ async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Pr
     """A task that is being claimed when the worker is told to stop does not run in a process that should be gone."""
     worker, client, _ = system
     async with Redis.from_url(server.url) as redis:
-        os.killpg(worker.pid, signal.SIGSTOP)
-        task_id = await start(client, "eager")
+
+        async def given() -> str | None:
+            """Freeze the worker and start a task. Return its id if a read under way has its message."""
+            os.killpg(worker.pid, signal.SIGSTOP)
+            task_id = await start(client, "eager")
+            if (await redis.xpending(keys.QUEUE, keys.QUEUE_GROUP))["pending"]:
+                return task_id
+            os.killpg(worker.pid, signal.SIGCONT)  # it was between two reads: the next one would wait for the pause
+            await events(client, task_id)
+            return None
+
+        task_id = await until(given)
         await redis.client_pause(60_000, all=False)  # milliseconds; writes only
         os.killpg(worker.pid, signal.SIGCONT)
 
