@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from plugins.declaration import Declaration
-from services.api.routes.openapi import input_schema
+from services.api.routes.openapi import schemas_of
 
 pytestmark = pytest.mark.anyio
 
@@ -100,14 +100,49 @@ async def test_bad_input_is_pointed_at_in_the_body(client: httpx.AsyncClient) ->
 
 
 def test_a_schema_that_was_moved_says_the_same() -> None:
-    """Only references are moved, not what merely looks like one."""
+    """Only references are moved, not what merely looks like one; each definition is a component of its own."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
-        "properties": {"$ref": {"$ref": "#/$defs/A"}, "b": {"const": "#/$defs/A"}},
-        "$defs": {"A": {"type": "integer"}},
+        "properties": {
+            "$ref": {"$ref": "#/$defs/A~1B"},
+            "b": {"const": "#/$defs/A~1B"},
+            "again": {"$ref": "#"},
+            "first": {"$ref": "#/properties/$ref"},
+            "pet": {
+                "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/$defs/input"}},
+                "oneOf": [{"$ref": "#/$defs/input"}],
+            },
+        },
+        "$defs": {
+            "A/B": {"type": "integer"},
+            "input": {"type": "object", "properties": {"kind": {"const": "cat"}, "age": {"$ref": "#/$defs/A~1B"}}},
+        },
     }
-    moved = input_schema(Declaration(name="f", description="", version="", input=schema, timeout=1))
-    inner = {"components": {"schemas": {"function.f.input": moved}}, "$ref": "#/components/schemas/function.f.input"}
-    for given in ({"$ref": 1}, {"$ref": "1"}, {"b": "#/$defs/A"}, {"b": 1}):
+    declared = Declaration(name="f", description="", version="", input=schema, timeout=1)
+    components = schemas_of(declared, {"function.f.A_B"})
+    assert set(components) == {"function.f.input", "function.f.A_B_", "function.f.input_"}
+    pet = components["function.f.input"]["properties"]["pet"]
+    assert pet["discriminator"]["mapping"] == {"cat": "#/components/schemas/function.f.input_"}
+    inner = {"components": {"schemas": components}, "$ref": "#/components/schemas/function.f.input"}
+    for given in (
+        {"$ref": 1},
+        {"$ref": "1"},
+        {"b": "#/$defs/A~1B"},
+        {"b": 1},
+        {"again": {"$ref": 1}},
+        {"again": {"$ref": "1"}},
+        {"first": 1},
+        {"first": "1"},
+        {"pet": {"kind": "cat", "age": 1}},
+        {"pet": {"kind": "cat", "age": "1"}},
+        {"pet": {"kind": "dog"}},
+    ):
         assert jsonschema_rs.is_valid(inner, given) is jsonschema_rs.is_valid(schema, given)
+
+
+async def test_a_component_has_no_definitions(client: httpx.AsyncClient) -> None:
+    """Generators of clients ignore definitions within a component, and then the operation that needs them."""
+    components = (await document(client))["components"]["schemas"]
+    assert {"function.chat.input", "function.chat.Message"} <= components.keys()
+    assert [name for name, schema in components.items() if "$defs" in json.dumps(schema)] == []

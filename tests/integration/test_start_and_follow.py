@@ -213,6 +213,6 @@ async def test_the_document_says_so(client: httpx.AsyncClient) -> None:
     paths = (await client.get("/schema")).json()["paths"]
     for path in ("/tasks", "/functions/count/tasks"):
         answers = paths[path]["post"]["responses"]
-        assert list(answers["200"]["content"]) == ["text/event-stream"]
+        assert list(answers["200"]["content"]) == ["text/event-stream", "application/x-ndjson"]
         assert list(answers["202"]["content"]) == ["application/json"]
         assert "content" not in answers["204"]

@@ -5,12 +5,16 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request
-from litestar.params import HeaderParameter, PathParameter
+from litestar.openapi.spec import OpenAPIType
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from services.api.http.problems import problem
 
 # 18 digits are more than any log has entries. Python would parse any number of them.
 CURSOR: Final = re.compile(r"-1|[0-9]{1,18}|tail", re.ASCII)
+
+# In the OpenAPI document, a parameter that may be left out is a string, and never null.
+OPTIONAL: Final[dict[str, Any]] = {"one_of": None, "type": OpenAPIType.STRING}
 
 # The id of a task, and the name of a function, in a path.
 TaskId = Annotated[str, PathParameter(description="As answered by POST /tasks.")]
@@ -19,13 +23,19 @@ FunctionName = Annotated[str, PathParameter(description="As in GET /functions.")
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
-        name="Idempotency-Key", description="The same request with the same key within 24 h: the same task."
+        name="Idempotency-Key",
+        description="The same request with the same key within 24 h: the same task.",
+        schema_extra=OPTIONAL,
     ),
 ]
 
 LastEventId = Annotated[
     str | None,
-    HeaderParameter(name="Last-Event-ID", description="Seq of the last entry seen: the stream goes on after it."),
+    HeaderParameter(
+        name="Last-Event-ID",
+        description="Seq of the last entry seen: the stream goes on after it.",
+        schema_extra=OPTIONAL,
+    ),
 ]
 
 
@@ -62,21 +72,42 @@ def cursor_of(**parameters: str | None) -> Cursor:
     return Cursor(None if value == "tail" else int(value))
 
 
-def number(name: str, text: str | None, default: float, low: int, high: int, *, whole: bool = False) -> float:
-    """Parse a number of the query. Return the default if it is missing or empty.
+class Number(msgspec.Struct, frozen=True, kw_only=True):
+    """A number of the query. It is read by hand, because Litestar's own errors do not name its bounds."""
 
-    Raises:
-        ProblemDetailsException: 400, it is not a number, or not between `low` and `high`.
-    """
-    if not text:
-        return default
-    digits = text.isascii() and text.replace("." if not whole else "", "", 1).isdigit() and len(text) < 20
-    if not digits or not low <= float(text) <= high:
-        kind = "whole number" if whole else "number"
-        raise problem(
-            400, f"invalid-{name}", f"Invalid {name}", f"The parameter {name} must be a {kind} from {low} to {high}."
+    name: str
+    default: int
+    low: int
+    high: int
+    whole: bool = False
+
+    def described(self, meaning: str) -> QueryParameter:
+        """Return the parameter, with the number's bounds in the OpenAPI document."""
+        kind = OpenAPIType.INTEGER if self.whole else OpenAPIType.NUMBER
+        bounds = {"default": self.default, "minimum": self.low, "maximum": self.high}
+        return QueryParameter(
+            description=f"{meaning}, {self.low} to {self.high}; {self.default} by default.",
+            schema_extra=OPTIONAL | {"type": kind} | bounds,
         )
-    return float(text)
+
+    def parse(self, text: str | None) -> float:
+        """Return the number, or the default if it is missing or empty.
+
+        Raises:
+            ProblemDetailsException: 400, it is not a number, or not within the bounds.
+        """
+        if not text:
+            return self.default
+        digits = text.isascii() and text.replace("." if not self.whole else "", "", 1).isdigit() and len(text) < 20
+        if not digits or not self.low <= float(text) <= self.high:
+            kind = "whole number" if self.whole else "number"
+            raise problem(
+                400,
+                f"invalid-{self.name}",
+                f"Invalid {self.name}",
+                f"The parameter {self.name} must be a {kind} from {self.low} to {self.high}.",
+            )
+        return float(text)
 
 
 def media_types(request: Request[Any, Any, Any]) -> set[str]:

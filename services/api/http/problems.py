@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import ClientException, HTTPException, NotFoundException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
 from redis.exceptions import RedisError
 
@@ -21,10 +23,49 @@ EXPLANATIONS: Final = {
     413: ("too-large", "The body is longer than 64,000 bytes. Give the function a reference to large data instead."),
 }
 
+# What the answers of this status mean, for the OpenAPI document.
+MEANINGS: Final = {
+    400: "The request is malformed: `type` says in what, `errors` where.",
+    403: "A browser sent the request from another site.",
+    404: "There is no such task or function.",
+    410: "The log is not kept any more.",
+    413: "The body is longer than 64,000 bytes.",
+    422: "The Idempotency-Key belongs to another request.",
+    503: "Redis cannot be reached or refuses; `Retry-After` says when to repeat the request.",
+}
+
 logger = structlog.get_logger()
 
 # Seconds until a retry makes sense if Redis is unreachable: it restarts, or fails over, in about that time.
 RETRY_AFTER_S: Final = 2
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A fault of a body: a JSON pointer to the place, and what is wrong there."""
+
+    pointer: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The members of an error, as the OpenAPI document describes them. `known` are the names of functions."""
+
+    status: int
+    type: str
+    title: str
+    detail: str
+    errors: list[Fault] | msgspec.UnsetType = msgspec.UNSET
+    known: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return the errors that an operation answers with, for the OpenAPI document."""
+    return {
+        status: ResponseSpec(
+            Problem, description=MEANINGS[status], media_type="application/problem+json", generate_examples=False
+        )
+        for status in statuses
+    }
 
 
 def problem(

@@ -1,14 +1,17 @@
 """GET /tasks/{task_id}/chunks: the log as JSON pages, with a long-poll."""
 
 import asyncio
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
 from plugins import entries
-from services.api.http.parameters import TaskId, cursor_of, number
+from services.api.http import problems
+from services.api.http.parameters import OPTIONAL, Number, TaskId, cursor_of
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Pages
@@ -16,11 +19,37 @@ from services.api.streams.response import log_expired
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task
 
-MAX_LIMIT: Final = 1_000
-MAX_WAIT_S: Final = 60
+LIMIT: Final = Number(name="limit", default=100, low=1, high=1_000, whole=True)
+WAIT: Final = Number(name="wait", default=0, low=0, high=60)
 
 # Bytes after which a page is full, whatever its limit in entries.
 MAX_BYTES: Final = 1_048_576
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An entry as it is stored. `at` is milliseconds since the epoch."""
+
+    event: str
+    attempt: int
+    seq: int
+    at: int
+    data: Any
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """The cursor, and the number of entries that the log has."""
+
+    after: int
+    length: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page, as the OpenAPI document describes it. It is written by hand, because the entries are JSON already."""
+
+    entries: list[Entry]
+    next: int
+    ended: bool
+    gap: Gap | msgspec.UnsetType = msgspec.UNSET
 
 
 @get(
@@ -32,6 +61,10 @@ MAX_BYTES: Final = 1_048_576
         "the page is then its first."
     ),
     tags=["tasks"],
+    responses={
+        200: ResponseSpec(Page, description="A page.", generate_examples=False),
+        **problems.documented(400, 404, 410, 503),
+    },
 )
 async def chunks(
     task_id: TaskId,
@@ -39,19 +72,18 @@ async def chunks(
     loader: NamedDependency[TaskLoader],
     hub: NamedDependency[Hub],
     after: Annotated[
-        str | None, QueryParameter(description="Seq of the last entry seen; `-1`, the default, is the start.")
+        str | None,
+        QueryParameter(
+            description="Seq of the last entry seen; `-1`, the default, is the start.", schema_extra=OPTIONAL
+        ),
     ] = None,
-    limit: Annotated[
-        str | None, QueryParameter(description=f"Entries per page, 1 to {MAX_LIMIT}; 100 by default.")
-    ] = None,
-    wait: Annotated[
-        str | None, QueryParameter(description=f"Seconds to wait for something new, 0 to {MAX_WAIT_S}.")
-    ] = None,
+    limit: Annotated[str | None, LIMIT.described("Entries per page")] = None,
+    wait: Annotated[str | None, WAIT.described("Seconds to wait for something new")] = None,
 ) -> Response[bytes]:
     """Answer one page, with the entries as they are stored."""
     cursor = cursor_of(after=after)
-    max_entries = int(number("limit", limit, 100, 1, MAX_LIMIT, whole=True))
-    wait_s = number("wait", wait, 0, 0, MAX_WAIT_S)
+    max_entries = int(LIMIT.parse(limit))
+    wait_s = WAIT.parse(wait)
     task = await loader.load(task_id, owner)
     if task.expired:
         raise log_expired(task)

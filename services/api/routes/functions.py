@@ -1,5 +1,7 @@
 """Functions: GET says what can be run; PUT …/paused keeps one from being started, until DELETE lets it again."""
 
+from typing import Final
+
 import msgspec
 from litestar import delete, get, put
 from litestar.di import NamedDependency
@@ -8,7 +10,10 @@ from redis.asyncio import Redis
 from plugins.declaration import Broken
 from services.api import catalog
 from services.api.catalog import Function
+from services.api.http import problems
 from services.api.http.parameters import FunctionName
+
+CHANGED: Final = problems.documented(403, 404, 503)
 
 
 class Functions(msgspec.Struct, frozen=True):
@@ -18,19 +23,19 @@ class Functions(msgspec.Struct, frozen=True):
     broken: list[Broken]
 
 
-@get("/functions", summary="List functions", tags=["functions"])
+@get("/functions", summary="List functions", tags=["functions"], responses=problems.documented(503))
 async def list_functions(redis: NamedDependency[Redis]) -> Functions:
     """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
     return Functions(await catalog.functions(redis), await catalog.broken(redis))
 
 
-@get("/functions/{name:str}", summary="Get a function", tags=["functions"])
+@get("/functions/{name:str}", summary="Get a function", tags=["functions"], responses=problems.documented(404, 503))
 async def get_function(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     """What is announced of this function, and whether it is paused."""
     return await catalog.function_of(redis, name)
 
 
-@put("/functions/{name:str}/paused", summary="Pause a function", tags=["functions"])
+@put("/functions/{name:str}/paused", summary="Pause a function", tags=["functions"], responses=CHANGED)
 async def pause(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     """Workers start it no more, from the moment they hear of it. Its tasks wait, those that are submitted later too;
     what runs goes on.
@@ -40,7 +45,13 @@ async def pause(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     return await catalog.function_of(redis, name)
 
 
-@delete("/functions/{name:str}/paused", summary="Resume a function", status_code=200, tags=["functions"])
+@delete(
+    "/functions/{name:str}/paused",
+    summary="Resume a function",
+    status_code=200,
+    tags=["functions"],
+    responses=CHANGED,
+)
 async def resume(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     """What has waited starts, in order."""
     # One that is not announced any more, too: its mark would stay for ever.

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -30,7 +31,12 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/health/ready", summary="Check that the process can serve", tags=["health"])
+@get(
+    "/health/ready",
+    summary="Check that the process can serve",
+    tags=["health"],
+    responses={503: ResponseSpec(Health, description="It cannot serve.", generate_examples=False)},
+)
 async def ready(redis: NamedDependency[Redis], hub: NamedDependency[Hub]) -> Response[Health]:
     """200 when Redis answers and the hub hears; 503 otherwise, and while the process drains."""
     redis_state, functions = await redis_state_of(redis)

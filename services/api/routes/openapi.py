@@ -4,7 +4,10 @@ What Litestar makes of the routes is the base, and never changes. What the worke
 request: they come and go while this process runs.
 """
 
+import re
+from collections.abc import Callable, Container
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 from litestar import MediaType, Request, Response
@@ -12,11 +15,20 @@ from litestar.openapi.spec import OpenAPI
 
 from plugins.declaration import Declaration
 from services.api.catalog import declarations
+from services.api.streams.formats import NDJSON, SSE
 
 PATHS: Final = frozenset({"/schema", "/schema/", "/schema/openapi.json"})
 
 # What the operations of functions are made of.
 GENERIC: Final = "/functions/{name}/tasks"
+
+REFERENCE: Final = "#/components/schemas/"
+
+# What a schema on its own has, and a component has not.
+OF_ITS_OWN: Final = frozenset({"$schema", "$defs", "title"})
+
+# What the name of a component may not have.
+UNFIT: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 async def current(request: Request[Any, Any, Any]) -> Response[bytes] | None:
@@ -30,14 +42,25 @@ async def current(request: Request[Any, Any, Any]) -> Response[bytes] | None:
 
 def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:
     """Return the document with an operation and the schema of its input for each of these functions."""
-    document = base.to_schema()
+    document = exact(base.to_schema())
     generic = document["paths"][GENERIC]["post"]
-    schemas = dict(document["components"]["schemas"])
-    paths = dict(document["paths"])
+    schemas = document["components"]["schemas"]
     for function in functions:
-        schemas[component(function)] = input_schema(function)
-        paths[GENERIC.replace("{name}", function.name)] = {"post": operation(generic, function)}
-    return {**document, "paths": paths, "components": {**document["components"], "schemas": schemas}}
+        schemas |= schemas_of(function, schemas)
+        document["paths"][GENERIC.replace("{name}", function.name)] = {"post": operation(generic, function)}
+    return document
+
+
+def exact(document: dict[str, Any]) -> dict[str, Any]:
+    """Correct what Litestar cannot be told: a stream has either format, and no error has the form of Litestar's own."""
+    for operation in (operation for calls in document["paths"].values() for operation in calls.values()):
+        content = {status: answer.get("content", {}) for status, answer in operation["responses"].items()}
+        if SSE.media_type in content.get("200", ()):
+            content["200"][NDJSON.media_type] = content["200"][SSE.media_type]
+        # It adds one to every operation that has a parameter, a path's too, which every text fits.
+        if MediaType.JSON in content.get("400", ()):
+            del operation["responses"]["400"]
+    return document
 
 
 def component(function: Declaration) -> str:
@@ -48,7 +71,7 @@ def component(function: Declaration) -> str:
 def operation(generic: dict[str, Any], function: Declaration) -> dict[str, Any]:
     """Return the operation that starts this function: the generic one with its input."""
     summary, _, more = function.description.partition("\n")
-    body = {"schema": {"$ref": f"#/components/schemas/{component(function)}"}}
+    body = {"schema": {"$ref": REFERENCE + component(function)}}
     return {
         **generic,
         "tags": ["functions"],
@@ -60,20 +83,51 @@ def operation(generic: dict[str, Any], function: Declaration) -> dict[str, Any]:
     }
 
 
-def input_schema(function: Declaration) -> Any:
-    """Return the schema of its input, with references to its definitions as they stand in the document."""
-    schema = {word: value for word, value in function.input.items() if word != "$schema"}
-    return _moved(schema, f"#/components/schemas/{component(function)}/$defs/")
+def schemas_of(function: Declaration, others: Container[str]) -> dict[str, Any]:
+    """Return the schema of its input, and each of that schema's definitions, as components beside these others.
+
+    Generators of clients know no definitions within a component. They name a class by its title, if there is one, and
+    drop the second class of a name: the titles of two functions may be the same.
+    """
+    root = component(function)
+    definitions = function.input.get("$defs", {})
+    names: dict[str, str] = {}
+    for definition in definitions:
+        name = f"function.{function.name}.{UNFIT.sub('_', definition)}"
+        while name == root or name in others or name in names.values():
+            name += "_"
+        names[definition] = name
+
+    def moved(reference: str) -> str:
+        """Return a reference within the input's schema as it must be in the document."""
+        path = reference.removeprefix("#").split("/")
+        if path[:2] == ["", "$defs"] and len(path) > 2:
+            return "/".join([REFERENCE + names[unescaped(path[2])], *path[3:]])
+        return "/".join([REFERENCE + root, *path[1:]])
+
+    schemas = {root: function.input} | {names[definition]: schema for definition, schema in definitions.items()}
+    return {
+        name: {word: _moved_member(word, item, moved) for word, item in schema.items() if word not in OF_ITS_OWN}
+        for name, schema in schemas.items()
+    }
 
 
-def _moved(value: Any, base: str) -> Any:
+def unescaped(token: str) -> str:
+    """Return a part of a JSON pointer in a URL as the name that it stands for."""
+    return unquote(token).replace("~1", "/").replace("~0", "~")
+
+
+def _moved(value: Any, moved: Callable[[str], str]) -> Any:
     if isinstance(value, list):
-        return [_moved(item, base) for item in value]
+        return [_moved(item, moved) for item in value]
     if not isinstance(value, dict):
         return value
-    return {
-        word: base + item.removeprefix("#/$defs/")
-        if word == "$ref" and isinstance(item, str) and item.startswith("#/$defs/")
-        else _moved(item, base)
-        for word, item in value.items()
-    }
+    return {word: _moved_member(word, item, moved) for word, item in value.items()}
+
+
+def _moved_member(word: str, item: Any, moved: Callable[[str], str]) -> Any:
+    if word == "$ref" and isinstance(item, str):
+        return moved(item) if item.startswith("#") else item
+    if word == "discriminator" and isinstance(item, dict) and isinstance(item.get("mapping"), dict):
+        return item | {"mapping": {tag: moved(reference) for tag, reference in item["mapping"].items()}}
+    return _moved(item, moved)

@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
-from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
-from services.api.http.parameters import LastEventId, TaskId, cursor_of, media_types
+from services.api.http import problems
+from services.api.http.parameters import OPTIONAL, LastEventId, TaskId, cursor_of, media_types
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.hub import Hub
 from services.api.streams.response import open_stream
@@ -23,9 +23,12 @@ from services.api.tasks.loader import TaskLoader
         "Chunks have no event name; `attempt`, `done`, `failed`, `cancelled` and `gap` have. "
         "With `Accept: application/x-ndjson` the entries come as lines. 204 when the client has the end already."
     ),
-    media_type=MediaType.TEXT,
     tags=["tasks"],
-    responses={204: ResponseSpec(None, description="The client has the end already: there is nothing to come.")},
+    responses={
+        200: ResponseSpec(str, description="The stream.", media_type=SSE.media_type, generate_examples=False),
+        204: ResponseSpec(None, description="The client has the end already: there is nothing to come."),
+        **problems.documented(400, 404, 410, 503),
+    },
 )
 async def stream(
     task_id: TaskId,
@@ -34,11 +37,14 @@ async def stream(
     loader: NamedDependency[TaskLoader],
     hub: NamedDependency[Hub],
     last_event_id: LastEventId = None,
-    query_last_event_id: Annotated[
-        str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
-    ] = None,
+    query_last_event_id: Annotated[str | None, QueryParameter(name="last_event_id", include_in_schema=False)] = None,
     after: Annotated[
-        str | None, QueryParameter(name="after", description="The same. `-1` is the start, `tail` is now.")
+        str | None,
+        QueryParameter(
+            description="The same, for clients that cannot set headers, which may call it `last_event_id`. `-1` is the "
+            "start, `tail` is now.",
+            schema_extra=OPTIONAL,
+        ),
     ] = None,
 ) -> Response[Any]:
     """Check everything that can fail before the first byte; then hand over to the reader."""

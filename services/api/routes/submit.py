@@ -14,6 +14,7 @@ from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 
+from services.api.http import problems
 from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of, media_types
 from services.api.http.problems import malformed, problem
 from services.api.streams.formats import NDJSON, SSE, Format
@@ -111,7 +112,7 @@ START_TASK: Final[dict[str, Any]] = {
     "status_code": 202,
     "request_max_body_size": MAX_BODY,
     "exception_handlers": {RecursionError: malformed, UnicodeDecodeError: malformed},
-    "responses": {200: STREAM, 204: NOTHING_TO_COME},
+    "responses": {200: STREAM, 204: NOTHING_TO_COME, **problems.documented(400, 403, 404, 410, 413, 422, 503)},
     "dependencies": {"starter": Provide(Starter, sync_to_thread=False)},
 }
 

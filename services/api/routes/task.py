@@ -6,21 +6,27 @@ from typing import Annotated, Final
 import msgspec
 from litestar import Response, delete, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.api.http.parameters import TaskId, number
+from services.api.http import problems
+from services.api.http.parameters import OPTIONAL, Number, TaskId
 from services.api.http.problems import problem
 from services.api.tasks.ending import cancel_task
 from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task, page_of
 
-MAX_LIMIT: Final = 100
+LIMIT: Final = Number(name="limit", default=20, low=1, high=100, whole=True)
 
 # Seconds to try to append an end to the log of a function that writes all the time.
 CANCEL_TIMEOUT_S: Final = 5
+
+
+# For Litestar, raw JSON is any value; an end's data is an object.
+END: Final = msgspec.Meta(extra_json_schema={"extra": {"one_of": None, "type": ["object", "null"]}})
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +46,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     started_at: int | None
     ended_at: int | None
-    end: msgspec.Raw | None
+    end: Annotated[msgspec.Raw | None, END]
 
 
 def status_of(task: Task) -> Status:
@@ -68,30 +74,39 @@ class Tasks(msgspec.Struct, frozen=True):
     next: str | None
 
 
-@get("/tasks", summary="List your tasks", tags=["tasks"])
+@get("/tasks", summary="List your tasks", tags=["tasks"], responses=problems.documented(400, 503))
 async def list_tasks(
     owner: NamedDependency[str],
     redis: NamedDependency[Redis],
-    limit: Annotated[
-        str | None, QueryParameter(description=f"Tasks per page, 1 to {MAX_LIMIT}; 20 by default.")
+    limit: Annotated[str | None, LIMIT.described("Tasks per page")] = None,
+    before: Annotated[
+        str | None, QueryParameter(description="Id of the last task of the page before.", schema_extra=OPTIONAL)
     ] = None,
-    before: Annotated[str | None, QueryParameter(description="Id of the last task of the page before.")] = None,
 ) -> Tasks:
     """Tasks are listed for as long as they are kept: a day."""
-    page_size = int(number("limit", limit, 20, 1, MAX_LIMIT, whole=True))
+    page_size = int(LIMIT.parse(limit))
     if before and not keys.TASK_ID.fullmatch(before):
         raise problem(400, "invalid-before", "Invalid before", "The parameter before must be the id of a task.")
     tasks, next_before = await page_of(redis, owner, before, page_size)
     return Tasks([status_of(task) for task in tasks], next_before)
 
 
-@get("/tasks/{task_id:str}", summary="Get a task", tags=["tasks"])
+@get("/tasks/{task_id:str}", summary="Get a task", tags=["tasks"], responses=problems.documented(404, 503))
 async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDependency[TaskLoader]) -> Status:
     """Status, attempt, chunks so far, times, and the end's data."""
     return status_of(await loader.load(task_id, owner))
 
 
-@delete("/tasks/{task_id:str}", summary="Cancel a task", status_code=202, tags=["tasks"])
+@delete(
+    "/tasks/{task_id:str}",
+    summary="Cancel a task",
+    status_code=202,
+    tags=["tasks"],
+    responses={
+        200: ResponseSpec(Status, description="It had ended already.", generate_examples=False),
+        **problems.documented(403, 404, 503),
+    },
+)
 async def cancel(
     task_id: TaskId,
     owner: NamedDependency[str],

@@ -1,0 +1,244 @@
+"""The OpenAPI document says what the API answers: every status of every call, with its media type and its schema."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import httpx
+import jsonschema_rs
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from services.api.routes.chunks import WAIT
+from tests.support.client import client_of, follow, start
+from tests.support.processes import Api, api_process
+from tests.support.tasks import end_noted
+
+pytestmark = pytest.mark.anyio
+
+UNKNOWN: Final = "0123456789abcdef0123456789abcdef"
+
+# A browser sends this with a request of another site, which is refused.
+FOREIGN: Final = {"Sec-Fetch-Site": "cross-site"}
+
+SSE: Final = {"Accept": "text/event-stream"}
+LINES: Final = {"Accept": "application/x-ndjson"}
+
+
+class Asked(NamedTuple):
+    """A request, and the operation that it is for."""
+
+    method: str
+    template: str
+    status: int
+    path: str = ""
+    body: Any = None
+    headers: dict[str, str] = {}  # noqa: RUF012  # nothing changes it
+
+    def __str__(self) -> str:
+        accepted = self.headers.get("Accept", "")
+        return f"{self.method} {self.path or self.template} {self.status} {accepted}".strip()
+
+
+COUNT: Final = {"function": "count", "input": {"to": 1}}
+SHARED: Final = {"Idempotency-Key": "shared by the table"}
+TASK: Final = "/tasks/{task_id}"
+START: Final = "/functions/{name}/tasks"
+
+# `{ended}` is a task that has ended, `{silent}` one that runs on, `{expired}` one whose log is gone.
+REQUESTS: Final = [
+    Asked("GET", "/tasks", 200),
+    Asked("GET", "/tasks", 400, "/tasks?limit=0"),
+    Asked("POST", "/tasks", 200, body=COUNT, headers=SSE),
+    Asked("POST", "/tasks", 200, body=COUNT, headers=LINES),
+    Asked("POST", "/tasks", 202, body=COUNT),
+    Asked("POST", "/tasks", 202, body=COUNT, headers=SHARED),
+    Asked("POST", "/tasks", 204, body=COUNT, headers=SHARED | SSE | {"Last-Event-ID": "1"}),
+    Asked("POST", "/tasks", 400, body=[]),
+    Asked("POST", "/tasks", 400, body={"function": "count", "input": {"to": "x"}}),
+    Asked("POST", "/tasks", 404, body={"function": "nope"}),
+    Asked("POST", "/tasks", 410, body=COUNT, headers={"Idempotency-Key": "{key}"} | SSE),
+    Asked("POST", "/tasks", 413, body={"function": "words", "input": {"text": "x" * 64_000}}),
+    Asked("POST", "/tasks", 422, body={"function": "nothing"}, headers=SHARED),
+    Asked("POST", START, 200, "/functions/count/tasks", {"to": 1}, SSE),
+    Asked("POST", START, 202, "/functions/count/tasks", {"to": 1}),
+    Asked("POST", START, 204, "/functions/count/tasks", {"to": 1}, SHARED | SSE | {"Last-Event-ID": "1"}),
+    Asked("POST", START, 400, "/functions/count/tasks", {"to": 1}, SSE | {"Last-Event-ID": "0"}),
+    Asked("POST", START, 404, "/functions/nope/tasks", {}),
+    Asked("POST", START, 410, "/functions/count/tasks", {"to": 1}, {"Idempotency-Key": "{key}"} | SSE),
+    Asked("POST", START, 413, "/functions/words/tasks", {"text": "x" * 64_000}),
+    Asked("POST", START, 422, "/functions/nothing/tasks", {}, SHARED),
+    Asked("GET", TASK, 200, "/tasks/{ended}"),
+    Asked("GET", TASK, 200, "/tasks/{silent}"),
+    Asked("GET", TASK, 404, f"/tasks/{UNKNOWN}"),
+    Asked("DELETE", TASK, 200, "/tasks/{ended}"),
+    Asked("DELETE", TASK, 202, "/tasks/{silent}"),
+    Asked("DELETE", TASK, 404, f"/tasks/{UNKNOWN}"),
+    Asked("GET", f"{TASK}/stream", 200, "/tasks/{ended}/stream"),
+    Asked("GET", f"{TASK}/stream", 200, "/tasks/{ended}/stream", headers=LINES),
+    Asked("GET", f"{TASK}/stream", 204, "/tasks/{ended}/stream?after=tail"),
+    Asked("GET", f"{TASK}/stream", 400, "/tasks/{ended}/stream?after=x"),
+    Asked("GET", f"{TASK}/stream", 404, f"/tasks/{UNKNOWN}/stream"),
+    Asked("GET", f"{TASK}/stream", 410, "/tasks/{expired}/stream"),
+    Asked("GET", f"{TASK}/chunks", 200, "/tasks/{ended}/chunks"),
+    Asked("GET", f"{TASK}/chunks", 200, "/tasks/{ended}/chunks?after=1000"),
+    Asked("GET", f"{TASK}/chunks", 400, "/tasks/{ended}/chunks?wait=x"),
+    Asked("GET", f"{TASK}/chunks", 404, f"/tasks/{UNKNOWN}/chunks"),
+    Asked("GET", f"{TASK}/chunks", 410, "/tasks/{expired}/chunks"),
+    Asked("GET", "/functions", 200),
+    Asked("GET", "/functions/{name}", 200, "/functions/chat"),
+    Asked("GET", "/functions/{name}", 404, "/functions/nope"),
+    Asked("PUT", "/functions/{name}/paused", 200, "/functions/nothing/paused"),
+    Asked("PUT", "/functions/{name}/paused", 404, "/functions/nope/paused"),
+    Asked("DELETE", "/functions/{name}/paused", 200, "/functions/nothing/paused"),
+    Asked("DELETE", "/functions/{name}/paused", 404, "/functions/nope/paused"),
+    Asked("GET", "/health/live", 200),
+    Asked("GET", "/health/ready", 200),
+]
+
+
+@pytest.fixture(scope="module")
+def without_redis() -> Iterator[Api]:
+    """An API whose Redis is nowhere."""
+    with api_process("redis://127.0.0.1:1/0") as api:
+        yield api
+
+
+@pytest.fixture
+async def document(client: httpx.AsyncClient) -> Any:
+    """The document, without the operations that are made of the announced functions."""
+    whole = (await client.get("/schema")).json()
+    generic = {path: calls for path, calls in whole["paths"].items() if path == START or not path.endswith("/tasks")}
+    return whole | {"paths": generic | {"/tasks": whole["paths"]["/tasks"]}}
+
+
+@pytest.fixture
+async def tasks(client: httpx.AsyncClient, redis: Redis) -> AsyncIterator[dict[str, str]]:
+    """The tasks, and the key, that the table names."""
+    key = uuid4().hex
+    ids = {
+        "ended": await start(client, "count", to=1),
+        "expired": await start(client, "count", {"Idempotency-Key": key}, to=1),
+    }
+    for task_id in ids.values():
+        await follow(client, task_id)
+        await end_noted(redis, task_id)
+    await redis.delete(keys.log(ids["expired"]))
+    silent = await start(client, "count", to=100, every=3_600)
+    yield {**ids, "silent": silent, "key": key}
+    await client.delete(f"/tasks/{silent}")
+
+
+async def ask(client: httpx.AsyncClient, asked: Asked, names: dict[str, str]) -> httpx.Response:
+    """The answer to a request of the table; a task that it starts has its whole log by then."""
+    path = (asked.path or asked.template).format_map(names)
+    headers = {name: value.format_map(names) for name, value in asked.headers.items()}
+    answer = await client.request(asked.method, path, json=asked.body, headers=headers)
+    if answer.status_code == 202 and asked.method == "POST":
+        await follow(client, answer.json()["task_id"])
+    return answer
+
+
+def check(document: Any, answer: httpx.Response, method: str, template: str) -> None:
+    """The answer is of one of the media types of its status, and fits the schema of it."""
+    described = document["paths"][template][method.lower()]["responses"].get(str(answer.status_code))
+    assert described is not None, f"{answer.status_code} is not documented: {answer.text}"
+    if not answer.content:
+        assert "content" not in described
+        return
+    media_type = answer.headers["content-type"].partition(";")[0]
+    assert media_type in described["content"], answer.headers["content-type"]
+    schema = described["content"][media_type]["schema"]
+    body: Any = answer.json() if media_type.endswith("json") and media_type != LINES["Accept"] else answer.text
+    if answer.status_code >= 400 and media_type != "application/json":
+        assert (media_type, body["status"]) == ("application/problem+json", answer.status_code)
+        assert schema == {"$ref": "#/components/schemas/Problem"}
+    validator = jsonschema_rs.validator_for({**schema, "components": document["components"]})
+    faults = [f"{fault.instance_path}: {fault.message}" for fault in validator.iter_errors(body)]
+    assert faults == [], json.dumps(body)
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=str)
+async def test_an_answer_is_as_documented(
+    client: httpx.AsyncClient, document: Any, tasks: dict[str, str], asked: Asked
+) -> None:
+    """A request of the table is answered with the status that it shows, and as the document says."""
+    if asked.status in (204, 422) and SHARED.items() <= asked.headers.items():
+        await ask(client, Asked("POST", "/tasks", 202, body=COUNT, headers=SHARED), tasks)
+    answer = await ask(client, asked, tasks)
+    assert answer.status_code == asked.status, answer.text
+    check(document, answer, asked.method, asked.template)
+
+
+async def test_every_documented_answer_is_asked_for(document: Any) -> None:
+    """The table has a request for every status of every operation, or one of the two tests below has."""
+    documented = {
+        (method.upper(), path, int(status))
+        for path, calls in document["paths"].items()
+        for method, operation in calls.items()
+        for status in operation["responses"]
+    }
+    table = {(asked.method, asked.template, asked.status) for asked in REQUESTS}
+    elsewhere = {each for each in documented if each[2] in (403, 503)}
+    assert documented - elsewhere == table
+
+
+async def test_another_site_is_refused_as_documented(client: httpx.AsyncClient, document: Any) -> None:
+    """Every call that changes something answers 403, and no other call has it."""
+    for path, calls in document["paths"].items():
+        for method, operation in calls.items():
+            assert ("403" in operation["responses"]) == (method != "get"), (method, path)
+            if method != "get":
+                answer = await client.request(method, re.sub(r"{\w+}", UNKNOWN, path), headers=FOREIGN, json={})
+                assert answer.status_code == 403
+                check(document, answer, method, path)
+
+
+async def test_an_absent_redis_is_answered_as_documented(without_redis: Api, document: Any) -> None:
+    """Every call but /health/live needs Redis, and answers 503."""
+    async with client_of(without_redis) as client:
+        for path, calls in document["paths"].items():
+            for method, operation in calls.items():
+                body = COUNT if path == "/tasks" else {"to": 1}
+                answer = await client.request(method, re.sub(r"{\w+}", UNKNOWN, path), json=body, headers=LINES)
+                assert ("503" in operation["responses"]) == (answer.status_code == 503), (method, path, answer.text)
+                check(document, answer, method, path)
+
+
+def parameters(document: Any) -> list[tuple[str, Any]]:
+    """All parameters of a document, each with its operation."""
+    return [
+        (f"{method} {path}", parameter)
+        for path, calls in document["paths"].items()
+        for method, operation in calls.items()
+        for parameter in operation.get("parameters", [])
+    ]
+
+
+async def test_parameters_are_plain(document: Any) -> None:
+    """A header and a query are left out or have a value: none is null. Numbers are numbers, with their bounds."""
+    for operation, parameter in parameters(document):
+        assert parameter["schema"]["type"] in ("string", "integer", "number"), (operation, parameter)
+        assert parameter["required"] == (parameter["in"] == "path")
+    numbers = {
+        (operation, parameter["name"]): [parameter["schema"].get(word) for word in ("type", "minimum", "maximum")]
+        for operation, parameter in parameters(document)
+        if parameter["name"] in ("limit", "wait")
+    }
+    assert numbers == {
+        ("get /tasks", "limit"): ["integer", 1, 100],
+        (f"get {TASK}/chunks", "limit"): ["integer", 1, 1_000],
+        (f"get {TASK}/chunks", "wait"): ["number", 0, WAIT.high],
+    }
+
+
+async def test_a_cursor_is_documented_once_in_each_place(document: Any) -> None:
+    """Names that differ in case and hyphens only are one name in a generated client."""
+    stream = document["paths"][f"{TASK}/stream"]["get"]["parameters"]
+    assert [(each["in"], each["name"]) for each in stream if each["in"] != "path"] == [
+        ("header", "Last-Event-ID"),
+        ("query", "after"),
+    ]
