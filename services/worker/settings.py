@@ -9,12 +9,14 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
+from plugins import redis_url
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 def _url(url: str) -> str:
     parse_url(url)  # raises what is wrong with it
-    return url
+    return redis_url.check(url)
 
 
 class Settings(BaseSettings):
