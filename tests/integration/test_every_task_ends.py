@@ -73,12 +73,16 @@ async def test_a_message_that_is_not_from_the_api(client: httpx.AsyncClient, red
         {"Origin": "null"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": ""},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "{api}"},
     ],
 )
 async def test_a_page_of_another_site_starts_nothing(
     client: httpx.AsyncClient, redis: Redis, headers: dict[str, str]
 ) -> None:
     """A site in the operator's browser must not start functions on the operator's machine, nor cancel them."""
+    api = str(client.base_url).rstrip("/")
+    headers = {name: value.format(api=api) for name, value in headers.items()}
     body = {"function": "count", "input": {"to": 1}}
     answer = await client.post("/tasks", json=body, headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (403, "urn:tailrace:problem:foreign-origin")
@@ -86,5 +90,24 @@ async def test_a_page_of_another_site_starts_nothing(
     assert (await client.delete(f"/tasks/{task_id}", headers=headers)).status_code == 403
     assert (await client.get(f"/tasks/{task_id}", headers=headers)).status_code == 200
 
-    ours = {"Origin": str(client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
-    assert (await client.post("/tasks", json=body, headers=ours)).status_code == 202
+    for ours in ({"Origin": api, "Sec-Fetch-Site": "same-origin"}, {"Origin": api}):
+        assert (await client.post("/tasks", json=body, headers=ours)).status_code == 202
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+async def test_a_page_of_ours_behind_a_proxy_that_changes_the_host(
+    client: httpx.AsyncClient, redis: Redis, site: str
+) -> None:
+    """Sec-Fetch-Site decides alone, because no page can forge it: many a proxy asks the API under another host."""
+    headers = {"Origin": "http://app.example", "Sec-Fetch-Site": site}
+    task_id = await start(client, "count", headers, to=1)
+    assert (await client.delete(f"/tasks/{task_id}", headers=headers)).is_success
+
+
+async def test_a_page_whose_host_a_proxy_has_changed(client: httpx.AsyncClient) -> None:
+    """Where the browser sends Origin only, the refusal says what the proxy must pass on."""
+    answer = await client.delete("/tasks/x", headers={"Origin": "http://app.example:8080", "Host": "127.0.0.1:8000"})
+    assert answer.status_code == 403
+    assert "http://app.example:8080" in answer.json()["detail"]
+    assert "127.0.0.1:8000" in answer.json()["detail"]
+    assert "proxy_set_header Host $http_host" in answer.json()["detail"]

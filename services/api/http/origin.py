@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from litestar import Request
+from litestar.plugins.problem_details import ProblemDetailsException
 
 from services.api.http.problems import problem
 
@@ -23,9 +24,18 @@ async def refuse_foreign(request: Request[Any, Any, Any]) -> None:
     """
     if request.method not in CHANGING:
         return
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    if foreign or site not in (None, "same-origin", "none"):
-        raise problem(
-            403, "foreign-origin", "Foreign origin", "Another site may not send this: ask from a page of ours."
+    site, origin, host = (request.headers.get(name) for name in ("sec-fetch-site", "origin", "host"))
+    if site is not None:
+        # The browser compares what it has asked for, which a proxy may have changed; and no page can forge it.
+        if site not in ("same-origin", "none"):
+            raise _foreign("The browser says that a page of another site sent this. Ask from a page of this site.")
+    elif origin is not None and urlsplit(origin).netloc != host:
+        raise _foreign(
+            f"A page of {origin:.100} sent this, and it came for {host!s:.100}. If they are the same site, the proxy "
+            "before the API must pass the header Host on as the browser sent it; in nginx: "
+            "proxy_set_header Host $http_host;"
         )
+
+
+def _foreign(detail: str) -> ProblemDetailsException:
+    return problem(403, "foreign-origin", "Foreign origin", detail)
