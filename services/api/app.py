@@ -16,7 +16,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
 
 from services.api import logs
-from services.api.http import identity, origin, problems
+from services.api.http import identity, origin, problems, root_path
 from services.api.redis_client import pool_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
@@ -36,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         SystemExit: an environment variable is wrong; the message names it.
     """
     logs.configure()
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             submit.submit,
             submit.submit_to,
@@ -74,6 +74,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),
     )
+    app.asgi_handler = root_path.for_any_proxy(app.asgi_handler)
+    return app
 
 
 def _from_state(name: str) -> Provide:

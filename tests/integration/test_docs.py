@@ -88,6 +88,14 @@ def test_the_folders_of_the_tests() -> None:
     assert folders == set(re.findall(r"^\| `(tests/[\w/]+)` \|", read("tests/README.md"), re.MULTILINE))
 
 
+@pytest.mark.parametrize("path", ["docs/deploy.md", "services/api/Dockerfile", "Procfile"])
+def test_the_command_of_the_api(path: str) -> None:
+    """It keeps idle connections for longer than proxies and clients do, wherever the command stands."""
+    commands = [line for line in read(path).splitlines() if "services.api.app:create_app" in line]
+    assert commands
+    assert all("--timeout-keep-alive 75" in re.sub('[",]', "", command) for command in commands)
+
+
 def test_the_settings() -> None:
     """docs/settings.md lists the settings that there are, with their defaults, and no other."""
     listed = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", read("docs/settings.md"), re.MULTILINE))

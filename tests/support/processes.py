@@ -155,7 +155,8 @@ class Api:
     """An API process, and where it answers."""
 
     def __init__(self, redis_url: str, *flags: str, **settings: str) -> None:
-        command = ["uvicorn", "--factory", "services.api.app:create_app", "--port", "0", *flags]
+        command = ["uvicorn", "--factory", "services.api.app:create_app", "--timeout-keep-alive", "75"]
+        command += ["--port", "0", *flags]
         self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **settings})
         self.url = self.process.wait_for(r"running on (http://[\d.:]+)").group(1)
 

@@ -15,9 +15,10 @@ from litestar.openapi.spec import OpenAPI
 
 from plugins.declaration import Declaration
 from services.api.catalog import declarations
+from services.api.http.root_path import prefix_of
 from services.api.streams.formats import NDJSON, SSE
 
-PATHS: Final = frozenset({"/schema", "/schema/", "/schema/openapi.json"})
+PATHS: Final = frozenset({"/schema", "/schema/openapi.json"})
 
 # What the operations of functions are made of.
 GENERIC: Final = "/functions/{name}/tasks"
@@ -33,10 +34,11 @@ UNFIT: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 async def current(request: Request[Any, Any, Any]) -> Response[bytes] | None:
     """Answer the current document, before Litestar serves its own. Return None for any other request."""
-    if request.method == "OPTIONS" or request.url.path not in PATHS:
+    if request.method == "OPTIONS" or request.scope["path"] not in PATHS:
         return None
     announced = await declarations(request.app.state.redis)
     document = with_functions(request.app.openapi_schema, announced)
+    document["servers"] = [{"url": prefix_of(request.scope) or "/"}]
     return Response(msgspec.json.encode(document), media_type=MediaType.JSON)
 
 

@@ -17,6 +17,7 @@ from litestar.params import JSONBody
 from services.api.http import problems
 from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of, media_types
 from services.api.http.problems import malformed, problem
+from services.api.http.root_path import prefix_of
 from services.api.streams.formats import NDJSON, SSE, Format
 from services.api.streams.hub import Hub
 from services.api.streams.response import open_stream
@@ -76,7 +77,7 @@ class Starter:
         cursor = self._cursor() if fmt else FROM_START
         resumes = cursor != FROM_START
         task = await self.submissions.start(self.owner, new_task, self.idempotency_key, pointer, resumes=resumes)
-        location = f"/tasks/{task.task_id}"
+        location = f"{prefix_of(self.request.scope)}/tasks/{task.task_id}"
         stream = f"{location}/stream"
         if fmt is not None:
             return open_stream(self.hub, task, cursor, fmt, {"location": location, "content-location": stream})
