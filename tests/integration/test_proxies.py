@@ -1,0 +1,132 @@
+"""The configurations of deploy/: behind each proxy a stream comes at once, and survives the death of the only API."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import httpx
+import pytest
+from httpx_sse import aconnect_sse
+
+from tests.support.client import data, events, follow, start
+from tests.support.processes import api_process, free_port, worker_process
+from tests.support.proxies import PROXIES, proxy
+from tests.support.settings import NO_HEARTBEAT
+from tests.support.waiting import DEADLINE_S, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.program]
+
+SSE: Final = {"Accept": "text/event-stream"}
+LINES: Final = {"Accept": "application/x-ndjson"}
+
+
+class Behind(NamedTuple):
+    """A proxy, a Redis with a worker, and the port at which the proxy expects the API."""
+
+    proxy: str
+    redis_url: str
+    api_port: str
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def behind(request: pytest.FixtureRequest, own_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """All but the API, which each test starts."""
+    port = free_port()
+    with worker_process(own_url), proxy(request.param, port, tmp_path_factory.mktemp("proxy")) as url:
+        yield Behind(url, own_url, str(port))
+
+
+@pytest.fixture
+async def client(behind: Behind) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the proxy."""
+    async with httpx.AsyncClient(base_url=behind.proxy, timeout=DEADLINE_S) as client:
+        yield client
+
+
+async def until_ready(client: httpx.AsyncClient, path: str = "/health/ready") -> None:
+    """Wait until the proxy and the API behind it answer that all is well."""
+
+    async def answers() -> bool:
+        with suppress(httpx.ConnectError):
+            return (await client.get(path)).status_code == 200
+        return False
+
+    await until(answers)
+
+
+@pytest.mark.parametrize("accept", [SSE, LINES], ids=["SSE", "NDJSON"])
+async def test_nothing_is_held_back(behind: Behind, client: httpx.AsyncClient, accept: dict[str, str]) -> None:
+    """The first entry comes though nothing follows it, from GET and from POST."""
+    with api_process(behind.redis_url, "--port", behind.api_port, **NO_HEARTBEAT):
+        await until_ready(client)
+        given: dict[str, Any] = {"to": 2, "every": 3_600}
+        task_id = await start(client, "count", **given)
+        for method, path, body in (
+            ("GET", f"/tasks/{task_id}/stream", None),
+            ("POST", "/functions/count/tasks", given),
+        ):
+            async with client.stream(method, path, json=body, headers=accept) as answer:
+                assert answer.headers["content-type"] == accept["Accept"]
+                async for line in answer.aiter_lines():
+                    if '"data":1' in line or line == "data: 1":
+                        break
+                else:
+                    pytest.fail("the entry never came")
+            followed = re.findall("[0-9a-f]{32}", answer.headers.get("content-location", path))
+            assert (await client.delete(f"/tasks/{followed[0]}")).is_success
+
+
+async def test_a_page_of_its_own_site(behind: Behind, client: httpx.AsyncClient) -> None:
+    """A browser that sends Origin only may start a task: the proxy passes Host on."""
+    with api_process(behind.redis_url, "--port", behind.api_port):
+        await until_ready(client)
+        task_id = await start(client, "count", {"Origin": behind.proxy}, to=1)
+        assert await follow(client, task_id) == ([1], "done", {"chunks": 1})
+
+
+async def test_an_error_of_the_api_is_its_own(behind: Behind, client: httpx.AsyncClient) -> None:
+    """A 503 of the API, whose Redis is away, comes as the problem that it is, with the time to wait."""
+    with api_process("redis://127.0.0.1:1/0", "--port", behind.api_port):
+        await until_ready(client, "/health/live")
+        for path, accept in ((f"/tasks/{uuid4().hex}/stream", LINES), (f"/tasks/{uuid4().hex}", {})):
+            answer = await client.get(path, headers=accept)
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+            assert (answer.json()["type"], answer.headers["retry-after"]) == ("urn:tailrace:problem:unavailable", "2")
+
+
+async def test_an_api_that_dies_and_comes_back(behind: Behind, client: httpx.AsyncClient) -> None:
+    """An EventSource that comes back meanwhile is told to come back later, and in the end it has every entry once."""
+    with api_process(behind.redis_url, "--port", behind.api_port) as api:
+        await until_ready(client)
+        task_id = await start(client, "count", to=40, every=0.05)
+        stream = f"/tasks/{task_id}/stream"
+        seen = []
+        async with aconnect_sse(client, "GET", stream) as source:
+            with suppress(httpx.RemoteProtocolError, httpx.ReadError):
+                async for event in source.aiter_sse():
+                    if event.data:
+                        seen.append(event)
+                    if len(seen) == 3:
+                        api.process.kill()
+        assert 3 <= len(seen) < 40
+
+    for headers in (SSE | {"Last-Event-ID": seen[-1].id}, {}):
+        answer = await client.get(stream, headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+        assert (answer.text, answer.headers["cache-control"]) == ("retry: 2000\n", "no-store")
+    body = {"to": 1}
+    for method, path, accept in (
+        ("GET", stream, LINES),
+        ("GET", f"/tasks/{task_id}", {}),
+        ("POST", "/functions/count/tasks", SSE),
+    ):
+        answer = await client.request(method, path, headers=accept, json=body if method == "POST" else None)
+        assert answer.status_code in (502, 503), (method, path)
+
+    with api_process(behind.redis_url, "--port", behind.api_port):
+        await until_ready(client)
+        seen += await events(client, task_id, after=seen[-1].id)
+    assert [event.id for event in seen] == [str(seq) for seq in range(41)]
+    assert (data(seen), seen[-1].event) == (list(range(1, 41)), "done")
