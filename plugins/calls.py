@@ -21,6 +21,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
+from plugins.forks import end_forks
+
 Chunks = Callable[..., AsyncGenerator[Any, None]]
 
 # Stands for the end of a generator, which no generator yields.
@@ -53,13 +55,18 @@ def _in_thread(function: Callable[..., Any]) -> Chunks:
         thread = ThreadPoolExecutor(1, thread_name_prefix="function")
         generator = _generated(function, arguments)
         try:
-            while (chunk := await loop.run_in_executor(thread, partial(context.run, next, generator, END))) is not END:
+            while (chunk := await loop.run_in_executor(thread, partial(context.run, _step, generator))) is not END:
                 if inspect.isawaitable(chunk):
                     yield await chunk
                 elif inspect.isasyncgen(chunk):
+                    step = anext(chunk, END)
                     async with aclosing(chunk):
-                        async for its in chunk:
-                            yield its
+                        while (its := await step) is not END:
+                            try:
+                                yield its
+                                step = anext(chunk, END)
+                            except asyncio.CancelledError as cancel:  # it is raised at the inner yield
+                                step = _thrown(chunk, cancel)
                 else:
                     yield chunk
         finally:
@@ -69,6 +76,18 @@ def _in_thread(function: Callable[..., Any]) -> Chunks:
                 thread.shutdown(wait=False)
 
     return chunks
+
+
+async def _thrown(generator: AsyncGenerator[Any, Any], error: BaseException) -> Any:
+    try:
+        return await generator.athrow(error)
+    except StopAsyncIteration:
+        return END
+
+
+def _step(generator: Generator[Any]) -> Any:
+    with end_forks():
+        return next(generator, END)
 
 
 def _generated(function: Callable[..., Any], arguments: dict[str, Any]) -> Generator[Any]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import concurrent.futures
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import wraps
 from typing import Any
 
 from plugins import Context, function
@@ -70,6 +71,29 @@ async def takes_time_out(pace: float) -> AsyncIterator[Any]:
                     await asyncio.sleep(pace)
     except TimeoutError:
         yield {"timed out after": number}
+
+
+def plain(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that is not async."""
+
+    @wraps(decorated)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return decorated(*args, **kwargs)
+
+    return wrapper
+
+
+is_decorated = function(name="is_decorated", timeout=60, max_chunks=1_000_000)(plain(takes_time_out))
+
+
+@function(timeout=60, retries=1, backoff=0, max_chunks=2)
+async def fails_while_it_cleans_up() -> AsyncIterator[int]:
+    """Yield more than is allowed, and raise in the clean-up."""
+    try:
+        for number in range(5):
+            yield number
+    finally:
+        raise OSError("clean-up")
 
 
 @function(timeout=60, max_chunks=1_000_000)

@@ -1,8 +1,11 @@
 """Functions that start processes of their own."""
 
+import asyncio
 import multiprocessing
 import os
+import sys
 import time
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +67,56 @@ def terminates_a_bare_fork(number: int) -> dict[str, Any]:
     os.kill(pid, number)
     _, status = os.waitpid(pid, 0)
     return {"code": os.waitstatus_to_exitcode(status), "took": time.monotonic() - begun}
+
+
+@function(timeout=60)
+async def forks(leaves: str) -> AsyncIterator[dict[str, Any]]:
+    """Fork, and let the new process leave in this way; say how it ended."""
+    yield {"before": True}
+    pid = os.fork()
+    if pid == 0:
+        if leaves == "exit":
+            sys.exit(3)
+        if leaves == "raise":
+            raise ValueError("in the new process")
+        if leaves == "yield":
+            yield {"in the new process": True}
+        return
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    yield {"code": os.waitstatus_to_exitcode(status)}
+
+
+@function(timeout=60)
+def forks_in_a_thread(leaves: str) -> Iterator[dict[str, Any]]:
+    """The same, in a thread."""
+    yield {"before": True}
+    pid = os.fork()
+    if pid == 0:
+        if leaves == "exit":
+            sys.exit(3)
+        if leaves == "raise":
+            raise ValueError("in the new process")
+        if leaves == "yield":
+            yield {"in the new process": True}
+        return
+    _, status = os.waitpid(pid, 0)
+    yield {"code": os.waitstatus_to_exitcode(status)}
+
+
+def leave() -> None:
+    """Exit, in a process of a pool."""
+    sys.exit(2)
+
+
+@function(timeout=60)
+async def exits_in_a_pool() -> str:
+    """Say what the pool says of that."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        try:
+            await asyncio.get_running_loop().run_in_executor(pool, leave)
+        except SystemExit as error:
+            return f"SystemExit: {error.code}"
+    return "nothing"
 
 
 @function(timeout=60)

@@ -441,11 +441,13 @@ def test_an_import_that_does_not_come_back(folder: Files) -> None:
     place = folder(
         waits="import time\ntime.sleep(3600)\n",
         works="try:\n    while True: pass\nexcept Exception: pass\n",
+        catches="import time\ntry: time.sleep(3600)\nexcept BaseException: pass\ntime.sleep(3600)\n",
+        annotates="import time\n@function()\nasync def waits(x: 'time.sleep(3600) or int') -> None: ...\n",
         good=GOOD.format(name="good"),
     )
     found = registry.load([place], import_s=0.2)
     assert set(found.plugins) == {"good"}
-    assert set(found.broken) == {str(place / "waits.py"), str(place / "works.py")}
+    assert set(found.broken) == {str(place / f"{stem}.py") for stem in ("waits", "works", "catches", "annotates")}
     assert all("did not come back within 0.2 s (TAILRACE_IMPORT_S)" in error for error in found.broken.values())
 
 

@@ -1,6 +1,7 @@
 """Run a function: put its chunks into the log, and return one end, however it stops."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
@@ -9,6 +10,7 @@ import msgspec
 import structlog
 
 from plugins import Context, entries
+from plugins.forks import end_forks, exit_fork
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.log_writer import ClosedError, LimitError, Log
 from services.worker.registry.invalid import InvalidInputError
@@ -48,29 +50,32 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
         return failed("not_started", f"this worker has no function named {claim.function!r}")
     timeout = plugin.policy.timeout
     deadline = asyncio.timeout(timeout)
+    refused: End | None = None
     try:
-        try:
+        with end_forks():
             arguments = plugin.arguments(claim.input, context)
-        except InvalidInputError as error:
-            return failed("invalid_input", str(error))
-        async with deadline, aclosing(plugin.call(**arguments)) as chunks:
-            await feed(chunks, log)
-    except ClosedError:
-        return failed("error", "it was stopped, and went on")
-    except entries.NotJSONError as error:
-        return failed("error", f"chunk {log.chunks} is not JSON: {error}")
-    except LimitError as error:
-        return failed("limit", str(error))
+            async with deadline, aclosing(plugin.call(**arguments)) as chunks:
+                try:
+                    await feed(chunks, log)
+                # Whatever the clean-up raises, this is how it ended.
+                except ClosedError:
+                    refused = failed("error", "it was stopped, and went on")
+                except entries.NotJSONError as error:
+                    refused = failed("error", f"chunk {log.chunks} is not JSON: {error}")
+                except LimitError as error:
+                    refused = failed("limit", str(error))
+    except InvalidInputError as error:
+        return failed("invalid_input", str(error))
     # The function is its author's code: nothing is known of what it may raise, sys.exit() included.
     except BaseException as error:
         # Any other cancel is the function's own: of its tasks, its futures, its pools.
         if isinstance(error, asyncio.CancelledError) and context.stopping.is_set():
             raise
-        if deadline.expired():
+        if refused is None and deadline.expired():
             return failed("timeout", f"stopped after {timeout:g} s, its time-out")
         logger.exception("function failed", task_id=claim.task_id, function=claim.function, attempt=claim.attempt)
-        return failed("error", described(error), retryable=True)
-    return End("done", {"chunks": log.chunks})
+        return refused or failed("error", described(error), retryable=True)
+    return refused or End("done", {"chunks": log.chunks})
 
 
 async def feed(chunks: AsyncGenerator[Any, None], log: Log) -> None:
@@ -82,8 +87,11 @@ async def feed(chunks: AsyncGenerator[Any, None], log: Log) -> None:
     Raises:
         BaseException: whatever the function raises; or what `Log.chunk` raises.
     """
+    pid = os.getpid()
     async for chunk in chunks:
         while True:
+            if os.getpid() != pid:
+                exit_fork()
             try:
                 await log.chunk(chunk)
                 break

@@ -8,6 +8,7 @@ import docstring_parser
 import msgspec
 
 from services.worker.registry.hints import fields_of
+from services.worker.registry.reasons import printable
 
 
 class Docs(msgspec.Struct, frozen=True):
@@ -20,7 +21,7 @@ class Docs(msgspec.Struct, frozen=True):
 
 def docs_of(function: Callable[..., Any]) -> Docs:
     """Parse a docstring (Google style). One of another form describes the function as a whole."""
-    docstring = inspect.getdoc(function) or ""
+    docstring = printable(inspect.getdoc(function) or "")
     try:
         parsed = docstring_parser.parse(docstring, style=docstring_parser.DocstringStyle.GOOGLE)
     except docstring_parser.ParseError:
@@ -39,7 +40,7 @@ def annotation_doc(hint: Any) -> str | None:
     for annotation in hint.__metadata__:
         text = getattr(annotation, "documentation", annotation)
         if isinstance(text, str):
-            return text
+            return printable(text)
     return None
 
 

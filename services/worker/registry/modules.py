@@ -34,9 +34,11 @@ def _package_of(folder: Path) -> str:
     if folder.name.isidentifier():
         found = importlib.util.find_spec(folder.name)
         if found is None:
-            _execute(_package_spec(folder.name, folder))
-            return folder.name
-        if _is_folder(found, folder):
+            # Other processes find it there, too: what they start with `spawn` gets this path.
+            sys.path.append(str(folder.parent))
+            importlib.invalidate_caches()
+            found = importlib.util.find_spec(folder.name)
+        if found is not None and _is_folder(found, folder):
             importlib.import_module(folder.name)
             return folder.name
     name = f"{''.join(filter(str.isidentifier, folder.name))}_{_digest(folder)}"

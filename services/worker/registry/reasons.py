@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ def reason_of(error: BaseException, source: Path | None = None) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_named(error)}: {error.msg} ({error.filename}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if source and Path(frame.filename).is_relative_to(source)]
+    own = [frame for frame in frames if source and Path(frame.filename).resolve().is_relative_to(source.resolve())]
     place = f" ({(own or frames)[-1].filename}:{(own or frames)[-1].lineno})" if frames else ""
     return described(error)[:MAX_REASON] + place
 
@@ -51,7 +52,7 @@ def _described(error: BaseException) -> str:
     for _ in range(MAX_CAUSES):
         if text := _text(error):
             return f"{', caused by '.join(told)}: {text}"
-        cause = error.__cause__ or error.__context__
+        cause = error.__cause__ if error.__cause__ is not None else error.__context__
         if cause is None:
             break
         error = cause
@@ -65,9 +66,15 @@ def _named(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     """Return an exception's message and notes; the notes alone if the message cannot be read."""
-    try:
-        message = str(error).strip()
-    except BaseException:  # noqa: BLE001  # its __str__ is its author's code
-        message = ""
-    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
-    return "\n".join(filter(None, [message, *notes]))
+    texts = []
+    # `__str__` is its author's code, and so may the notes be.
+    with suppress(BaseException):
+        texts.append(str(error).strip())
+    with suppress(BaseException):
+        texts += [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    return printable("\n".join(filter(None, texts)))
+
+
+def printable(text: str) -> str:
+    """Return the text with escapes for what JSON cannot represent: lone surrogates, as in names of files."""
+    return text.encode(errors="backslashreplace").decode()

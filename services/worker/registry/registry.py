@@ -18,7 +18,7 @@ from plugins.lifespan import lifespan_of
 from services.worker.registry.docstrings import docs_of
 from services.worker.registry.lifespan import Resource
 from services.worker.registry.output import output_of
-from services.worker.registry.reasons import described, reason_of
+from services.worker.registry.reasons import described, printable, reason_of
 from services.worker.registry.signature import Input, input_of
 from services.worker.registry.sources import Source, import_timeout, sources
 
@@ -75,22 +75,24 @@ class Registry:
         """Import a source and take its functions. What fails is logged and noted."""
         try:
             with import_timeout(import_s):
-                found = source.load()
+                for candidate, attached in source.load():
+                    self._load(source, candidate, attached)
         # It runs its author's code: nothing is known of what it may raise, sys.exit() included.
         except BaseException as error:
             logger.exception("functions not loaded", source=source.name)
             self.refuse(source.name, reason_of(error, source.file))
-            return
-        for candidate, attached in found:
-            try:
-                self._take(source, plugin_of(candidate, attached, self._resource_of(candidate)))
-            except RefusedFunctionError as error:
-                logger.exception("function not loaded", source=source.name)
-                self.refuse(source.name, str(error))
+
+    def _load(self, source: Source, candidate: Callable[..., Any], attached: Policy) -> None:
+        try:
+            self._take(source, plugin_of(candidate, attached, self._resource_of(candidate)))
+        except RefusedFunctionError as error:
+            logger.exception("function not loaded", source=source.name)
+            self.refuse(source.name, str(error))
 
     def refuse(self, source: str, reason: str) -> None:
         """Note why a function of this source, or all of it, was not loaded."""
-        self.broken[source] = "\n".join(filter(None, [self.broken.get(source), reason]))
+        source = printable(source)
+        self.broken[source] = "\n".join(filter(None, [self.broken.get(source), printable(reason)]))
 
     def drop(self, resource: Resource, reason: str) -> None:
         """Remove the functions that need this resource, and note the reason."""

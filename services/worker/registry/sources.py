@@ -23,6 +23,9 @@ from services.worker.registry.modules import module_of
 GROUP: Final = "tailrace.functions"
 
 
+# Seconds between two interruptions of an import that has taken too long.
+AGAIN_S: Final = 0.1
+
 # A function and its policy.
 Found = tuple[Callable[..., Any], Policy]
 
@@ -93,9 +96,12 @@ def import_timeout(seconds: float) -> Iterator[None]:
         raise ImportTookTooLongError(f"its import did not come back within {seconds:g} s (TAILRACE_IMPORT_S)")
 
     previous = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again: the code may catch the first one, as a loop does that waits for a database.
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        while signal.getsignal(signal.SIGALRM) is on_alarm:
+            with contextlib.suppress(ImportTookTooLongError):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, previous)

@@ -105,6 +105,9 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "def stop() -> object: raise KeyboardInterrupt\n\n@function()\nasync def annotated(x: 'stop()') -> None: ...\n"
     )
     files["annotation"] = annotated
+    files["surrogate"] = "raise ValueError('\\udcff')"
+    files["notes"] = "e = ValueError('its notes are none'); e.__notes__ = 1; raise e"
+    files["documented"] = "@function()\nasync def documented() -> str:\n    '\\ud800'\n    return 'fine'\n"
     files["fine"] = "@function()\nasync def fine() -> str:\n    return 'fine'\n"
     return write(tmp_path_factory.mktemp("bad") / "functions", **files)
 
@@ -132,7 +135,7 @@ def helped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def importable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that Python finds by its name, if it is told where."""
+    """A folder whose name no other package has."""
     place = tmp_path_factory.mktemp("importable") / "process_functions"
     place.mkdir()
     copy(ROOT / "tests" / "functions" / "forks.py", place)
@@ -146,9 +149,9 @@ def folders(bad: Path, teams: list[Path], helped: Path, importable: Path) -> str
 
 
 @pytest.fixture(scope="module")
-def worker(own_url: str, folders: str, importable: Path) -> Iterator[Process]:
+def worker(own_url: str, folders: str) -> Iterator[Process]:
     """One worker for all tests of this file."""
-    with worker_process(own_url, FUNCTIONS_PATH=folders, PYTHONPATH=str(importable.parent), **QUICK) as process:
+    with worker_process(own_url, FUNCTIONS_PATH=folders, **QUICK) as process:
         yield process
 
 
@@ -181,6 +184,16 @@ async def test_what_a_file_raises(own_client: httpx.AsyncClient, healthy: None, 
     assert kinds[stem.partition("_")[2]] in told
     assert f"{stem}.py:" in told
     assert stem not in {each["name"] for each in listed["functions"]}
+
+
+async def test_texts_that_json_cannot_represent(own_client: httpx.AsyncClient, healthy: None, bad: Path) -> None:
+    """A lone surrogate in a message or a docstring is told with an escape, and odd notes are left out."""
+    listed = (await own_client.get("/functions")).json()
+    told = {each["source"]: each["error"] for each in listed["broken"]}
+    assert told[str(bad / "surrogate.py")].startswith("ValueError: \\udcff (")
+    assert told[str(bad / "notes.py")].startswith("ValueError: its notes are none (")
+    (documented,) = (each for each in listed["functions"] if each["name"] == "documented")
+    assert documented["description"] == "\\ud800"
 
 
 async def test_the_files_beside_those_run(own_client: httpx.AsyncClient, healthy: None, bad: Path) -> None:
@@ -234,6 +247,21 @@ async def test_a_signal_to_a_process_that_a_function_forks(
     assert seen["took"] < 3
 
 
+@pytest.mark.parametrize("function", ["forks", "forks_in_a_thread"])
+@pytest.mark.parametrize(("leaves", "code"), [("exit", 3), ("raise", 1), ("yield", 0), ("return", 0)])
+async def test_a_process_that_a_function_forks(
+    own_client: httpx.AsyncClient, healthy: None, function: str, leaves: str, code: int
+) -> None:
+    """The process exits where the function's code leaves it: no second worker goes on with the same connections."""
+    chunks, end, _ = await follow(own_client, await start(own_client, function, leaves=leaves))
+    assert (chunks, end) == ([{"before": True}, {"code": code}], "done")
+
+
+async def test_an_exit_in_a_process_of_a_pool(own_client: httpx.AsyncClient, healthy: None) -> None:
+    """The function gets the pool's exception."""
+    assert (await follow(own_client, await start(own_client, "exits_in_a_pool")))[0] == ["SystemExit: 2"]
+
+
 async def test_a_pool_that_is_left_while_it_is_busy(own_client: httpx.AsyncClient, healthy: None) -> None:
     """Its processes are gone at once."""
     ((took,), end, _) = await follow(own_client, await start(own_client, "leaves_a_busy_pool"))
@@ -277,7 +305,10 @@ async def test_a_cancel_of_the_functions_own_is_an_error(
 
 
 @pytest.mark.parametrize("pace", [0.01, 0])
-@pytest.mark.parametrize(("function", "last"), [("takes_time_out", "timed out after"), ("has_a_group", "failed after")])
+@pytest.mark.parametrize(
+    ("function", "last"),
+    [("takes_time_out", "timed out after"), ("is_decorated", "timed out after"), ("has_a_group", "failed after")],
+)
 async def test_a_time_out_or_a_group_around_a_yield(
     own_client: httpx.AsyncClient, healthy: None, function: str, last: str, pace: float
 ) -> None:
@@ -302,3 +333,9 @@ async def test_an_exception_without_words(own_client: httpx.AsyncClient, healthy
     """Its type and its cause are told."""
     _, _, why = await follow(own_client, await start(own_client, "fails_without_words"))
     assert why["message"] == "RuntimeError, caused by ConnectionError: the socket is closed"
+
+
+async def test_a_limit_is_a_limit_whatever_the_clean_up_raises(own_client: httpx.AsyncClient, healthy: None) -> None:
+    """It is told, and not retried."""
+    chunks, end, why = await follow(own_client, await start(own_client, "fails_while_it_cleans_up"))
+    assert (chunks, end, why["code"]) == ([0, 1], "failed", "limit")
