@@ -25,7 +25,9 @@ BULKY: Final[dict[str, Any]] = {"chunks": 4_096, "size": 4_096}
 @pytest.fixture
 async def strict(redis_url: str, worker: object) -> AsyncIterator[tuple[Api, httpx.AsyncClient]]:
     """An API that gives clients a second to take what is sent."""
-    with api_process(redis_url, TAILRACE_SEND_TIMEOUT_S="1", TAILRACE_HEARTBEAT_S="1") as api:
+    settings = {"TAILRACE_SEND_TIMEOUT_S": "1", "TAILRACE_HEARTBEAT_S": "1"}
+    # A client that has taken everything keeps its connection for as long as uvicorn says: here, for a second.
+    with api_process(redis_url, "--timeout-keep-alive", "1", **settings) as api:
         # Its client keeps no connection, so that whatever is open belongs to a reader.
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S, limits=limits) as client:
