@@ -556,8 +556,9 @@ async def test_a_limit_of_the_wrong_form(api: Api, finished: str, value: str) ->
     "value",
     [
         "-1",
-        "61",
-        "60.1",
+        "46",
+        "45.1",
+        "60",  # a proxy in front would have given up
         "text",
         "nan",
         "inf",
@@ -577,7 +578,7 @@ async def test_a_limit_of_the_wrong_form(api: Api, finished: str, value: str) ->
 async def test_a_wait_of_the_wrong_form(api: Api, finished: str, value: str) -> None:
     """400 that names it and its bounds."""
     answer = await get(api, f"/tasks/{finished}/chunks?wait={percent(value)}")
-    assert problem(answer, 400, "invalid-wait")["detail"] == "The parameter wait must be a number from 0 to 60."
+    assert problem(answer, 400, "invalid-wait")["detail"] == "The parameter wait must be a number from 0 to 45."
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "101", "text", "9" * 30, "1.5", "+5", " 5", "٥", "\0"])
@@ -599,7 +600,7 @@ async def test_a_place_in_the_list_of_the_wrong_form(api: Api, task_id: str) -> 
         assert (await get(api, f"/tasks?before={before}")).status_code == 200
 
 
-@pytest.mark.parametrize("query", ["limit=", "limit=1", "limit=1000", "wait=", "wait=0", "wait=60", "wait=0.5", "x=y"])
+@pytest.mark.parametrize("query", ["limit=", "limit=1", "limit=1000", "wait=", "wait=0", "wait=45", "wait=0.5", "x=y"])
 async def test_a_limit_and_a_wait_of_the_right_form(api: Api, finished: str, query: str) -> None:
     """A page at once: the task has ended. An empty or unknown parameter counts as absent."""
     page = (await get(api, f"/tasks/{finished}/chunks?{query}")).json()
@@ -668,7 +669,7 @@ async def test_a_wrong_method(api: Api, method: str, path: str, allowed: set[str
         "/tasks",
         f"/tasks/{UNKNOWN}",
         f"/tasks/{UNKNOWN}/stream",
-        f"/tasks/{UNKNOWN}/chunks?wait=60",
+        f"/tasks/{UNKNOWN}/chunks?wait=45",
         "/functions",
         "/functions/count",
         "/health/live",
@@ -693,7 +694,7 @@ async def test_a_stream_that_is_running_is_not_held_by_head(client: httpx.AsyncC
     """HEAD of a live stream, and of a long-poll on it, ends at once."""
     task_id = await start(client, "count", to=1_000_000, every=0.01)
     await events(client, task_id, most=1)
-    for path in ("stream", "chunks?after=999999&wait=60"):
+    for path in ("stream", "chunks?after=999999&wait=45"):
         async with asyncio.timeout(DEADLINE_S):
             assert (await client.head(f"/tasks/{task_id}/{path}")).status_code < 500
     await client.delete(f"/tasks/{task_id}")

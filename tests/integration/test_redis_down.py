@@ -155,7 +155,7 @@ async def test_a_long_poll_outlives_an_outage(tmp_path: Path) -> None:
             await events(client, task_id, most=1)
             async with Redis.from_url(server.url) as redis:
                 await unheard(redis, task_id)  # the reader before is gone
-                poll = asyncio.create_task(client.get(f"/tasks/{task_id}/chunks?after=0&wait=60"))
+                poll = asyncio.create_task(client.get(f"/tasks/{task_id}/chunks?after=0&wait=45"))
                 await until(lambda: heard(redis, task_id), "the poll waits")
             server.kill()
             await asyncio.to_thread(api.process.wait_for, "log not read")

@@ -19,7 +19,7 @@ CALLS: Final = [
     ("GET", f"/tasks/{ID}"),
     ("GET", f"/tasks/{ID}/stream"),
     ("GET", f"/tasks/{ID}/chunks"),
-    ("GET", f"/tasks/{ID}/chunks?wait=60"),
+    ("GET", f"/tasks/{ID}/chunks?wait=45"),
     ("DELETE", f"/tasks/{ID}"),
     ("GET", "/functions"),
     ("GET", "/functions/count"),

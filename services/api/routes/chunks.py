@@ -20,7 +20,9 @@ from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task
 
 LIMIT: Final = Number(name="limit", default=100, low=1, high=1_000, whole=True)
-WAIT: Final = Number(name="wait", default=0, low=0, high=60)
+
+# Nothing is sent while a page waits, and proxies give up an answer after 60 s (nginx) or 50 s (HAProxy).
+WAIT: Final = Number(name="wait", default=0, low=0, high=45)
 
 # Bytes after which a page is full, whatever its limit in entries.
 MAX_BYTES: Final = 1_048_576
