@@ -14,7 +14,7 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from redis.asyncio import Redis
 
 from plugins import keys
-from tests.support.client import data, events, follow
+from tests.support.client import data, follow
 from tests.support.tasks import closed, end_noted
 from tests.support.waiting import DEADLINE_S
 
@@ -49,10 +49,10 @@ async def seen(source: EventSource, most: int | None = None) -> list[ServerSentE
 
 
 def task_of(response: httpx.Response) -> str:
-    """The task that a stream is of, as its headers say."""
-    location = response.headers["location"]
-    assert response.headers["content-location"] == f"{location}/stream"
-    return str(location.removeprefix("/tasks/"))
+    """The task that a stream is of, as its headers say: where to come back, what this is, where its status is."""
+    status = response.links["status"]["url"]
+    assert response.headers["location"] == response.headers["content-location"] == f"{status}/stream"
+    return str(status).removeprefix("/tasks/")
 
 
 async def known(redis: Redis) -> int:
@@ -71,7 +71,7 @@ async def test_the_answer_to_post_is_the_stream(client: httpx.AsyncClient, redis
     assert [event.id for event in came] == ["0", "1", "2", "3"]
 
     assert await follow(client, task_of(response)) == ([1, 2, 3], "done", {"chunks": 3})
-    assert (await client.get(response.headers["location"])).json()["status"] == "done"
+    assert (await client.get(response.links["status"]["url"])).json()["status"] == "done"
 
 
 async def test_as_lines(client: httpx.AsyncClient, redis: Redis) -> None:
@@ -101,20 +101,21 @@ async def test_it_opens_before_anything_runs(client: httpx.AsyncClient, redis: R
         started(client, "one_at_once", name="first", hold=3_600, **given) as first,
         started(client, "one_at_once", name="second", hold=0, **given) as second,
     ):
-        waits = (await client.get(second.response.headers["location"])).json()
+        waits = (await client.get(second.response.links["status"]["url"])).json()
         assert (waits["status"], waits["chunks"]) == ("queued", 0)
-        assert (await client.delete(first.response.headers["location"])).status_code == 202
+        assert (await client.delete(first.response.links["status"]["url"])).status_code == 202
         assert [event.event for event in await seen(first)] == ["cancelled"]
         assert data(await seen(second)) == ["second"]
 
 
 async def test_who_leaves_takes_nothing_along(client: httpx.AsyncClient, redis: Redis) -> None:
-    """The task goes on without the client that started it, whose way back is the task's own stream."""
+    """The task goes on without the client that started it, whose way back is where `Location` points."""
     async with started(client, "count", to=20, every=0.02) as source:
         came = await seen(source, most=3)
     task_id = task_of(source.response)
-    rest = await events(client, task_id, after=came[-1].id)
-    assert data(came) + data(rest) == list(range(1, 21))
+    back = {"Last-Event-ID": came[-1].id}
+    async with aconnect_sse(client, "GET", source.response.headers["location"], headers=back) as rest:
+        assert data(came) + data(await seen(rest)) == list(range(1, 21))
     assert (await follow(client, task_id))[1] == "done"
 
 

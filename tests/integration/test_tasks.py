@@ -227,7 +227,7 @@ async def test_a_deploy_between_a_request_and_its_repeat(client: httpx.AsyncClie
         before = await queued()
         going_on = key | {"Accept": "text/event-stream", "Last-Event-ID": "0"}
         async with client.stream("POST", "/tasks", json=body, headers=going_on) as response:
-            assert (response.status_code, response.headers["location"]) == (200, f"/tasks/{task_id}")
+            assert (response.status_code, response.links["status"]["url"]) == (200, f"/tasks/{task_id}")
         assert await queued() == before
     finally:
         await redis.hdel(keys.FUNCTIONS, name)

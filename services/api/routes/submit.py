@@ -30,8 +30,8 @@ STREAM: Final = ResponseSpec(
     str,
     description=(
         "With `Accept: text/event-stream` (or `application/x-ndjson`): the task's stream, as GET answers it. "
-        "`Location` is the task, `Content-Location` its stream. With an `Idempotency-Key`, the same request with a "
-        "`Last-Event-ID` goes on after that entry."
+        "`Location` and `Content-Location` are the stream's own address, `Link` with `rel=\"status\"` the task's. With "
+        "an `Idempotency-Key`, the same request with a `Last-Event-ID` goes on after that entry."
     ),
     media_type=SSE.media_type,
     generate_examples=False,
@@ -80,7 +80,10 @@ class Starter:
         location = f"{prefix_of(self.request.scope)}/tasks/{task.task_id}"
         stream = f"{location}/stream"
         if fmt is not None:
-            return open_stream(self.hub, task, cursor, fmt, {"location": location, "content-location": stream})
+            # The body is the stream's, and the link is the stream's, too: its status is elsewhere (RFC 9110, 8.7;
+            # RFC 8288, 3.2; RFC 8631).
+            headers = {"location": stream, "content-location": stream, "link": f'<{location}>; rel="status"'}
+            return open_stream(self.hub, task, cursor, fmt, headers)
         body = Submitted(task.task_id, task.function, task.status, location, stream, f"{location}/chunks")
         return Response(body, status_code=202, headers={"Location": location})
 
