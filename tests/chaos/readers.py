@@ -91,6 +91,8 @@ async def next_event(stream: asyncio.StreamReader) -> Event | None:
     while line := await stream.readline():
         if not line.endswith(b"\n"):
             return None  # a browser drops what is not complete, too
+        if line.startswith(b":"):
+            return Event(None, "message", b"")
         name, _, value = line.rstrip(b"\n").partition(b": ")
         if line != b"\n":
             fields[name] = value

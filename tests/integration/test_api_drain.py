@@ -46,7 +46,7 @@ async def test_two_hundred_streams_end_well(redis_url: str, client: httpx.AsyncC
         assert time.monotonic() - begun < PROMISED_S + PATIENCE_S
 
     for body in received:
-        assert re.search(rb"\nretry: \d{4}\n\n\r\n0\r\n\r\n$", body), body[-100:]
+        assert re.search(rb"\nretry: \d{4}\n\r\n0\r\n\r\n$", body), body[-100:]
     for each in [*readers, *stuck]:
         each.close()
     last = {max(reader.ids) for reader in readers}

@@ -133,7 +133,7 @@ async def test_late_readers_of_a_redis_that_is_silent(redis_url: str) -> None:
         proxy.freeze()
 
         async def hear(number: int) -> None:
-            while not seen[number].endswith(b"\n\n: \n\n"):
+            while not seen[number].endswith(b"\n:\n"):
                 seen[number] += await anext(late[number])
 
         async with asyncio.timeout(15):  # one command after another, of two tries of two seconds each, would take 32

@@ -41,8 +41,7 @@ async def seen(source: EventSource, most: int | None = None) -> list[ServerSentE
     if most == 0 or source.response.status_code == 204:
         return came
     async for event in source.aiter_sse():
-        if event.data:
-            came.append(event)
+        came.append(event)
         if len(came) == most:
             break
     return came

@@ -40,8 +40,7 @@ async def events(
         if source.response.status_code == 204:
             return seen
         async for event in source.aiter_sse():
-            if event.data or event.event != "message":
-                seen.append(event)
+            seen.append(event)
             if len(seen) == most:
                 break
     return seen

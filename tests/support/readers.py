@@ -21,10 +21,9 @@ class Reader:
     async def _read(self, client: httpx.AsyncClient, task_id: str) -> None:
         async with aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", timeout=DEADLINE_S) as source:
             async for event in source.aiter_sse():
-                if event.data:
-                    async with self._news:
-                        self.seen.append(event)
-                        self._news.notify_all()
+                async with self._news:
+                    self.seen.append(event)
+                    self._news.notify_all()
 
     @property
     def open(self) -> bool:

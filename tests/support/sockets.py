@@ -49,6 +49,11 @@ class Client:
         return self.received
 
     @property
+    def body(self) -> bytes:
+        """The body received, without its transfer encoding."""
+        return unchunked(self.received.partition(b"\r\n\r\n")[2])[0]
+
+    @property
     def ids(self) -> list[int]:
         """The ids of the events received."""
         return [int(seq) for seq in re.findall(rb"(?m)^id: (\d+)\n", self.received)]
@@ -61,6 +66,17 @@ class Client:
         """Leave as crashes do."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         self.socket.close()
+
+
+def unchunked(rest: bytes) -> tuple[bytes, bool]:
+    """A body without its transfer encoding, as far as it goes; and whether the last chunk is there."""
+    body = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        if size == b"0":
+            return body, rest == b"\r\n"
+        body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return body, False
 
 
 def descriptors(pid: int) -> int:

@@ -1,7 +1,8 @@
 """Frames: an entry as Server-Sent Events, or as a line of NDJSON.
 
 A chunk has no event name, so that `onmessage` receives it; everything else is named. Only stored entries have an id: a
-frame that is not stored must not move the browser's cursor.
+frame that is not stored must not move the browser's cursor. A blank line ends an event, and stands nowhere else: some
+clients take any other for a message without data.
 (https://html.spec.whatwg.org/multipage/server-sent-events.html)
 """
 
@@ -72,9 +73,9 @@ SSE: Final = Format(
     frame=_sse_frame,
     frames=_sse_frames,
     gap=lambda after, length: b'event: gap\ndata: {"after":%d,"length":%d}\n\n' % (after, length),
-    preamble=lambda: _retry() + b": open\n\n",
-    closing=lambda: _retry() + b"\n",
-    heartbeat=b": \n\n",
+    preamble=lambda: _retry() + b": open\n",
+    closing=_retry,
+    heartbeat=b":\n",
 )
 
 # A line is an entry as it is stored. An empty line is a heartbeat: readers of NDJSON skip it.

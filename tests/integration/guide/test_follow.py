@@ -23,7 +23,7 @@ async def test_the_bytes_of_a_stream(client: httpx.AsyncClient) -> None:
     task_id = await start(client, "count", to=2)
     await follow(client, task_id)
     answer = await client.get(f"/tasks/{task_id}/stream")
-    opening, _, rest = answer.text.partition("\n: open\n\n")
+    opening, _, rest = answer.text.partition("\n: open\n")
 
     assert answer.headers["content-type"] == "text/event-stream"
     assert answer.headers["cache-control"] == "no-store"
