@@ -1,4 +1,4 @@
-"""An API that is told to stop: its streams end well, its readers go on elsewhere, and it is gone in time."""
+"""An API that is told to stop: its streams break off, its readers go on elsewhere, and it is gone in time."""
 
 import asyncio
 import re
@@ -26,8 +26,10 @@ PROMISED_S: Final = 2
 PATIENCE_S: Final = 2
 
 
-async def test_two_hundred_streams_end_well(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:
-    """Each gets another `retry:` and a complete response, though some other clients take nothing at all."""
+async def test_two_hundred_streams(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:
+    """Each gets another `retry:` and no end of the response: many clients take a complete one for the end of the task.
+    Some other clients take nothing at all.
+    """
     ended = await start(client, "bulky", chunks=4_096, size=4_096)
     await events(client, ended)
     running = await start(client, "count", to=100, every=0.1)
@@ -46,7 +48,7 @@ async def test_two_hundred_streams_end_well(redis_url: str, client: httpx.AsyncC
         assert time.monotonic() - begun < PROMISED_S + PATIENCE_S
 
     for body in received:
-        assert re.search(rb"\nretry: \d{4}\n\r\n0\r\n\r\n$", body), body[-100:]
+        assert re.search(rb"\nretry: \d{4}\n\r\n$", body), body[-100:]
     for each in [*readers, *stuck]:
         each.close()
     last = {max(reader.ids) for reader in readers}
@@ -54,6 +56,45 @@ async def test_two_hundred_streams_end_well(redis_url: str, client: httpx.AsyncC
         assert [int(event.id) for event in await events(client, running, after=str(after))] == list(
             range(after + 1, 101)
         )
+
+
+@pytest.mark.parametrize(
+    ("accept", "second"), [("text/event-stream", b"data: 2\n"), ("application/x-ndjson", b":2}\n")]
+)
+async def test_only_a_task_that_has_ended_completes_a_response(
+    redis_url: str, client: httpx.AsyncClient, redis: Redis, accept: str, second: bytes
+) -> None:
+    """In either format: a response without the task's end breaks off, one with it is complete."""
+    task_id = await start(client, "count", to=1_000, every=0.05)
+    with api_process(redis_url) as leaving:
+        reader = Client(leaving.url, task_id, f"Accept: {accept}")
+        async with asyncio.timeout(DEADLINE_S):
+            await reader.until(second)
+            leaving.process.signal(signal.SIGTERM)
+            await reader.until_end()
+        reader.close()
+        assert await asyncio.to_thread(leaving.process.wait) == -signal.SIGTERM
+        assert "ASGI" not in leaving.process.output
+    assert not reader.complete
+
+    async with client.stream("GET", f"/tasks/{task_id}/stream", headers={"Accept": accept}) as response:
+        assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+        assert b"cancelled" in await response.aread()  # httpx raises if the response breaks off
+
+
+async def test_a_post_breaks_off_as_well(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:
+    """The stream that answers a POST is like any other."""
+    with api_process(redis_url) as leaving:
+        async with httpx.AsyncClient(base_url=leaving.url, timeout=DEADLINE_S) as other:
+            headers, body = {"Accept": "text/event-stream"}, {"to": 1_000, "every": 0.05}
+            async with other.stream("POST", "/functions/count/tasks", headers=headers, json=body) as response:
+                pieces, received = response.aiter_bytes(), b""
+                while b"id: 1\n" not in received:
+                    received += await anext(pieces)
+                leaving.process.signal(signal.SIGTERM)
+                with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+                    [piece async for piece in pieces]
+    assert (await client.delete(response.links["status"]["url"])).status_code == 202
 
 
 async def test_nobody_new_comes_to_one_that_leaves(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:

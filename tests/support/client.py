@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from httpx_sse import ServerSentEvent, aconnect_sse
+from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
+from plugins.entries import ENDS
 from tests.support.processes import Api, Process
 from tests.support.waiting import DEADLINE_S, until
 
@@ -28,6 +29,23 @@ async def start(client: httpx.AsyncClient, function: str, headers: dict[str, str
     return str(answer.json()["task_id"])
 
 
+async def whole(source: EventSource) -> AsyncIterator[ServerSentEvent]:
+    """All events of a stream. Its response is complete if the last one is the task's end, and only then.
+
+    Raises:
+        httpx.RemoteProtocolError: the response broke off.
+    """
+    ended = False
+    try:
+        async for event in source.aiter_sse():
+            ended = event.event in ENDS
+            yield event
+    except httpx.RemoteProtocolError:
+        assert not ended
+        raise
+    assert ended
+
+
 async def events(
     client: httpx.AsyncClient, task_id: str, after: str | None = None, most: int | None = None
 ) -> list[ServerSentEvent]:
@@ -39,7 +57,7 @@ async def events(
         source.response.raise_for_status()
         if source.response.status_code == 204:
             return seen
-        async for event in source.aiter_sse():
+        async for event in whole(source):
             seen.append(event)
             if len(seen) == most:
                 break

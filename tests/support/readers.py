@@ -1,12 +1,14 @@
 """Streams that are followed while other things happen."""
 
 import asyncio
+from contextlib import suppress
 
 import httpx
 from httpx_sse import ServerSentEvent, aconnect_sse
 from redis.asyncio import Redis
 
 from plugins import keys
+from tests.support.client import whole
 from tests.support.waiting import DEADLINE_S, until
 
 
@@ -20,10 +22,11 @@ class Reader:
 
     async def _read(self, client: httpx.AsyncClient, task_id: str) -> None:
         async with aconnect_sse(client, "GET", f"/tasks/{task_id}/stream", timeout=DEADLINE_S) as source:
-            async for event in source.aiter_sse():
-                async with self._news:
-                    self.seen.append(event)
-                    self._news.notify_all()
+            with suppress(httpx.RemoteProtocolError):  # the API, or the log, is not there any more
+                async for event in whole(source):
+                    async with self._news:
+                        self.seen.append(event)
+                        self._news.notify_all()
 
     @property
     def open(self) -> bool:

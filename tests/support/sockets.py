@@ -54,6 +54,11 @@ class Client:
         return unchunked(self.received.partition(b"\r\n\r\n")[2])[0]
 
     @property
+    def complete(self) -> bool:
+        """Whether the response has its end."""
+        return unchunked(self.received.partition(b"\r\n\r\n")[2])[1]
+
+    @property
     def ids(self) -> list[int]:
         """The ids of the events received."""
         return [int(seq) for seq in re.findall(rb"(?m)^id: (\d+)\n", self.received)]

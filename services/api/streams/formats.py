@@ -24,7 +24,7 @@ class Format(msgspec.Struct, frozen=True):
     frames: Callable[[int, list[bytes]], bytes]  # of a page that begins with this seq
     gap: Callable[[int, int], bytes]  # entries behind this cursor are missing; these many that there are follow it
     preamble: Callable[[], bytes]
-    closing: Callable[[], bytes]  # if the process stops before the stream has ended
+    closing: Callable[[], bytes]  # before the response breaks off
     heartbeat: bytes
 
 

@@ -32,6 +32,11 @@ class Reader:
         tail = self.tail
         return self.cursor < tail.first and self._epoch == tail.epoch and not tail.broken
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has read the task's end: it may also end because the log is lost."""
+        return self.ended and self.tail.ended and self.cursor == self.tail.next
+
     def take(self) -> bytes | None:
         """Return all new frames in one piece; an empty one if a heartbeat passed without any.
 

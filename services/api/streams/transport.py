@@ -1,8 +1,8 @@
 """The connection under a response, as far as the server gives access to it.
 
 ASGI has no message for a client that does not read: the end of a response, or of the process, would wait for it as long
-as the kernel does. In uvicorn `receive` is a method of the object that has the transport. Under another server this
-module does nothing.
+as the kernel does. Nor has it one for a response that breaks off. In uvicorn `receive` is a method of the object that
+has the transport. Under another server this module does nothing.
 """
 
 import asyncio
@@ -17,6 +17,16 @@ class Connection:
 
     def __init__(self, receive: Receive) -> None:
         self._transport: asyncio.Transport | None = getattr(getattr(receive, "__self__", None), "transport", None)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the server gives access to it."""
+        return self._transport is not None
+
+    def close(self) -> None:
+        """Close it when the kernel has everything that was sent. A response without its last chunk is not complete."""
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close it at once, and discard what the client has not read yet."""

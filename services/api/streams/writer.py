@@ -100,10 +100,14 @@ class Writer:
             self._caught_up()
 
     async def _finish(self) -> None:
-        if not self._reader.ended:
+        """End the response. Without the task's end it breaks off: many clients take a complete one for that end."""
+        breaks_off = not self._reader.complete
+        if breaks_off:
             await self._put(self._reader.tail.format.closing())
         with self._connection.strict():
-            await self._put(b"", more=False)
+            await self._put(b"", more=breaks_off and self._connection.reachable)
+        if breaks_off:
+            self._connection.close()
 
     async def _put(self, piece: bytes, *, more: bool = True) -> None:
         self._since = self._loop.time()

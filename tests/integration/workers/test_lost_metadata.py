@@ -39,13 +39,13 @@ async def test_the_metadata_of_a_running_task(
     """The task is unknown from then on. Its function stops, silent or not, and its readers are disconnected."""
     with worker_process(own_url, **QUICK):
         task_id = await start(own_client, "ticks", folder=str(folder), to=100_000, every=every)
-        reader = asyncio.create_task(events(own_client, task_id))
+        reader = Reader(own_client, task_id)
         await written(own, task_id, 1)
         await own.delete(keys.metadata(task_id))
         await left(folder, "cleaned.1.*")
         await assert_answers(own_client, task_id, 404, "unknown-task")
         async with asyncio.timeout(15):
-            seen = await reader
+            seen = await reader.until_end()
         assert len(seen) == len(data(seen)) or seen[-1].event == "failed"
         assert data(seen) == list(range(1, len(data(seen)) + 1))
 
@@ -56,7 +56,7 @@ async def test_the_metadata_of_a_running_task(
 async def test_the_metadata_of_a_queued_task(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
     """No worker can run it: its message is dropped, its id forgotten, and its readers are disconnected."""
     task_id = await start(own_client, "count", to=3)
-    reader = asyncio.create_task(events(own_client, task_id))
+    reader = Reader(own_client, task_id)
     await until(lambda: heard(own, task_id))
     await own.delete(keys.metadata(task_id))
     await assert_answers(own_client, task_id, 404, "unknown-task")
@@ -64,7 +64,7 @@ async def test_the_metadata_of_a_queued_task(own_url: str, own_client: httpx.Asy
         await drained(own)
         assert (await follow(own_client, await start(own_client, "count", to=2)))[1] == "done"
     async with asyncio.timeout(15):
-        assert await reader == []
+        assert await reader.until_end() == []
     assert not await own.exists(keys.log(task_id), keys.metadata(task_id))
     await look_now(own, task_id)
 
