@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 
 from tests.support.client import events, start
 from tests.support.processes import api_process
-from tests.support.sockets import Client
-from tests.support.waiting import DEADLINE_S
+from tests.support.sockets import Client, accepted
+from tests.support.sse import strict
+from tests.support.system import proxy_of
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +97,32 @@ async def test_a_post_breaks_off_as_well(redis_url: str, client: httpx.AsyncClie
                 with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
                     [piece async for piece in pieces]
     assert (await client.delete(response.links["status"]["url"])).status_code == 202
+
+
+async def test_a_client_that_comes_back_to_an_api_that_leaves(
+    redis_url: str, client: httpx.AsyncClient, redis: Redis
+) -> None:
+    """It is told to come back once more, with the status at which an `EventSource` does."""
+    task_id = await start(client, "count", to=1_000, every=0.1)
+    async with proxy_of(redis_url) as proxy:
+        with api_process(proxy.url) as leaving:
+            reader = Client(leaving.url, task_id)
+            async with asyncio.timeout(DEADLINE_S):
+                await reader.until(b"\nid: 0\n")
+                proxy.freeze()
+                late = Client(leaving.url, task_id, "Last-Event-ID: 0")
+                await until(lambda: accepted(leaving.process.pid, leaving.url) == 2, "both connections are there")
+                leaving.process.signal(signal.SIGTERM)
+                await reader.until_end()  # from here on the signal has been heard
+                proxy.thaw()
+                await late.until_end()
+            reader.close()
+            late.close()
+    assert late.received.startswith(b"HTTP/1.1 200 ")
+    assert strict(late.body) == []
+    assert late.body.count(b"retry: ") == 2
+    assert not late.complete
+    await client.delete(f"/tasks/{task_id}")
 
 
 async def test_nobody_new_comes_to_one_that_leaves(redis_url: str, client: httpx.AsyncClient, redis: Redis) -> None:

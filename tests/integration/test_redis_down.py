@@ -10,14 +10,25 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from plugins import keys
 from tests.support.client import client_of, data, events, follow, start, until_ready
 from tests.support.files import appeared
-from tests.support.outages import CALLS, PATIENCE_S, assert_told_of_the_loss, assert_unavailable, call
+from tests.support.outages import (
+    BODIES,
+    CALLS,
+    ID,
+    PATIENCE_S,
+    assert_told_of_the_loss,
+    assert_told_to_come_back,
+    assert_unavailable,
+    call,
+)
 from tests.support.processes import api_process, worker_process
 from tests.support.readers import Reader, heard, unheard
 from tests.support.redis_servers import DURABLE, EmbeddedRedis
 from tests.support.settings import ALERT, QUICK
 from tests.support.system import assert_a_cancel_is_heard, assert_a_task_runs, assert_never_restarted
+from tests.support.tasks import closed
 from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +45,7 @@ async def test_an_api_that_starts_before_redis(tmp_path: Path) -> None:
                 assert (ready.status_code, ready.json()["hub"]) == (503, "disconnected")
                 for method, path in CALLS:
                     assert_unavailable(await call(client, method, path))
+                await assert_told_to_come_back(api.url, ID)
 
                 server.start()
                 await until_ready(client)
@@ -97,6 +109,35 @@ async def test_a_redis_that_is_silent() -> None:
             server.process.signal(signal.SIGCONT)
             await until_ready(client)
             await assert_a_task_runs(client)
+
+
+async def test_an_event_source_that_comes_back_to_a_silent_redis(tmp_path: Path) -> None:
+    """It is told to come back, as often as it does; then it gets the rest. A POST for a stream hears what is wrong."""
+    sse = {"Accept": "text/event-stream"}
+    with EmbeddedRedis() as server, worker_process(server.url), api_process(server.url) as api:
+        async with client_of(api) as client:
+            task_id = await start(client, "silent", note=str(tmp_path / "note"))
+            await events(client, task_id, most=1)
+            assert server.process is not None
+            server.process.signal(signal.SIGSTOP)
+            await asyncio.gather(*(assert_told_to_come_back(api.url, task_id) for _ in range(10)))
+            async with asyncio.timeout(PATIENCE_S):
+                assert_unavailable(await client.post("/tasks", headers=sse, json=BODIES["/tasks"]))
+
+            server.process.signal(signal.SIGCONT)
+            await until_ready(client)
+            assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
+            assert [event.event for event in await events(client, task_id, after="0")] == ["cancelled"]
+            # What is final stays final: these two are no reason to come back.
+            unknown = await client.get(f"/tasks/{ID}/stream", headers=sse)
+            assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:tailrace:problem:unknown-task")
+            async with Redis.from_url(server.url) as redis:
+                await closed(redis, task_id)
+                await redis.delete(keys.log(task_id))
+            expired = await client.get(f"/tasks/{task_id}/stream", headers=sse)
+            assert (expired.status_code, expired.json()["type"]) == (410, "urn:tailrace:problem:expired")
+        assert "Traceback" not in api.process.output
+        assert "ASGI" not in api.process.output
 
 
 async def test_a_restart_that_nobody_noticed_costs_nobody_an_error() -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import re
 from typing import Any, Final
 
 import httpx
 from httpx_sse import ServerSentEvent
+
+from tests.support.sockets import Client
 
 # Seconds within which a request must be answered while Redis is away.
 PATIENCE_S: Final = 5
@@ -32,9 +35,10 @@ BODIES: Final = {"/tasks": {"function": "count", "input": {"to": 1}}, "/function
 
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
-    """One of `CALLS`, answered in time."""
+    """One of `CALLS`, answered in time; a stream as lines."""
+    headers = {"Accept": "application/x-ndjson"} if path.endswith("/stream") else {}
     async with asyncio.timeout(PATIENCE_S):
-        return await client.request(method, path, json=BODIES[path] if method == "POST" else None)
+        return await client.request(method, path, headers=headers, json=BODIES[path] if method == "POST" else None)
 
 
 def assert_unavailable(answer: httpx.Response) -> None:
@@ -43,6 +47,21 @@ def assert_unavailable(answer: httpx.Response) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == "urn:tailrace:problem:unavailable"
     assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+async def assert_told_to_come_back(url: str, task_id: str) -> None:
+    """An `EventSource` is, in time: at any status but 200 it would give up for good, and at a complete response some
+    clients take the task for ended.
+    """
+    reader = Client(url, task_id, "Connection: close")
+    async with asyncio.timeout(PATIENCE_S):
+        await reader.until_end()
+    reader.close()
+    assert reader.received.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\ncontent-type: text/event-stream\r\n" in reader.received
+    assert b"\r\ncache-control: no-store\r\n" in reader.received
+    assert re.fullmatch(rb"retry: [1-4]\d{3}\n", reader.body)
+    assert not reader.complete
 
 
 def assert_told_of_the_loss(seen: list[ServerSentEvent]) -> None:

@@ -2,17 +2,22 @@
 
 from typing import Annotated, Any
 
+import structlog
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
+from redis.exceptions import RedisError
 
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, LastEventId, TaskId, cursor_of, media_types
+from services.api.redis_client import is_transient
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.hub import Hub
-from services.api.streams.response import open_stream
+from services.api.streams.response import ComeBack, open_stream
 from services.api.tasks.loader import TaskLoader
+
+logger = structlog.get_logger()
 
 
 @get(
@@ -21,7 +26,8 @@ from services.api.tasks.loader import TaskLoader
     description=(
         "Server-Sent Events: every entry from the start, or after the cursor, then live until the end. "
         "Chunks have no event name; `attempt`, `done`, `failed`, `cancelled` and `gap` have. "
-        "With `Accept: application/x-ndjson` the entries come as lines. 204 when the client has the end already."
+        "With `Accept: application/x-ndjson` the entries come as lines. 204 when the client has the end already. "
+        "While Redis is away, SSE only says when to reconnect."
     ),
     tags=["tasks"],
     responses={
@@ -50,4 +56,11 @@ async def stream(
     """Check everything that can fail before the first byte; then hand over to the reader."""
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
     fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
-    return open_stream(hub, await loader.load(task_id, owner), cursor, fmt, {})
+    try:
+        task = await loader.load(task_id, owner)
+    except RedisError as error:
+        if fmt is NDJSON or not is_transient(error):
+            raise
+        logger.warning("redis unavailable", error=str(error))
+        return ComeBack()
+    return open_stream(hub, task, cursor, fmt, {})

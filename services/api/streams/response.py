@@ -8,7 +8,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from services.api.http.parameters import Cursor
 from services.api.http.problems import problem
-from services.api.streams.formats import Format
+from services.api.streams.formats import SSE, Format
 from services.api.streams.hub import Hub
 from services.api.streams.transport import Connection
 from services.api.streams.writer import Writer
@@ -21,7 +21,36 @@ HEADERS: Final = [
 ]
 
 
-class EventStream(Response[Any]):
+class Streamed(Response[Any]):
+    """A response that is an ASGI application of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(content=None)
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an app is all it must be
+        """Return the ASGI application, which is the response itself."""
+        return self._respond
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class ComeBack(Streamed):
+    """SSE that only says when to reconnect. At another status than 200 an `EventSource` gives up for good.
+
+    (https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model)
+    """
+
+    async def _respond(self, _: Scope, receive: Receive, send: Send) -> None:
+        connection = Connection(receive)
+        headers = [(b"content-type", SSE.media_type.encode()), *HEADERS]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": SSE.closing(), "more_body": connection.reachable})
+        connection.close()
+        await disconnected(receive)
+
+
+class EventStream(Streamed):
     """A response that writes what a reader reads, until the stream ends, the client disconnects, or the process stops.
 
     Litestar's own streams wait in a generator, whose clean-up is not certain to run if a client disconnects while the
@@ -29,18 +58,14 @@ class EventStream(Response[Any]):
     """
 
     def __init__(self, hub: Hub, task: Task, fmt: Format, start: int, headers: dict[str, str]) -> None:
-        super().__init__(content=None)
+        super().__init__()
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._hub = hub
         self._task = task
         self._format = fmt
         self._start = start
 
-    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an app is all it must be
-        """Return the ASGI application, which is the response itself."""
-        return self._respond
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, _: Scope, receive: Receive, send: Send) -> None:
         connection = Connection(receive)
         beyond = self._start > self._task.length
         preamble = self._format.preamble()
@@ -52,13 +77,19 @@ class EventStream(Response[Any]):
         writer = Writer(self._hub, reader, send, connection)
         try:
             writer.wake(preamble)
-            # Received when the client has disconnected, and when the response is complete.
-            # (https://asgi.readthedocs.io/en/stable/specs/www.html#disconnect-receive-event)
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await disconnected(receive)
         finally:
             writer.stop()
             self._hub.close(reader)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client has disconnected, or the response is complete.
+
+    (https://asgi.readthedocs.io/en/stable/specs/www.html#disconnect-receive-event)
+    """
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def open_stream(hub: Hub, task: Task, cursor: Cursor, fmt: Format, headers: dict[str, str]) -> Response[Any]:
