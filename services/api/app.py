@@ -16,7 +16,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
 
 from services.api import logs
-from services.api.http import identity, origin, problems, root_path
+from services.api.http import declared, identity, origin, problems, root_path
 from services.api.redis_client import pool_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             **{name: _from_state(name) for name in ("redis", "loader", "limiter", "hub", "submissions")},
         },
         plugins=[problems.plugin],
+        guards=[declared.refuse_undeclared],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
             title="Tailrace",
@@ -89,6 +90,7 @@ def _from_state(name: str) -> Provide:
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Open the connections and start the background tasks, and stop them. Nothing here waits for Redis."""
     settings: Settings = app.state.settings
+    app.state.declared = declared.of(app)
     redis = app.state.redis = Redis.from_pool(pool_of(settings.redis_url, settings.redis_connections))
     app.state.loader = TaskLoader(redis)
     hub = app.state.hub = Hub(redis, settings)

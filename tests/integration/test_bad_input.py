@@ -19,6 +19,7 @@ from plugins import keys
 from tests.support.client import events, follow, start
 from tests.support.processes import Api, Process, api_process
 from tests.support.redis_servers import EmbeddedRedis
+from tests.support.sse import strict
 from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
@@ -509,17 +510,110 @@ async def test_a_cursor_of_the_right_form(api: Api, finished: str, value: str) -
 
 
 async def test_two_cursors(api: Api, finished: str) -> None:
-    """Duplicates, and cursors in several places, are answered like one of them: never with an error of the server."""
+    """The first one that is not empty counts, the header first of all: no other is looked at."""
     stream = f"/tasks/{finished}/stream"
     for target, headers in (
-        (stream, (b"Last-Event-ID: 1", b"Last-Event-ID: 2")),
-        (f"{stream}?after=1&after=2", ()),
-        (f"{stream}?last_event_id=x&after=y", (b"Last-Event-ID: 1",)),
+        (f"{stream}?last_event_id=x&after=y", (b"Last-Event-ID: 2",)),
+        (f"{stream}?last_event_id=2&after=y", (b"Last-Event-ID:",)),
+        (f"{stream}?lastEventId=2&after=y", ()),
+        (f"{stream}?last_event_id=&after=2", ()),
     ):
         answer = await get(api, target, *headers)
-        assert answer.status_code in (200, 400), answer.text
-        if answer.status_code == 400:
-            problem(answer, 400, "invalid-cursor")
+        assert answer.status_code == 200, answer.text
+        assert [event["id"] for event in strict(answer.content)] == [b"3"]
+
+
+# Two values where there may be one, each with its problem's type and what that names.
+TWICE: Final = {
+    "a cursor": ("stream?after=1&after=2", (), "repeated-parameter", "after"),
+    "a cursor, once empty": ("stream?after=&after=2", (), "repeated-parameter", "after"),
+    "a cursor in two spellings": ("stream?lastEventId=1&Last-Event-ID=2", (), "repeated-parameter", "last_event_id"),
+    "a limit": ("chunks?limit=1&limit=2", (), "repeated-parameter", "limit"),
+    "the cursor's header": ("stream", (b"Last-Event-ID: 1", b"last-event-id: 2"), "repeated-header", "Last-Event-ID"),
+    "the cursor's header, once empty": (
+        "stream",
+        (b"Last-Event-ID:", b"Last-Event-ID: 2"),
+        "repeated-header",
+        "Last-Event-ID",
+    ),
+    "the host": ("stream", (b"Host: another",), "repeated-header", "Host"),
+}
+
+
+@pytest.mark.parametrize(("target", "headers", "kind", "named"), TWICE.values(), ids=TWICE)
+async def test_two_values(
+    api: Api, finished: str, target: str, headers: tuple[bytes, ...], kind: str, named: str
+) -> None:
+    """400 that names what there is twice: neither value is preferred in silence."""
+    answer = await get(api, f"/tasks/{finished}/{target}", *headers)
+    assert named in problem(answer, 400, kind)["detail"]
+
+
+async def test_the_same_value_twice(api: Api, finished: str) -> None:
+    """Is one value: some clients and proxies repeat what they send."""
+    twice = await get(api, f"/tasks/{finished}/stream?after=1&after=1", b"Last-Event-ID: 2", b"Last-Event-ID:  2 ")
+    assert [event["id"] for event in strict(twice.content)] == [b"3"]
+
+
+async def test_two_idempotency_keys(api: Api, redis: Redis) -> None:
+    """400, and no task; with the same key twice there is one."""
+    before = await redis.zcard(keys.by_owner("anonymous"))
+    for path, body in (("/tasks", count(b"1")), ("/functions/count/tasks", b'{"to":1}')):
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: tailrace\r\nConnection: close\r\nContent-Length: {len(body)}\r\n".encode()
+        )
+        answer = await raw(api, head + b"Idempotency-Key: a\r\nIdempotency-Key: b\r\n\r\n" + body)
+        assert "Idempotency-Key" in problem(answer, 400, "repeated-header")["detail"]
+    assert await redis.zcard(keys.by_owner("anonymous")) == before
+
+    key = b"Idempotency-Key: %b\r\n" % uuid4().hex.encode()
+    assert (await raw(api, head + key + key + b"\r\n" + body)).status_code == 202
+
+
+# Every call, with the parameters that it knows.
+KNOWN: Final = {
+    ("GET", "/tasks"): ["before", "limit"],
+    ("POST", "/tasks"): [],
+    ("POST", "/functions/count/tasks"): [],
+    ("GET", f"/tasks/{UNKNOWN}"): [],
+    ("DELETE", f"/tasks/{UNKNOWN}"): [],
+    ("GET", f"/tasks/{UNKNOWN}/stream"): ["after", "last_event_id"],
+    ("GET", f"/tasks/{UNKNOWN}/chunks"): ["after", "limit", "wait"],
+    ("GET", "/functions"): [],
+    ("GET", "/functions/count"): [],
+    ("PUT", "/functions/count/paused"): [],
+    ("DELETE", "/functions/count/paused"): [],
+    ("GET", "/health/live"): [],
+    ("GET", "/health/ready"): [],
+    ("GET", "/schema"): [],
+    ("GET", "/schema/openapi.json"): [],
+}
+
+
+@pytest.mark.parametrize(("method", "path", "known"), [(*call, known) for call, known in KNOWN.items()])
+async def test_an_unknown_parameter(api: Api, method: str, path: str, known: list[str]) -> None:
+    """400 that names it and those that the call knows: a typo must not replay a whole task."""
+    for query in ("afer=6", "%61fer=", "afer", "".join(f"{name}=1&" for name in known) + "afer=6"):
+        answer = problem(await get(api, f"{path}?{query}", method=method), 400, "unknown-parameter")
+        assert answer["known"] == known
+        assert "afer" in answer["detail"]
+        assert all(name in answer["detail"] for name in known)
+
+
+async def test_every_call_has_its_parameters_tested(client: httpx.AsyncClient) -> None:
+    """A call that is new is in the list above."""
+    paths = (await client.get("/schema")).json()["paths"]
+    calls = {(method.upper(), path) for path, item in paths.items() for method in item}
+    tested = {(method, path.replace(UNKNOWN, "{task_id}")) for method, path in KNOWN}
+    named = {(method, re.sub(r"^/functions/[^/{]+", "/functions/{name}", path)) for method, path in calls}
+    assert named <= {(method, path.replace("/count", "/{name}")) for method, path in tested}
+
+
+@pytest.mark.parametrize("name", ["a" * 10_000, "%00", "%FF", "%E2%80%A8", "a%26b", "after%20", "[after]", ""])
+async def test_a_strange_parameter(api: Api, finished: str, name: str) -> None:
+    """400, and no longer than it need be."""
+    answer = await get(api, f"/tasks/{finished}/stream?{name}=1")
+    assert len(problem(answer, 400, "unknown-parameter")["detail"]) < 500
 
 
 @pytest.mark.parametrize(
@@ -600,9 +694,11 @@ async def test_a_place_in_the_list_of_the_wrong_form(api: Api, task_id: str) -> 
         assert (await get(api, f"/tasks?before={before}")).status_code == 200
 
 
-@pytest.mark.parametrize("query", ["limit=", "limit=1", "limit=1000", "wait=", "wait=0", "wait=45", "wait=0.5", "x=y"])
+@pytest.mark.parametrize(
+    "query", ["limit=", "limit=1", "limit=1000", "wait=", "wait=0", "wait=45", "wait=0.5", "WAIT=45"]
+)
 async def test_a_limit_and_a_wait_of_the_right_form(api: Api, finished: str, query: str) -> None:
-    """A page at once: the task has ended. An empty or unknown parameter counts as absent."""
+    """A page at once: the task has ended. An empty parameter counts as absent."""
     page = (await get(api, f"/tasks/{finished}/chunks?{query}")).json()
     assert len(page["entries"]) == (1 if query == "limit=1" else 4)
 
@@ -708,7 +804,15 @@ async def test_bad_requests_leave_no_trace(redis_url: str, worker: Process, redi
     bodies += [count(b'"x"'), count(b"null"), sized(MAX_BODY + 1)]
     targets = [f"/tasks/{task_id}{route}" for task_id in NOT_IDS.values() for _, route in ROUTES]
     targets += [f"/tasks/{UNKNOWN}/stream?after={percent(value)}" for value in BAD_CURSORS.values()]
-    targets += [f"/tasks/{UNKNOWN}/chunks?limit=0", f"/tasks/{UNKNOWN}/chunks?wait=x", "/nope", "/%00", "//"]
+    targets += [
+        "/tasks?x=y",
+        f"/tasks/{UNKNOWN}/stream?after=1&after=2",
+        f"/tasks/{UNKNOWN}/chunks?limit=0",
+        f"/tasks/{UNKNOWN}/chunks?wait=x",
+        "/nope",
+        "/%00",
+        "//",
+    ]
     leaving = b"POST /tasks HTTP/1.1\r\nHost: tailrace\r\nContent-Length: 100\r\n\r\n{"
 
     with api_process(redis_url) as api:

@@ -9,9 +9,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from redis.exceptions import RedisError
 
+from plugins.transient import is_transient
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, LastEventId, TaskId, cursor_of, media_types
-from services.api.redis_client import is_transient
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.hub import Hub
 from services.api.streams.response import ComeBack, open_stream

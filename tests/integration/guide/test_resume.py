@@ -25,7 +25,9 @@ async def test_a_client_comes_back_with_last_event_id(client: httpx.AsyncClient)
     assert data(await events(client, task_id, after="17")) == [19, 20]
 
 
-@pytest.mark.parametrize("query", ["last_event_id=17", "after=17"])
+@pytest.mark.parametrize(
+    "query", ["last_event_id=17", "lastEventId=17", "lastEventID=17", "Last-Event-ID=17", "after=17"]
+)
 async def test_the_cursor_may_stand_in_the_query(client: httpx.AsyncClient, query: str) -> None:
     """A browser cannot set a header on its first request; its own Last-Event-ID wins when it comes back."""
     task_id = await start(client, "count", to=20)
