@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from services.api import logs
 from services.api.http import declared, identity, origin, problems, root_path
+from services.api.http.body import JSONRequest
 from services.api.redis_client import pool_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             **{name: _from_state(name) for name in ("redis", "loader", "limiter", "hub", "submissions")},
         },
         plugins=[problems.plugin],
+        request_class=JSONRequest,
         guards=[declared.refuse_undeclared],
         before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from litestar import Request, Response
-from litestar.exceptions import ClientException, HTTPException, NotFoundException, ValidationException
+from litestar import Response
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
 from redis.exceptions import RedisError
@@ -120,18 +120,8 @@ def _described(extra: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _of_http(error: HTTPException) -> ProblemDetailsException:
-    if type(error) is ClientException:  # the body could not be decoded
-        return problem(400, "invalid-json", "Malformed body", f"The body must be a JSON object. {error.detail}.")
     kind, detail = EXPLANATIONS.get(error.status_code, ("invalid-request", error.detail))
     return problem(error.status_code, kind, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
-
-
-def malformed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Handles what decoding a body may raise beside the decoder's own errors: 400."""
-    why = "It is nested too deep" if isinstance(error, RecursionError) else "It is not UTF-8"
-    return problem(400, "invalid-json", "Malformed body", f"The body must be a JSON object. {why}.").to_response(
-        request
-    )
 
 
 def instead_of_html(response: Response[Any]) -> Response[Any]:

@@ -16,7 +16,7 @@ from litestar.params import JSONBody
 
 from services.api.http import problems
 from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of, media_types
-from services.api.http.problems import malformed, problem
+from services.api.http.problems import problem
 from services.api.http.root_path import prefix_of
 from services.api.streams.formats import NDJSON, SSE, Format
 from services.api.streams.hub import Hub
@@ -115,7 +115,6 @@ def stream_format(request: Request[Any, Any, Any]) -> Format | None:
 START_TASK: Final[dict[str, Any]] = {
     "status_code": 202,
     "request_max_body_size": MAX_BODY,
-    "exception_handlers": {RecursionError: malformed, UnicodeDecodeError: malformed},
     "responses": {200: STREAM, 204: NOTHING_TO_COME, **problems.documented(400, 403, 404, 410, 413, 422, 503)},
     "dependencies": {"starter": Provide(Starter, sync_to_thread=False)},
 }
