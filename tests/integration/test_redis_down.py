@@ -128,7 +128,7 @@ async def test_an_event_source_that_comes_back_to_a_silent_redis(tmp_path: Path)
             await until_ready(client)
             assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
             assert [event.event for event in await events(client, task_id, after="0")] == ["cancelled"]
-            # What is final stays final: these two are no reason to come back.
+            # These two answers are final: a client has no reason to come back.
             unknown = await client.get(f"/tasks/{ID}/stream", headers=sse)
             assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:tailrace:problem:unknown-task")
             async with Redis.from_url(server.url) as redis:

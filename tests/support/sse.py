@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-# What may stand in a line. A comment is one without a space, or with one before its text.
+# The lines that may stand in a stream. A comment is one without a space, or with one before its text.
 FIELD: Final = re.compile(rb"(id|event|data|retry): (.*)", re.DOTALL)
 COMMENT: Final = re.compile(rb":( .+)?", re.DOTALL)
 
