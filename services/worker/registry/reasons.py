@@ -72,7 +72,7 @@ def _text(error: BaseException) -> str:
         texts.append(str(error).strip())
     with suppress(BaseException):
         texts += [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
-    return printable("\n".join(filter(None, texts)))
+    return "\n".join(filter(None, texts))
 
 
 def printable(text: str) -> str:
