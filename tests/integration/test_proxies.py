@@ -59,7 +59,7 @@ async def until_ready(client: httpx.AsyncClient, path: str = "/health/ready") ->
 @pytest.mark.parametrize("accept", [SSE, LINES], ids=["SSE", "NDJSON"])
 async def test_nothing_is_held_back(behind: Behind, client: httpx.AsyncClient, accept: dict[str, str]) -> None:
     """The first entry comes though nothing follows it, from GET and from POST."""
-    with api_process(behind.redis_url, "--port", behind.api_port, **NO_HEARTBEAT):
+    with api_process(behind.redis_url, "--port", behind.api_port, **NO_HEARTBEAT) as api:
         await until_ready(client)
         given: dict[str, Any] = {"to": 2, "every": 3_600}
         task_id = await start(client, "count", **given)
@@ -69,11 +69,13 @@ async def test_nothing_is_held_back(behind: Behind, client: httpx.AsyncClient, a
         ):
             async with client.stream(method, path, json=body, headers=accept) as answer:
                 assert answer.headers["content-type"] == accept["Accept"]
+                seen = []
                 async for line in answer.aiter_lines():
+                    seen.append(line)
                     if '"data":1' in line or line == "data: 1":
                         break
                 else:
-                    pytest.fail("the entry never came")
+                    pytest.fail(f"the entry never came: {method} {answer.headers} {seen}\n{api.process.output}")
             followed = re.findall("[0-9a-f]{32}", answer.headers.get("content-location", path))
             assert (await client.delete(f"/tasks/{followed[0]}")).is_success
 
