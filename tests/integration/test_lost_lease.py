@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from secrets import token_hex
 from typing import Any, Final
 
@@ -10,13 +10,14 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from plugins import entries, keys, release
+from plugins import entries, keys, metadata, release
 from plugins.limits import STARTED, Ticket
 from services.worker.attempt.attempt import Attempt
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
 from services.worker.attempt.lease import LeaseRenewer
 from services.worker.attempt.opening import open_log
+from services.worker.redis_client.batcher import Command
 from services.worker.registry import registry
 from tests.support.processes import ROOT
 from tests.support.settings import NEVER_S
@@ -227,3 +228,34 @@ async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redi
 
     await held.perform(late)
     assert await held.log() == [("attempt", 3)]
+
+
+async def test_a_late_count_of_entries(held: Held, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker freezes when it has written its mark, and not yet how many entries are no chunks. When it wakes up, the
+    count of its successor stays.
+    """
+    await redis.hset(keys.metadata(held.task_id), "attempts", 3)
+
+    async def next_claim() -> Claim:
+        claimed = await held.claim("next")
+        assert claimed is not None
+        return claimed
+
+    async def lose(claimed: Claim) -> None:
+        held.sleep_past(claimed)
+        assert await held.release() > 0
+
+    await lose(await next_claim())
+    frozen, commands = await next_claim(), Commands(redis, {})
+    execute = commands.batcher.execute
+
+    async def freezes_at_the_count(given: Sequence[Command]) -> list[Any]:
+        if any(metadata.NON_CHUNK_ENTRIES in command for command in given):
+            await lose(frozen)
+            assert await open_log(Commands(redis, {}), await next_claim(), keeps=False) is not None
+        return await execute(given)
+
+    monkeypatch.setattr(commands.batcher, "execute", freezes_at_the_count)
+    await open_log(commands, frozen, keeps=False)
+    assert await held.log() == [("attempt", 2), ("attempt", 3)]
+    assert await redis.hget(keys.metadata(held.task_id), metadata.NON_CHUNK_ENTRIES) == b"2"

@@ -24,10 +24,13 @@ class Commands:
         self.claims: Final = Claims(self.batcher)
         self.limiter: Final = Limiter(self.batcher, limits)
 
-    def set_metadata(self, task_id: str, fields: Fields) -> Command:
-        """Return the command that writes these fields of a task's metadata."""
+    def set_metadata(self, task_id: str, fields: Fields, attempt: int = 0) -> Command:
+        """Return the command that writes these fields of a task's metadata.
+
+        With `attempt`, it writes nothing if a later attempt has begun.
+        """
         args = [part for field in fields.items() for part in field]
-        return script_call(SET_METADATA, [keys.metadata(task_id)], [keys.TASK_TTL_S, *args])
+        return script_call(SET_METADATA, [keys.metadata(task_id)], [keys.TASK_TTL_S, attempt, *args])
 
     async def record_end(self, claim: Claim, event: str, data: Any) -> None:
         """Record how a task ended, as its log says already: metadata, limit, index of open tasks, in this order

@@ -56,7 +56,8 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
         last = entries.decode(line) if line else None
     kept, size = await _kept(commands.redis, claim.task_id, length) if keeps else ([], 0)
     fields = {metadata.NON_CHUNK_ENTRIES: answer - len(kept)}
-    await commands.batcher.execute([commands.set_metadata(claim.task_id, fields)])
+    # A worker that froze before this writes nothing when it wakes up: a later attempt has counted its own.
+    await commands.batcher.execute([commands.set_metadata(claim.task_id, fields, claim.attempt)])
     return Opened(answer, kept, size)
 
 
