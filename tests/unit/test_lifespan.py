@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -57,6 +58,19 @@ async def test_one_that_is_never_ready() -> None:
     """It is given up after its time, which the error names with the setting."""
     with pytest.raises(TimeoutError, match=r"not ready within 0.05 s \(TAILRACE_IMPORT_S\)"):
         await Resource(Lifespan("m", never_ready, str)).enter(0.05)
+
+
+async def test_one_that_is_never_ready_is_told_once() -> None:
+    """Its time-out is the only error: its task leaves none behind that asyncio would log."""
+    unheard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    one, before = Resource(Lifespan("m", never_ready, str)), asyncio.all_tasks()
+    with pytest.raises(TimeoutError):
+        await one.enter(0.05)
+    await asyncio.wait(asyncio.all_tasks() - before)
+    del one
+    gc.collect()
+    assert unheard == []
 
 
 async def test_one_that_yields_nothing() -> None:

@@ -75,4 +75,7 @@ class Resource:
             raise
         # From a task, SystemExit would end the worker, and CancelledError would pass for a cancel by this class.
         except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # it is one: after a time-out, which was raised already
             raise LifespanError from error
