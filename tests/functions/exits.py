@@ -79,8 +79,8 @@ async def exits_elsewhere_at_first(place: str, attempts: str) -> AsyncIterator[s
     """Exit at the first attempt only."""
     with open(attempts, "a") as lines:  # noqa: ASYNC230  # a line
         lines.write("one\n")
-    with open(attempts) as lines:  # noqa: ASYNC230
+    with open(attempts) as lines:  # noqa: ASYNC230  # the same
         first = len(lines.readlines()) == 1
     if first:
-        await PLACES[place]()  # type: ignore[misc]
+        await PLACES[place]()  # type: ignore[misc]  # each is a coroutine function
     yield "again"
