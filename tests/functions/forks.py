@@ -69,16 +69,21 @@ def terminates_a_bare_fork(number: int) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "took": time.monotonic() - begun}
 
 
+def leave_by(way: str) -> None:
+    """Leave a new process in this way, if it is one of these."""
+    if way == "exit":
+        sys.exit(3)
+    if way == "raise":
+        raise ValueError("in the new process")
+
+
 @function(timeout=60)
 async def forks(leaves: str) -> AsyncIterator[dict[str, Any]]:
     """Fork, and let the new process leave in this way; say how it ended."""
     yield {"before": True}
     pid = os.fork()
     if pid == 0:
-        if leaves == "exit":
-            sys.exit(3)
-        if leaves == "raise":
-            raise ValueError("in the new process")
+        leave_by(leaves)
         if leaves == "yield":
             yield {"in the new process": True}
         return
@@ -92,10 +97,7 @@ def forks_in_a_thread(leaves: str) -> Iterator[dict[str, Any]]:
     yield {"before": True}
     pid = os.fork()
     if pid == 0:
-        if leaves == "exit":
-            sys.exit(3)
-        if leaves == "raise":
-            raise ValueError("in the new process")
+        leave_by(leaves)
         if leaves == "yield":
             yield {"in the new process": True}
         return
