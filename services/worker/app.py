@@ -11,7 +11,10 @@ from services.worker import logs
 from services.worker.attempt.exits import survive_exits
 from services.worker.process import WRITE_S, Worker
 from services.worker.queue.broker import Queue
+from services.worker.queue.slots import Slots, configured_slots
 from services.worker.redis_client import eviction
+from services.worker.redis_client.pool import connect
+from services.worker.registry import registry
 from services.worker.settings import Settings
 from services.worker.signals import stop_manager, stop_on_signal
 
@@ -33,7 +36,7 @@ logs.configure()
 logger = structlog.get_logger()
 settings: Final = read_settings()
 survive_exits(asyncio.get_event_loop())  # Taskiq's, which it sets before it imports this file
-broker: Final = Queue(settings.redis_url, settings.abandoned_s, settings.takeover_s)
+broker: Final = Queue(settings.redis_url, settings.abandoned_s, settings.takeover_s, Slots(configured_slots()))
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
@@ -44,7 +47,8 @@ async def start(state: TaskiqState) -> None:
     # First, because the import of functions may take long. A signal that arrives meanwhile is handled after it, when
     # there is a worker.
     stop_on_signal(lambda: state.worker.drain(), lambda: state.worker.stop_now(), settings.drain_s, stop_s)
-    worker = state.worker = Worker(settings, broker)
+    functions = registry.load(settings.function_folders, settings.import_s)
+    worker = state.worker = Worker(settings, broker, connect(settings.redis_url), functions)
     await worker.start()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)

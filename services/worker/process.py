@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from plugins import keys
@@ -20,11 +21,11 @@ from services.worker.attempt.produce import failed
 from services.worker.queue.broker import Queue
 from services.worker.queue.messages import Delivery, acknowledgement
 from services.worker.queue.parked import Parking
-from services.worker.redis_client.pool import connect
 from services.worker.redis_client.retry import RETRY_PAUSE_S, retry_transient
-from services.worker.registry import announce, registry
+from services.worker.registry import announce
 from services.worker.registry.lifespan import LifespanError, Resource
 from services.worker.registry.reasons import reason_of
+from services.worker.registry.registry import Registry
 from services.worker.settings import Settings
 
 # Seconds to write the ends of functions when the process stops, after their clean-up.
@@ -36,19 +37,19 @@ logger = structlog.get_logger()
 
 
 class Worker:
-    """One worker process: what it has open, and the tasks that it runs."""
+    """One worker process: what it has open, and the tasks that it runs. It closes the client when it stops."""
 
-    def __init__(self, settings: Settings, queue: Queue) -> None:
+    def __init__(self, settings: Settings, queue: Queue, redis: Redis, registry: Registry) -> None:
         self._settings = settings
         self._queue = queue
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.registry = registry.load(settings.function_folders, settings.import_s)
-        self.plugins = self.registry.plugins
+        self.redis = redis
+        self.registry = registry
+        self.plugins = registry.plugins
         self.running: dict[str, Attempt] = {}
         self.draining = False
         self._interrupted = False
         self._performing: set[asyncio.Task[None]] = set()
-        self.redis = connect(settings.redis_url)
         limits = {
             name: limits_of(plugin.policy.concurrency, plugin.policy.rate) for name, plugin in self.plugins.items()
         }

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.worker.queue.broker import Queue
+from services.worker.queue.slots import Slots
 from tests.support.client import events, start
 from tests.support.files import appeared
 from tests.support.messages import message
@@ -155,7 +156,7 @@ async def test_a_claim_that_is_under_way(server: EmbeddedRedis, system: tuple[Pr
 
 async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:
     """The queue is left all the same: where the cancel of a read is swallowed, the next read is not begun."""
-    queue = Queue(server.url, abandoned_s=30, takeover_s=2)
+    queue = Queue(server.url, abandoned_s=30, takeover_s=2, slots=Slots(1))
     await queue.startup()
     messages = queue.listen()
     reading = asyncio.ensure_future(anext(messages))
@@ -175,7 +176,7 @@ async def test_a_read_that_cannot_be_cancelled(server: EmbeddedRedis) -> None:
 async def test_a_message_that_is_being_dropped(server: EmbeddedRedis) -> None:
     """One that makes no sense is still to be dropped, or gone: acknowledged alone it would lie there for ever."""
     async with Proxy(server.port) as proxy, Redis.from_url(server.url) as redis:
-        queue = Queue(proxy.url, abandoned_s=30, takeover_s=2)
+        queue = Queue(proxy.url, abandoned_s=30, takeover_s=2, slots=Slots(1))
         await queue.startup()
         await redis.xadd(keys.QUEUE, {"data": "not a message"})
         proxy.hold_reply(after=b"XACK")
@@ -197,7 +198,7 @@ async def test_a_message_that_is_being_dropped(server: EmbeddedRedis) -> None:
 
 async def test_a_queue_that_is_left_in_the_middle_of_a_read(server: EmbeddedRedis) -> None:
     """However the worker ends, it takes no message that arrives afterwards: another worker gets it at once."""
-    queue = Queue(server.url, abandoned_s=30, takeover_s=30)
+    queue = Queue(server.url, abandoned_s=30, takeover_s=30, slots=Slots(1))
     await queue.startup()
     reading = asyncio.create_task(anext(queue.listen()))
 

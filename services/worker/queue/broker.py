@@ -26,7 +26,7 @@ from plugins import keys, scripts
 from plugins.message import FIELD, NotAMessageError, decode
 from plugins.transient import is_transient
 from services.worker.queue.messages import Delivery, DeliveryFormatter
-from services.worker.queue.slots import Slots, configured_slots
+from services.worker.queue.slots import Slots
 from services.worker.redis_client.pool import OPTIONS
 from services.worker.redis_client.retry import RETRY_PAUSE_S
 
@@ -43,7 +43,7 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 class Queue(RedisStreamBroker):
     """The worker's end of `keys.QUEUE`."""
 
-    def __init__(self, url: str, abandoned_s: float, takeover_s: float) -> None:
+    def __init__(self, url: str, abandoned_s: float, takeover_s: float, slots: Slots) -> None:
         self._takeover_s = takeover_s
         super().__init__(
             url,
@@ -59,7 +59,7 @@ class Queue(RedisStreamBroker):
         )
         # The URL may say otherwise, but this file reads lists.
         self.connection_pool.connection_kwargs["protocol"] = 2
-        self.slots: Final = Slots(configured_slots())
+        self.slots: Final = slots
         self.formatter = DeliveryFormatter(self)
         self._stopping = False
         self._reader: asyncio.Task[Any] | None = None  # while it reads
