@@ -63,18 +63,18 @@ class LeaseRenewer:
         self._redis = redis
         self._lease_s = lease_s
         self._every_s = every_s
-        self._leases: set[Lease] = set()
+        self._leases: dict[Lease, None] = {}  # in the order of their claims
         self._requested = asyncio.Event()
 
     def add(self, claim: Claim, on_lost: Callable[[], None]) -> Lease:
         """Renew this claim's lease from now on, and return it."""
         lease = Lease(claim, self._lease_s, self._requested.set, on_lost)
-        self._leases.add(lease)
+        self._leases[lease] = None
         return lease
 
     def remove(self, lease: Lease) -> None:
         """Let this lease expire."""
-        self._leases.discard(lease)
+        self._leases.pop(lease, None)
 
     async def run(self) -> None:
         """Renew at intervals, and whenever a lease requests it."""
@@ -98,7 +98,7 @@ class LeaseRenewer:
                 arguments = [lease.claim.token, int(self._lease_s * 1000), keys.TASK_TTL_S]
                 pipeline.execute_command(*script_call(SCRIPT, [keys.metadata(task_id)], arguments))
                 pipeline.expire(keys.log(task_id), keys.CHUNK_TTL_S)
-            for limit_key in {lease.claim.limit_key for lease in leases} - {""}:
+            for limit_key in dict.fromkeys(lease.claim.limit_key for lease in leases if lease.claim.limit_key):
                 pipeline.expire(limit_key, keys.TASK_TTL_S)
             answers = await pipeline.execute()
         for lease, kept in zip(leases, answers[: 2 * len(leases) : 2], strict=True):
