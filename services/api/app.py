@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from services.api import logs
 from services.api.http import declared, identity, origin, problems, root_path
 from services.api.http.body import JSONRequest
-from services.api.redis_client import pool_of
+from services.api.redis_client import Pools, pools_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
 from services.api.streams.hub import Hub
@@ -30,8 +30,10 @@ from services.api.tasks.submission import Submissions
 logger = structlog.get_logger()
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
+def create_app(settings: Settings | None = None, connect: Callable[[str, int], Pools] = pools_of) -> Litestar:
     """Create the application. It starts even if Redis is unreachable; then /health/ready answers 503.
+
+    `connect` makes its connections to Redis.
 
     Raises:
         SystemExit: an environment variable is wrong; the message names it.
@@ -54,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             health.ready,
         ],
         lifespan=[lifespan],
-        state=State({"settings": settings or Settings.read()}),
+        state=State({"settings": settings or Settings.read(), "connect": connect}),
         dependencies={
             "owner": Provide(identity.owner, sync_to_thread=False),
             **{name: _from_state(name) for name in ("redis", "loader", "limiter", "hub", "submissions")},
@@ -93,9 +95,10 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Open the connections and start the background tasks, and stop them. Nothing here waits for Redis."""
     settings: Settings = app.state.settings
     app.state.declared = declared.of(app)
-    redis = app.state.redis = Redis.from_pool(pool_of(settings.redis_url, settings.redis_connections))
+    pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
+    redis = app.state.redis = Redis.from_pool(pools.commands)
     app.state.loader = TaskLoader(redis)
-    hub = app.state.hub = Hub(redis, settings)
+    hub = app.state.hub = Hub(redis, settings, pools.subscriber)
     limiter = app.state.limiter = Limiter(redis, settings.unclaimed_s)
     app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s)
     recovery = Recovery(redis, limiter, settings)

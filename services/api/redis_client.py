@@ -2,12 +2,24 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ReadOnlyError
+
+
+class Pools(NamedTuple):
+    """The connections of a process: those that all commands share, and the one that receives published messages."""
+
+    commands: ConnectionPool
+    subscriber: ConnectionPool
+
+
+def pools_of(url: str, connections: int) -> Pools:
+    """Return the pools of a process, with this many connections for commands. They connect when they are used."""
+    return Pools(pool_of(url, connections), subscriber_pool_of(url))
 
 
 def pool_of(url: str, connections: int) -> BlockingConnectionPool:
@@ -27,6 +39,24 @@ def pool_of(url: str, connections: int) -> BlockingConnectionPool:
         retry_on_error=[ReadOnlyError, RuntimeError],
         client_name=f"tailrace-api-{os.getpid()}",
     )
+
+
+def subscriber_pool_of(url: str) -> ConnectionPool:
+    """Return the pool of the one connection that receives published messages.
+
+    No retries: every failure surfaces in the hub, which rebuilds its session. RESP2: messages are plain lists. The hub
+    has its own time-outs: redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancel.
+    """
+    pool: ConnectionPool = ConnectionPool.from_url(
+        url,
+        max_connections=1,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=None,
+        client_name=f"tailrace-hub-{os.getpid()}",
+    )
+    pool.connection_kwargs["protocol"] = 2  # the URL may say otherwise
+    return pool
 
 
 async def run_script(redis: Redis, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:

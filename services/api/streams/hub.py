@@ -13,7 +13,6 @@ rebuilds its connection when it does not receive one.
 
 import asyncio
 import math
-import os
 from collections.abc import Callable
 from itertools import islice
 from secrets import token_hex
@@ -21,11 +20,11 @@ from typing import Final
 
 import structlog
 from redis.asyncio import Connection, ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 
 from plugins import keys
+from services.api.redis_client import subscriber_pool_of
 from services.api.settings import Settings
 from services.api.streams.formats import Format
 from services.api.streams.pages import Pages, PageSemaphore
@@ -47,7 +46,7 @@ logger = structlog.get_logger()
 class Hub:
     """Opens readers, and receives for all of them."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, pool: ConnectionPool | None = None) -> None:
         self.connected = False  # has received its own probe
         self.draining = False
         self.send_timeout_s: Final = settings.send_timeout_s
@@ -57,17 +56,7 @@ class Hub:
         # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
         self._page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
         self._probe_channel = keys.hub(token_hex(8)).encode()
-        # No retries: every failure surfaces here, where the session is rebuilt. RESP2: messages are plain lists. The
-        # hub has its own time-outs: redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancel.
-        self._pool: ConnectionPool = ConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=1,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            client_name=f"tailrace-hub-{os.getpid()}",
-        )
-        self._pool.connection_kwargs["protocol"] = 2  # the URL may say otherwise
+        self._pool = pool or subscriber_pool_of(settings.redis_url)
         self._tails: dict[bytes, dict[str, Tail]] = {}  # by channel, then by content type
         self._following: dict[Tail, asyncio.Task[None]] = {}
         self._subscribe: set[bytes] = set()
