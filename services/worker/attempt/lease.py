@@ -8,12 +8,14 @@ machine may have been asleep, and another worker may have the task.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from plugins import keys, scripts
+from plugins.transient import is_transient
 from services.worker.attempt.claim import Claim
 from services.worker.redis_client.batcher import script_call
 
@@ -88,7 +90,11 @@ class LeaseRenewer:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew all leases, and mark those that are lost."""
+        """Renew all leases, and mark those that are lost.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer, or refuses some for now: those are as they were.
+        """
         leases, asked_at = list(self._leases), time.monotonic()
         if not leases:
             return
@@ -100,11 +106,24 @@ class LeaseRenewer:
                 pipeline.expire(keys.log(task_id), keys.CHUNK_TTL_S)
             for limit_key in dict.fromkeys(lease.claim.limit_key for lease in leases if lease.claim.limit_key):
                 pipeline.expire(limit_key, keys.TASK_TTL_S)
-            answers = await pipeline.execute()
-        for lease, kept in zip(leases, answers[: 2 * len(leases) : 2], strict=True):
-            if kept:
-                lease.renewed(asked_at)
-            else:
-                logger.info("lease lost, task stopped", task_id=lease.claim.task_id)
-                self.remove(lease)
-                lease.lose()
+            answers = await pipeline.execute(raise_on_error=False)
+        for lease, answer in zip(leases, answers[: 2 * len(leases) : 2], strict=True):
+            self._on_answer(lease, asked_at, answer)
+        for answer in answers:
+            if isinstance(answer, RedisError) and is_transient(answer):
+                raise answer
+
+    def _on_answer(self, lease: Lease, asked_at: float, answer: Any) -> None:
+        task_id = lease.claim.task_id
+        if isinstance(answer, RedisError):
+            if is_transient(answer):
+                return
+            # Its metadata is unreadable: another program has written there. The other leases are as good as before.
+            logger.error("lease lost, metadata not readable", task_id=task_id, error=str(answer))
+        elif answer:
+            lease.renewed(asked_at)
+            return
+        else:
+            logger.info("lease lost, task stopped", task_id=task_id)
+        self.remove(lease)
+        lease.lose()
