@@ -7,18 +7,19 @@ because a message may be lost. If a ticket is lost, recovery queues its task aga
 """
 
 import asyncio
-import time
 from collections.abc import Collection
 from typing import Final
 
 import structlog
 
-from plugins import keys
+from plugins import keys, scripts
 from plugins.limits import ticket_of
 from plugins.message import Message
 from services.worker.queue.messages import command_of
 from services.worker.queue.slots import Slots
-from services.worker.redis_client.batcher import Batcher, Command
+from services.worker.redis_client.batcher import Batcher, Command, script_call
+
+PARK: Final = scripts.read("park.lua", __file__)
 
 # Tickets that are requeued at once.
 MAX_REQUEUED: Final = 500
@@ -45,15 +46,9 @@ class Parking:
 
         A ticket that was parked before keeps its place.
         """
-        # In microseconds: a worker may park several within a millisecond, and their order counts.
         function = message.function
-        key, since = keys.parked(function), message.parked_since or time.time_ns() // 1_000
-        commands: list[Command] = [
-            # Tickets whose tasks are not kept any more.
-            ("ZREMRANGEBYSCORE", key, 0, time.time_ns() // 1_000 - keys.TASK_TTL_S * 1_000_000),
-            ("ZADD", key, "NX", since, str(message.ticket)),
-            ("EXPIRE", key, keys.TASK_TTL_S),
-        ]
+        arguments = [str(message.ticket), message.parked_since, keys.TASK_TTL_S]
+        commands: list[Command] = [script_call(PARK, [keys.parked(function)], arguments)]
         if function not in self._functions:
             # Another worker may have it. If it is paused instead, no worker unparks it before the API publishes that it
             # is resumed.
