@@ -5,21 +5,26 @@
 -- a caller whose reply was lost simply calls it again.
 --
 -- KEYS[1]  the log (list)
+-- KEYS[2]  the task's metadata (hash)
 -- ARGV[1]  the length the writer expects: the seq of its first entry
 -- ARGV[2]  the writer's attempt
--- ARGV[3]  lifetime of the log from now, in seconds
--- ARGV[4]  the channel
--- ARGV[5…] the entries, at least one, at most 4,000 (Lua's stack holds no more than 8,000)
+-- ARGV[3]  the writer's claim; or empty: the API, which has none, may end any task
+-- ARGV[4]  lifetime of the log from now, in seconds
+-- ARGV[5]  the channel
+-- ARGV[FIRST…] the entries, at most 4,000 (Lua's stack holds no more than 8,000); none: record the end that is there
+--
+-- FIRST and record_end come before this text (plugins/append.py): record_end is record_end.lua if the last entry is an
+-- end, else nothing.
 --
 -- Answers: the length after the entries, or
---   -1 FENCED     a newer attempt has written, or other entries stand there: this writer was replaced
+--   -1 FENCED     the task is not this claim's any more, a newer attempt has written, or other entries stand there
 --   -2 CLOSED     the last entry is an end
 --   -3 TRUNCATED  the log is shorter than expected: expired, evicted or lost in a failover
 
 local FENCED, CLOSED, TRUNCATED = -1, -2, -3
 local log = KEYS[1]
-local expected, attempt = tonumber(ARGV[1]), tonumber(ARGV[2])
-local count = #ARGV - 4
+local expected, attempt, claim = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local count = #ARGV - FIRST + 1
 
 -- Entries begin with these two fields, so the rule needs no JSON parser. (LUA_HEAD in plugins/entries.py)
 local function last_entry()
@@ -30,23 +35,36 @@ local function last_entry()
 end
 
 local function already_there()
+  if count == 0 then return true end
   local standing = redis.call('LRANGE', log, expected, expected + count - 1)
   for i = 1, count do
-    if standing[i] ~= ARGV[4 + i] then return false end
+    if standing[i] ~= ARGV[FIRST - 1 + i] then return false end
   end
   return true
+end
+
+-- Redis may have lost its last second, with the claim in it: then another worker may have the same attempt.
+local function is_fenced()
+  if claim == '' then return false end
+  local fields = redis.call('HMGET', KEYS[2], 'status', 'claim')
+  return fields[1] ~= 'running' or fields[2] ~= claim
 end
 
 local length = redis.call('LLEN', log)
 if length < expected then return TRUNCATED end
 -- A retry after a lost reply is checked first: its own end must not look like another writer's.
-if length > expected and already_there() then return expected + count end
+if length > expected and already_there() then
+  if record_end then record_end() end
+  return expected + count
+end
 
 local event, newest = last_entry()
+if count == 0 then return TRUNCATED end
 if event == 'done' or event == 'failed' or event == 'cancelled' then return CLOSED end
-if length > expected or newest > attempt then return FENCED end
+if length > expected or newest > attempt or is_fenced() then return FENCED end
 
-redis.call('RPUSH', log, unpack(ARGV, 5))
-redis.call('EXPIRE', log, ARGV[3])
-for i = 5, #ARGV do redis.call('PUBLISH', ARGV[4], ARGV[i]) end
+redis.call('RPUSH', log, unpack(ARGV, FIRST))
+redis.call('EXPIRE', log, ARGV[4])
+for i = FIRST, #ARGV do redis.call('PUBLISH', ARGV[5], ARGV[i]) end
+if record_end then record_end() end
 return expected + count

@@ -8,11 +8,17 @@ from typing import Any, Final
 
 from plugins import keys, scripts
 
-SCRIPT: Final = scripts.read("append.lua", __file__)
+_RULE: Final = scripts.read("append.lua", __file__)
 
-# The same rule for ends only: it may write when Redis is full. An end is small, the output that it stops is not.
+# For entries that do not end the task.
+SCRIPT: Final = "local FIRST, record_end = 6\n" + _RULE
+
+# For entries of which the last is the task's end: the same step records it.
+END_SCRIPT: Final = scripts.read("record_end.lua", __file__) + "\n" + _RULE
+
+# For an end alone: it may be written when Redis is full. An end is small, the output that it stops is not.
 # (https://redis.io/docs/latest/develop/programmability/lua-api/#script_flags; Redis 7, Valkey)
-END_SCRIPT: Final = "#!lua flags=allow-oom\n" + SCRIPT
+END_WHEN_FULL: Final = "#!lua flags=allow-oom\n" + END_SCRIPT
 
 # Entries per call. A script blocks the server: some hundred entries cost it a fraction of a millisecond.
 MAX_ENTRIES: Final = 256
@@ -26,12 +32,25 @@ class Refusal(IntEnum):
     TRUNCATED = -3
 
 
-def arguments(task_id: str, expected: int, attempt: int, *lines: bytes) -> dict[str, Any]:
-    """Return the arguments of the script: `await script(**arguments(…))`.
+def arguments(task_id: str, expected: int, attempt: int, *lines: bytes, claim: str = "") -> dict[str, Any]:
+    """Return the arguments of `SCRIPT`: `await script(**arguments(…))`.
 
-    `expected` is the length of the log as the writer knows it: the seq of the first of `lines`.
+    `expected` is the length of the log as the writer knows it: the seq of the first of `lines`. `claim` is the token of
+    the worker's claim; the API has none.
     """
     return {
-        "keys": [keys.log(task_id)],
-        "args": [expected, attempt, keys.CHUNK_TTL_S, keys.channel(task_id), *lines],
+        "keys": [keys.log(task_id), keys.metadata(task_id)],
+        "args": [expected, attempt, claim, keys.CHUNK_TTL_S, keys.channel(task_id), *lines],
+    }
+
+
+def end_arguments(task_id: str, expected: int, attempt: int, *lines: bytes, claim: str = "") -> dict[str, Any]:
+    """Return the arguments of `END_SCRIPT` and `END_WHEN_FULL`, as `arguments`. The last of `lines` is an end.
+
+    Without `lines`, and with `expected` 0, they record the end that the log has.
+    """
+    rule = arguments(task_id, expected, attempt, claim=claim)
+    return {
+        "keys": [*rule["keys"], keys.OPEN],
+        "args": [*rule["args"], task_id, keys.TASK_TTL_S, keys.CANCEL, *lines],
     }

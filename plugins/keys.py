@@ -2,9 +2,8 @@
 
 A key without a lifetime is a bug. Those in `PERMANENT` are the exceptions: they are empty when nothing runs and nothing
 is paused.
-The braces in the comments are Python's, not Redis hash tags. Every script and every transaction touches one key.
-Commands of one round trip run in their order, for example a task's metadata before its message. One server promises
-that: a single Redis, alone or behind Sentinel, not a Redis Cluster.
+The braces in the comments are Python's, not Redis hash tags. A script touches all keys of its step: a task's metadata,
+its log, the index, the queue. One server has them all: a single Redis, alone or behind Sentinel, not a Redis Cluster.
 """
 
 import re
@@ -23,7 +22,7 @@ FUNCTIONS_TTL_S: Final = 604_800
 IDEMPOTENCY_TTL_S: Final = 86_400
 
 # Sorted set: id of every task that has not ended, and key of every limit at which tickets wait, by the time (s) of the
-# next scan. Written by the api (submit, cancel, recovery) and the worker (claim, end), read by recovery. An index,
+# next scan. Written by the scripts of both services (create, claim, release, end, limits), read by recovery. An index,
 # never the truth.
 OPEN: Final = "tasks:open"
 
@@ -98,8 +97,8 @@ def limit(function: str, digest: str) -> str:
 
 def parked(function: str) -> str:
     """Sorted set: parked tickets (`plugins.limits`) of a function that is paused, or that the worker which read their
-    messages lacks, by the time (µs) of that read. Written by the workers; one that has the function unparks them. Kept
-    `TASK_TTL_S` after the last.
+    messages lacks, by the server's time (µs) when the first one parked them. Written by the workers; one that has the
+    function unparks them. Kept `TASK_TTL_S` after the last.
     """
     return f"functions:held:{function}"
 

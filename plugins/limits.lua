@@ -2,14 +2,20 @@
 -- The limit of a function: which tickets are admitted, and which wait. A ticket is one attempt of one task.
 -- It may run when Redis is full: a released ticket makes room, and a task is recorded before its ticket is acquired.
 --
+-- As long as tickets wait, the limit is in the index of what is open: the process that was to admit the next one may have
+-- died, and recovery then does.
+--
 -- KEYS[1]  the limit (sorted set): admitted tickets (negative scores), waiting tickets (by their order), starts
+-- KEYS[2]  the index (sorted set)
 -- ARGV[1]  how many tickets may be admitted at once; or empty
 -- ARGV[2]  how many may be admitted within a period; or empty
 -- ARGV[3]  the period, in milliseconds
 -- ARGV[4]  lifetime of the key from now, in seconds
 -- ARGV[5]  a ticket to acquire; or empty
 -- ARGV[6]  its order (above 0): when its task was created, in milliseconds
--- ARGV[7…] tickets to release, admitted or waiting
+-- ARGV[7]  seconds until recovery looks at the limit, at most; or empty: the index stays as it is
+-- ARGV[8]  1: this is recovery's look, and the next one may be later; or 0
+-- ARGV[9…] tickets to release, admitted or waiting
 --
 -- Answers {milliseconds until the rate admits the next ticket, or -1 if none waits for that; how many tickets wait;
 -- {the tickets that were admitted}}. The call is repeatable. Acquiring an admitted ticket answers it again. Releasing an
@@ -31,11 +37,11 @@ local function number(value) return string.format('%d', value) end
 local function count(from, to) return redis.call('ZCOUNT', key, from, to) end
 
 local released, admitted = 0, {}
-for i = 7, #ARGV do released = released + redis.call('ZREM', key, ARGV[i]) end
+for i = 9, #ARGV do released = released + redis.call('ZREM', key, ARGV[i]) end
 if ticket ~= '' then
   redis.call('ZADD', key, 'NX', ARGV[6], ticket)
   if tonumber(redis.call('ZSCORE', key, ticket)) < 0 then admitted = {ticket} end
-elseif #ARGV > 6 and released == 0 then
+elseif #ARGV > 8 and released == 0 then
   admitted = redis.call('ZRANGEBYSCORE', key, '-inf', '(' .. STARTED)
 end
 
@@ -59,5 +65,14 @@ for _ = 1, MAX_ADMITTED do
   admitted[#admitted + 1] = first
 end
 
+local waiting = count('(0', '(' .. number(STARTS))
+local function schedule_scan(open, at_most, is_scan)
+  if is_scan then redis.call('ZREM', open, key) end
+  if waiting == 0 then return end
+  local seconds = wait < 0 and at_most or math.min(math.floor(wait / 1000) + 2, at_most)
+  redis.call('ZADD', open, 'LT', clock[1] + seconds, key)
+end
+if ARGV[7] ~= '' then schedule_scan(KEYS[2], tonumber(ARGV[7]), ARGV[8] == '1') end
+
 redis.call('EXPIRE', key, ttl)
-return {wait, count('(0', '(' .. number(STARTS)), admitted}
+return {wait, waiting, admitted}

@@ -70,15 +70,27 @@ def key_of(function: str, value: Any) -> str:
 
 
 def arguments(
-    key: str, limits: Limits, *, acquire: Ticket | None = None, order: int = 0, release: Iterable[Ticket] = ()
+    key: str,
+    limits: Limits,
+    *,
+    acquire: Ticket | None = None,
+    order: int = 0,
+    release: Iterable[Ticket] = (),
+    scan_s: int | None = None,
+    is_scan: bool = False,
 ) -> dict[str, Any]:
-    """Return the arguments of the script: acquire a ticket with this order, release others, and admit the next ones."""
+    """Return the arguments of the script: acquire a ticket with this order, release others, and admit the next ones.
+
+    If tickets wait then, recovery scans the limit within `scan_s`; None leaves that as it is. `is_scan` says that this
+    call is such a scan.
+    """
     concurrency = "" if limits.concurrency is None else limits.concurrency
     starts = "" if limits.starts is None else limits.starts
     ticket = "" if acquire is None else str(acquire)
+    scan = ["" if scan_s is None else scan_s, int(is_scan)]
     return {
-        "keys": [key],
-        "args": [concurrency, starts, limits.period_ms, keys.TASK_TTL_S, ticket, order, *map(str, release)],
+        "keys": [key, keys.OPEN],
+        "args": [concurrency, starts, limits.period_ms, keys.TASK_TTL_S, ticket, order, *scan, *map(str, release)],
     }
 
 
@@ -92,14 +104,6 @@ def ticket_of(member: bytes) -> Ticket:
     """Decode a member of the sorted set."""
     task_id, _, attempt = member.decode().partition(":")
     return Ticket(task_id, int(attempt))
-
-
-def next_scan_at(decision: Decision, now: int, unclaimed_s: int) -> int:
-    """Return when (s) recovery should scan the limit, if a ticket waits: after at most `unclaimed_s`, because the
-    process that was to call the script again may have died.
-    """
-    wait_s = unclaimed_s if decision.wait_ms is None else decision.wait_ms // 1000 + 2
-    return now + min(wait_s, unclaimed_s)
 
 
 class Wakeups:

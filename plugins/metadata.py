@@ -5,10 +5,6 @@ The scripts name fields as they are; a test holds them to this list. Times are m
 
 from typing import Any, Final
 
-import msgspec
-
-from plugins import entries
-
 # The API writes these once, when it creates the task.
 FUNCTION: Final = "function"
 VERSION: Final = "version"  # of the function, as announced then
@@ -36,7 +32,8 @@ LEASE_UNTIL: Final = "lease_until"
 # attempt's, which are its mark and what it does not keep.
 NON_CHUNK_ENTRIES: Final = "uncounted"
 
-# The service that records the end writes these.
+# The step that appends the end writes these, whichever service takes it. `lease_until` is 0 then, unless a function
+# still cleans up.
 END: Final = "end"  # its data, JSON
 ENDED_AT: Final = "ended_at"
 
@@ -45,22 +42,15 @@ Fields = dict[Any, Any]
 
 
 def created(
-    function: str, version: str, task_input: bytes, owner: str, *, attempts: int, now: int, limit_key: str | None = None
+    function: str, version: str, task_input: bytes, owner: str, *, attempts: int, limit_key: str | None = None
 ) -> Fields:
-    """Return the fields of a new task. `task_input` is JSON, `now` the time of its creation."""
+    """Return the fields of a new task, without its times, which are the server's. `task_input` is JSON."""
     fields: Fields = {
         STATUS: "queued",
         FUNCTION: function,
         VERSION: version,
         INPUT: task_input,
         OWNER: owner,
-        CREATED_AT: now,
-        QUEUED_AT: now,
         ATTEMPTS: attempts,
     }
     return fields if limit_key is None else fields | {LIMIT_KEY: limit_key}
-
-
-def ended(event: str, data: Any) -> Fields:
-    """Return the fields of a task that has ended now, by this event with this data (any JSON value, or msgspec.Raw)."""
-    return {STATUS: event, END: msgspec.json.encode(data), ENDED_AT: entries.now_ms()}

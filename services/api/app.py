@@ -22,6 +22,7 @@ from services.api.redis_client import Pools, pools_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
 from services.api.streams.hub import Hub
+from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.recovery import Recovery
@@ -101,9 +102,11 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     hub = app.state.hub = Hub(redis, settings, pools.subscriber)
     limiter = app.state.limiter = Limiter(redis, settings.unclaimed_s)
     app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s)
-    recovery = Recovery(redis, limiter, settings)
+    contact = Contact(redis, settings.lease_s)
+    recovery = Recovery(redis, limiter, contact, settings)
     background_tasks = [
         asyncio.create_task(supervised("hub", hub.run)),
+        asyncio.create_task(supervised("contact", contact.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
     ]
     restore = drain_on_signal(hub)

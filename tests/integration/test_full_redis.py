@@ -11,8 +11,6 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.worker.attempt.claim import Claim
-from services.worker.attempt.commands import Commands
 from tests.support.client import events
 from tests.support.logs import written
 from tests.support.processes import Api, api_process
@@ -83,17 +81,3 @@ async def test_what_waits_for_room_goes_on_when_there_is_some(full: tuple[Redis,
     await until(lambda: redis.xlen(keys.QUEUE), "a message on the queue")
     await closed(redis, lost)
     assert await redis.hget(keys.metadata(lost), "status") == b"failed"
-
-
-async def test_a_worker_forgets_no_end_that_it_could_not_note(full: tuple[Redis, Api]) -> None:
-    """A task leaves the index of open tasks with its end noted, though Redis has filled up since that was appended."""
-    redis, _ = full
-    task_id = await noted(redis, FAR_OFF)
-    claim = Claim(
-        task_id=task_id, token="x", attempt=1, attempts=1, function="f", input=b"{}", lease_until=LONG_AGO,
-        asked_at=0, limit_key="", last=None, cancelled=False,
-    )  # fmt: skip
-    await redis.config_set("maxmemory", 1)
-    await Commands(redis, {}).record_end(claim, "done", {"chunks": 3})
-    assert await redis.zscore(keys.OPEN, task_id) is None
-    assert await redis.hmget(keys.metadata(task_id), "status", "end") == [b"done", b'{"chunks":3}']

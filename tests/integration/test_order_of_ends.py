@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 
-from plugins import append, entries, keys, limits, metadata
+from plugins import entries, keys, limits, metadata
 from plugins.limits import Ticket
 from services.api.tasks.ending import append_end
 from services.api.tasks.limits import Limiter
@@ -37,8 +37,8 @@ async def by_the_worker(redis: Redis, task_id: str) -> None:
     )  # fmt: skip
     commands = Commands(redis, {})
     line = entries.encode("done", 1, 0, entries.now_ms(), {"chunks": 0})
-    assert await commands.batcher.run_script(append.SCRIPT, **append.arguments(task_id, 0, 1, line)) == 1
-    await commands.record_end(claim, "done", {"chunks": 0})
+    assert await commands.append_end(claim, 0, line) == 1
+    await commands.release_place(claim)
 
 
 ENDINGS: Final[dict[str, Ending]] = {"api": by_the_api, "worker": by_the_worker}
@@ -53,8 +53,9 @@ def limit_key_of(task_id: str) -> str:
 async def task_id(redis: Redis) -> AsyncIterator[str]:
     """A task that is in its gate, and has begun."""
     task_id = token_hex(16)
-    created = metadata.created("f", "", b"{}", "x", attempts=1, now=entries.now_ms(), limit_key=limit_key_of(task_id))
-    await redis.hset(keys.metadata(task_id), mapping={**created, metadata.STATUS: "running", metadata.ATTEMPT: 1})
+    created = metadata.created("f", "", b"{}", "x", attempts=1, limit_key=limit_key_of(task_id))
+    running = {metadata.STATUS: "running", metadata.ATTEMPT: 1, metadata.CLAIM: "x", metadata.CREATED_AT: 1}
+    await redis.hset(keys.metadata(task_id), mapping=created | running)
     await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
     await redis.zadd(limit_key_of(task_id), {str(Ticket(task_id, 1)): limits.STARTED})
     await redis.zadd(keys.OPEN, {task_id: 9_999_999_999})

@@ -11,7 +11,6 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
-from services.api.tasks.submission import Submissions
 from tests.support.client import events, follow, start
 from tests.support.processes import Process, api_process, worker_process
 from tests.support.tasks import end_noted
@@ -154,7 +153,7 @@ async def test_an_expired_log_is_gone_but_not_the_task(client: httpx.AsyncClient
 
 
 async def test_a_queue_that_refuses(own_database: str) -> None:
-    """A task that cannot be queued ends, and its client is told to come back; with the same key it may."""
+    """A task that cannot be queued is not created, and its client is told to come back; with the same key it may."""
     with worker_process(own_database), api_process(own_database) as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=30) as client, Redis.from_url(own_database) as other:
             await other.delete(keys.QUEUE)
@@ -164,29 +163,12 @@ async def test_a_queue_that_refuses(own_database: str) -> None:
             answer = await client.post("/tasks", json=body, headers=key)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
             assert answer.json()["type"] == "urn:tailrace:problem:unavailable"
-            refused: Any = await other.zrange(keys.by_owner("anonymous"), 0, -1)
-            assert (await follow(client, refused[0].decode()))[1:] == (
-                "failed",
-                {"code": "not_started", "message": "the queue did not take the task"},
-            )
+            assert (await client.get("/tasks")).json()["tasks"] == []
             assert await other.zcard(keys.OPEN) == 0
 
             await other.delete(keys.QUEUE)
             task_id = (await client.post("/tasks", json=body, headers=key)).json()["task_id"]
             assert await follow(client, task_id) == ([1], "done", {"chunks": 1})
-
-
-@pytest.mark.parametrize("otherwise", [{"created_at": 2}, {"attempt": 1}], ids=["another's", "begun"])
-async def test_a_refusal_ends_no_task_that_goes_on(redis: Redis, otherwise: dict[Any, Any]) -> None:
-    """A request that is refused lets be what its repeat has noted meanwhile, and what has begun all the same."""
-    task_id = uuid4().hex
-    fields = {"status": "running", "function": "f", "version": "", "owner": "anonymous", "created_at": 1} | otherwise
-    await redis.hset(keys.metadata(task_id), mapping=fields)
-    await redis.expire(keys.metadata(task_id), 60)
-    unused: Any = None
-    await Submissions(redis, unused, 60).refuse(task_id, 1, None)
-    assert await redis.llen(keys.log(task_id)) == 0
-    assert await redis.hget(keys.metadata(task_id), "status") == b"running"
 
 
 async def test_a_repeat_of_what_has_ended_queues_nothing(client: httpx.AsyncClient, redis: Redis) -> None:

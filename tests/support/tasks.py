@@ -62,8 +62,8 @@ async def renewed(redis: Redis, task_id: str) -> None:
 async def note(redis: Redis, function: str, **given: Any) -> str:
     """Note a task as the api does, and do not queue it; its id."""
     task_id = uuid4().hex
-    now = entries.now_ms()
-    created = metadata.created(function, "0", msgspec.json.encode(given), "anonymous", attempts=2, now=now)
-    await redis.hset(keys.metadata(task_id), mapping=created)
+    times = dict.fromkeys((metadata.CREATED_AT, metadata.QUEUED_AT), entries.now_ms())
+    created = metadata.created(function, "0", msgspec.json.encode(given), "anonymous", attempts=2)
+    await redis.hset(keys.metadata(task_id), mapping=created | times)
     await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)
     return task_id

@@ -50,7 +50,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status_of(task: Task) -> Status:
-    """Return the status of a task. The log's end takes precedence over the metadata: a worker may die between them."""
+    """Return the status of a task. The log's end takes precedence over the metadata, which Redis may have lost."""
     recorded_end = msgspec.Raw(task.recorded_end) if task.recorded_end is not None else None
     return Status(
         task_id=task.task_id,

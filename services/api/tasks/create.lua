@@ -1,13 +1,34 @@
--- Create the metadata of a new task, unless it is there. If Redis has lost a part of it, write the missing fields.
+-- Create a task: its metadata, its place in the index of open tasks and in its owner's list, and its message on the queue.
+-- All or nothing, once: running it again changes nothing.
 --
 -- KEYS[1]  the task's metadata (hash)
--- ARGV[1]  lifetime of the metadata from now, in seconds
--- ARGV[2…] fields and values
---
--- Running it again changes nothing.
+-- KEYS[2]  the index of open tasks (sorted set)
+-- KEYS[3]  its owner's tasks (sorted set)
+-- KEYS[4]  the queue (stream); only with a message
+-- ARGV[1]  the task's id
+-- ARGV[2]  lifetime of the metadata and of the list from now, in seconds
+-- ARGV[3]  seconds until recovery looks at the task, if no worker has claimed it
+-- ARGV[4]  the field of the message
+-- ARGV[5]  the message; or empty: the task has a limit, which enqueues it
+-- ARGV[6…] the other fields of the metadata, and their values
 
-local task = KEYS[1]
-if redis.call('HEXISTS', task, 'function') == 0 then
-  for i = 2, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
-  redis.call('EXPIRE', task, ARGV[1])
-end
+local task, open, owned = KEYS[1], KEYS[2], KEYS[3]
+local task_id, ttl = ARGV[1], ARGV[2]
+if redis.call('HEXISTS', task, 'function') == 1 then return end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function number(value) return string.format('%d', value) end
+
+-- First: if the queue is no queue, nothing is written.
+if ARGV[5] ~= '' then redis.call('XADD', KEYS[4], '*', ARGV[4], ARGV[5]) end
+redis.call('ZADD', open, 'NX', clock[1] + ARGV[3], task_id)
+redis.call('ZADD', owned, 'NX', number(now), task_id)
+redis.call('ZREMRANGEBYSCORE', owned, 0, number(now - ttl * 1000))
+redis.call('EXPIRE', owned, ttl)
+
+-- If Redis has evicted the metadata and lost a part of it, the rest stays.
+for i = 6, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
+redis.call('HSETNX', task, 'created_at', number(now))
+redis.call('HSETNX', task, 'queued_at', number(now))
+redis.call('EXPIRE', task, ttl)

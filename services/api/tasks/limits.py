@@ -1,10 +1,5 @@
-"""Limits in the API: acquire and release tickets, and enqueue the tasks that were admitted.
+"""Limits in the API: acquire and release tickets, and enqueue the tasks that were admitted."""
 
-As long as tickets wait at a limit, it is in the index of what is open, so that recovery scans it: the process that was
-to admit the next ticket may have died.
-"""
-
-import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -15,7 +10,7 @@ from redis.exceptions import RedisError
 
 from plugins import keys, limits
 from plugins.declaration import Declaration
-from plugins.limits import Decision, Limits, Ticket, Wakeups
+from plugins.limits import Limits, Ticket, Wakeups
 from plugins.message import Message
 from services.api.redis_client import run_script
 from services.api.tasks.queue import enqueue
@@ -61,15 +56,21 @@ class Limiter:
         previous = Ticket(ticket.task_id, ticket.attempt - 1)
         await self._call(key, acquire=ticket, order=order, release=[previous])
 
-    async def release(self, key: str, tickets: Iterable[Ticket] = ()) -> Decision:
+    async def release(self, key: str, tickets: Iterable[Ticket]) -> None:
         """Release these tickets, and enqueue the tasks that are admitted. Releasing twice does no harm.
-
-        Without tickets it only admits the next ones.
 
         Raises:
             QueueError: the queue did not take one that was admitted.
         """
-        return await self._call(key, release=tickets)
+        await self._call(key, release=tickets)
+
+    async def scan(self, key: str, over: Iterable[Ticket]) -> None:
+        """Release the tickets that are over, as `release`, and schedule the limit's next scan if any wait.
+
+        Raises:
+            QueueError: the queue did not take one that was admitted.
+        """
+        await self._call(key, release=over, is_scan=True)
 
     async def holders(self, key: str) -> list[tuple[Ticket, int]]:
         """Return the admitted tickets, each with the time of its admission (ms), or 0 if its attempt has started."""
@@ -81,16 +82,12 @@ class Limiter:
         """Cancel all timers, and the calls under way that they have made."""
         self._wakeups.close()
 
-    async def _call(self, key: str, **request: Any) -> Decision:
-        arguments = limits.arguments(key, await self._limits(key), **request)
+    async def _call(self, key: str, **request: Any) -> None:
+        arguments = limits.arguments(key, await self._limits(key), scan_s=self._unclaimed_s, **request)
         decision = limits.decision_of(await run_script(self._redis, limits.SCRIPT, **arguments))
-        if decision.waiting:
-            due = limits.next_scan_at(decision, int(time.time()), self._unclaimed_s)
-            await self._redis.zadd(keys.OPEN, {key: due}, lt=True)
         for ticket in decision.admitted:
             await enqueue(self._redis, Message(ticket.task_id, keys.limited_function(key), ticket.attempt))
         self._wakeups.after(decision, key)
-        return decision
 
     async def _limits(self, key: str) -> Limits:
         """Return the limits as announced now. A function without limits, or not announced any more, has none."""

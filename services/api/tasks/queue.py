@@ -2,7 +2,6 @@
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.typing import EncodableT, FieldT
 
 from plugins import keys
 from plugins.message import FIELD, Message, encode
@@ -12,11 +11,6 @@ class QueueError(RedisConnectionError):
     """The queue did not take a message, whatever the reason: its cause is the client's error."""
 
 
-def entry_of(message: Message) -> dict[FieldT, EncodableT]:
-    """Return the stream's entry of this message, for a pipeline that adds it together with other commands."""
-    return {FIELD: encode(message)}
-
-
 async def enqueue(redis: Redis, message: Message) -> None:
     """Add this message to the queue.
 
@@ -24,7 +18,7 @@ async def enqueue(redis: Redis, message: Message) -> None:
         QueueError: the queue did not take it.
     """
     try:
-        await redis.xadd(keys.QUEUE, entry_of(message))
+        await redis.xadd(keys.QUEUE, {FIELD: encode(message)})
     # If a connection drops under a write, redis-py lets more than its own errors through.
     except Exception as error:
         raise QueueError(str(error)) from error

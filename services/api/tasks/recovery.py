@@ -8,24 +8,25 @@ not in the workers, because no author's code can block the API.
 
 import asyncio
 import itertools
-import math
 import random
-import time
 from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from plugins import entries, keys, release
-from plugins.limits import Ticket, next_scan_at
+from plugins import entries, keys, release, scripts
+from plugins.limits import Ticket
 from plugins.message import Message
 from services.api.redis_client import run_script
 from services.api.settings import Settings
-from services.api.tasks.ending import append_end, record_end, remove_from_open
+from services.api.tasks.contact import Contact
+from services.api.tasks.ending import append_end, leave, record_end
 from services.api.tasks.limits import Limiter
 from services.api.tasks.queue import QueueError, enqueue
 from services.api.tasks.task import RawTask, Task, fetch, read, task_of
+
+RESCHEDULE: Final = scripts.read("reschedule.lua", __file__)
 
 # Tasks per read of the index.
 BATCH_SIZE: Final = 200
@@ -43,13 +44,13 @@ logger = structlog.get_logger()
 class Recovery:
     """Requeues, fails or finishes tasks that no other process handles."""
 
-    def __init__(self, redis: Redis, limiter: Limiter, settings: Settings) -> None:
+    def __init__(self, redis: Redis, limiter: Limiter, contact: Contact, settings: Settings) -> None:
         self._redis = redis
         self._limiter = limiter
+        self._contact = contact
         self._every_s = settings.scan_s
         self._lease_s = settings.lease_s
         self._unclaimed_s = settings.unclaimed_s
-        self._connected_since = time.monotonic()
 
     async def run(self) -> None:
         """Scan at intervals, for ever; not all processes at the same time."""
@@ -58,7 +59,7 @@ class Recovery:
             try:
                 await self.scan()
             except RedisError as error:
-                self._connected_since = math.inf
+                self._contact.lose()
                 logger.warning("recovery scan failed", error=str(error))
 
     async def scan(self) -> None:
@@ -67,8 +68,7 @@ class Recovery:
         Raises:
             redis.exceptions.RedisError: Redis does not answer, or refuses for a reason that lies not in a single task.
         """
-        seconds, _ = await self._redis.time()
-        self._connected_since = min(self._connected_since, time.monotonic())
+        seconds = await self._contact.look()
         for start in itertools.count(0, BATCH_SIZE):
             due: Any = await self._redis.zrange(keys.OPEN, 0, seconds, byscore=True, offset=start, num=BATCH_SIZE)
             for member in due:
@@ -100,18 +100,17 @@ class Recovery:
         task = await read(self._redis, task_id)
         if task is None:
             await self._redis.zrem(keys.OPEN, task_id)
-        elif task.end:
-            # It has ended, and the process that wrote the end died before it recorded that.
-            await record_end(self._redis, self._limiter, task, task.end.event, task.end.data)
+        elif task.lease_until > now * 1000:  # it runs, or waits for its next attempt, or cleans up after a cancel
+            await self._schedule_next(task, -(-task.lease_until // 1000))
         elif task.recorded_status in entries.ENDS:
-            await remove_from_open(self._redis, self._limiter, task)  # its log has expired
-        elif task.lease_until > now * 1000:
-            await self._schedule_next(task, now, -(-task.lease_until // 1000))
+            await leave(self._redis, self._limiter, task)
+        elif task.end:
+            await record_end(self._redis, self._limiter, task)
         elif task.recorded_status == "queued":
             await self._recover_unclaimed(task, now)
-        elif time.monotonic() - self._connected_since >= self._lease_s:
+        elif self._contact.lasts(self._lease_s):
             await self._recover_abandoned(task, now)
-        # Otherwise Redis, or this process, was disconnected: living workers could not renew. They get the time of one
+        # Otherwise Redis, or this process, was away or paused: living workers could not renew. They get the time of one
         # lease; the task stays due.
 
     async def _recover_unclaimed(self, task: Task, now: int) -> None:
@@ -136,15 +135,14 @@ class Recovery:
             await self._requeue(task, now, now + self._unclaimed_s)
 
     async def _requeue(self, task: Task, now: int, next_scan: int) -> None:
-        # In this order: a worker that claims it at once schedules an earlier scan, for the end of its lease.
-        await self._schedule_next(task, now, next_scan)
+        await self._schedule_next(task, next_scan)
         try:
             if task.limit_key is None:
                 await enqueue(self._redis, Message(task.task_id, task.function))
             else:
                 await self._limiter.acquire(task.limit_key, Ticket(task.task_id, task.attempt + 1), task.created_at)
         except QueueError:
-            await self._schedule_next(task, now, now)
+            await self._schedule_next(task, now)
             raise
 
     async def _recover_limit(self, key: str, now: int) -> None:
@@ -166,24 +164,20 @@ class Recovery:
         }
         if scans:
             await self._redis.zadd(keys.OPEN, dict(scans), xx=True, lt=True)
-        decision = await self._limiter.release(key, over)
-        if decision.waiting:
-            await self._redis.zadd(keys.OPEN, {key: next_scan_at(decision, now, self._unclaimed_s)})
-        else:
-            await self._redis.zrem(keys.OPEN, key)
-            await self._limiter.release(key)  # a ticket may have arrived meanwhile: this puts the limit back
+        await self._limiter.scan(key, over)
 
     async def _fail(self, task: Task, code: str, message: str) -> None:
         # If the log has grown since, its writer is alive: the next scan decides.
         if await append_end(self._redis, self._limiter, task, "failed", {"code": code, "message": message}):
             logger.warning("task ended by recovery", task_id=task.task_id, code=code)
 
-    async def _schedule_next(self, task: Task, now: int, next_scan: int) -> None:
-        """Schedule the next scan of this task, and keep its log, of earlier attempts, until then and an hour longer."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zadd(keys.OPEN, {task.task_id: next_scan}, xx=True)
-            pipeline.expire(keys.log(task.task_id), keys.CHUNK_TTL_S + next_scan - now)
-            await pipeline.execute()
+    async def _schedule_next(self, task: Task, next_scan: int) -> None:
+        """Schedule the next scan of this task, and keep its log, of earlier attempts, until then and an hour longer.
+
+        If a worker runs it by now, the scan is not later than the end of its lease.
+        """
+        names = [keys.OPEN, keys.metadata(task.task_id), keys.log(task.task_id)]
+        await run_script(self._redis, RESCHEDULE, names, [task.task_id, next_scan, keys.CHUNK_TTL_S])
 
 
 def is_over(ticket: Ticket, raw: RawTask, now: int) -> bool:

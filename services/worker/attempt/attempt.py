@@ -5,7 +5,6 @@ An attempt that fails while another is left releases the task. The API queues it
 """
 
 import asyncio
-import math
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -72,13 +71,14 @@ class Attempt:
         policy = self._plugin.policy if self._plugin else None
         keeps = policy is not None and policy.resumable
         if not await lease.confirm():  # the reply to the claim was slow: another worker may have the task
-            await self._release_limit()
+            await self._release_place()
             return
         try:
             opened = await self._retry("open", lambda: open_log(self._commands, self.claim, keeps=keeps))
             if opened is None:
+                await self._release_place()
                 return
-            log = Log(self._commands.batcher, lease, policy, opened.length)
+            log = Log(self._commands, lease, policy, opened.length)
             log.chunks, log.size = len(opened.kept), opened.size
             await self._write(log, self._context(opened))
         except RefusedError as refused:
@@ -108,7 +108,7 @@ class Attempt:
         try:
             end = await self._outcome()
             if end is None and not writer.done():
-                await self._release_limit()
+                await self._release_place()
                 return
             retry = end is not None and end.retryable and self.claim.attempt < self.claim.attempts
             if retry:
@@ -120,7 +120,7 @@ class Attempt:
             if retry:
                 await self._release_task(end)
             else:
-                await self._record_end(end)
+                await self._release_place()
         finally:
             self._function.cancel()
             writer.cancel()
@@ -142,9 +142,8 @@ class Attempt:
             pause = self._plugin.policy.pause(self.claim.attempt)
         arguments = release.arguments(self.claim.task_id, self.claim.token, pause)
         due = await self._retry("release", lambda: self._commands.batcher.run_script(release.SCRIPT, **arguments))
-        await self._release_limit()
+        await self._release_place()
         if due:
-            await self._retry("release", lambda: self._schedule_next(due, pause))
             logger.warning(
                 "attempt failed, task released",
                 task_id=self.claim.task_id,
@@ -153,13 +152,6 @@ class Attempt:
                 code=code,
                 pause_s=pause,
             )
-
-    async def _schedule_next(self, due: int, pause: float) -> None:
-        """Let recovery scan the task when it is due (ms), and keep its log until then."""
-        task_id = self.claim.task_id
-        scan = ("ZADD", keys.OPEN, "XX", -(-due // 1000), task_id)
-        keep = ("EXPIRE", keys.log(task_id), keys.CHUNK_TTL_S + math.ceil(pause))
-        await self._commands.batcher.execute([scan, keep])
 
     async def _outcome(self) -> End | None:
         """Wait for the function, and return how it ended; None if no end is to be written for it."""
@@ -182,29 +174,21 @@ class Attempt:
 
     async def _on_refusal(self, refusal: append.Refusal) -> None:
         logger.warning("append refused", task_id=self.claim.task_id, attempt=self.claim.attempt, refusal=refusal.name)
-        if refusal is not append.Refusal.TRUNCATED:
-            await self._release_limit()
-            return
-        # The rest of the log, if there is any, stays; the end says that a part is missing.
-        end = failed("log_lost", "Redis lost a part of this log: it expired, was evicted, or a failover lost it")
-        if await self._retry("end", lambda: self._append_end(end)) > 0:
-            await self._record_end(end)
-        else:
-            await self._release_limit()
+        if refusal is append.Refusal.TRUNCATED:
+            # The rest of the log, if there is any, stays; the end says that a part is missing.
+            end = failed("log_lost", "Redis lost a part of this log: it expired, was evicted, or a failover lost it")
+            await self._retry("end", lambda: self._append_end(end))
+        await self._release_place()
 
-    async def _append_end(self, end: End) -> int:
+    async def _append_end(self, end: End) -> None:
         # On the connection of the append: after a failover, another one might still lead to the old server.
         (length,) = await self._commands.batcher.execute([("LLEN", keys.log(self.claim.task_id))])
         line = entries.encode(end.event, self.claim.attempt, length, entries.now_ms(), end.data)
-        arguments = append.arguments(self.claim.task_id, length, self.claim.attempt, line)
-        return int(await self._commands.batcher.run_script(append.SCRIPT, **arguments))
+        await self._commands.append_end(self.claim, length, line)
 
-    async def _record_end(self, end: End) -> None:
-        await self._retry("end", lambda: self._commands.record_end(self.claim, end.event, end.data))
-
-    async def _release_limit(self) -> None:
-        """Release the limit: the attempt is over, and its function does nothing more."""
-        await self._retry("release limit", lambda: self._commands.limiter.release(self.claim))
+    async def _release_place(self) -> None:
+        """Release the place at the limit: the attempt is over, and its function does nothing more."""
+        await self._retry("release place", lambda: self._commands.release_place(self.claim))
 
     async def _retry(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         return await retry_transient(operation, call, task_id=self.claim.task_id)

@@ -1,7 +1,7 @@
 """Claim a task: after this the lease owns it, and no other delivery of its id runs it.
 
-The same batch lets recovery scan the task when its lease expires, instead of when the queue should have delivered it;
-and reads the last entry of its log.
+The same step lets recovery scan the task when its lease expires, instead of when the queue should have delivered it.
+The same batch reads the last entry of its log.
 """
 
 import time
@@ -12,13 +12,11 @@ import msgspec
 
 from plugins import entries, keys, scripts
 from plugins.limits import Ticket
+from services.worker.attempt.limits import Limiter
 from services.worker.redis_client.batcher import Batcher, script_call
 from services.worker.redis_client.retry import retry_transient
 
 SCRIPT: Final = scripts.read("claim.lua", __file__)
-
-# It may run when Redis is full: otherwise a claim that was granted would look like one that was refused.
-SCHEDULE_SCAN: Final = "#!lua flags=allow-oom\nreturn redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[1], ARGV[2])"
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -51,8 +49,9 @@ class Claim(msgspec.Struct, frozen=True):
 class Claims:
     """Claims tasks, for one worker."""
 
-    def __init__(self, batcher: Batcher) -> None:
+    def __init__(self, batcher: Batcher, limiter: Limiter) -> None:
         self._batcher = batcher
+        self._limiter = limiter
         self._pending: dict[str, str] = {}  # task ids by token
 
     def cancel(self, task_id: str) -> None:
@@ -69,6 +68,8 @@ class Claims:
         `version` is that of the function that will run. It is recorded, because the task may have been submitted when
         the function had another.
 
+        If it has no attempt left to run for which its limit has admitted it, the place at the limit is released.
+
         While Redis refuses for now, for example because it is full, the claim is sent again with the same token. Its
         slot is kept, so that no more messages are read than there is room for.
 
@@ -76,25 +77,21 @@ class Claims:
             redis.exceptions.RedisError: an error that is not transient.
         """
         token = uuid4().hex
-        args = [token, worker, int(lease_s * 1000), admitted, version]
+        args = [token, worker, int(lease_s * 1000), admitted, version, task_id]
 
         async def send() -> tuple[float, list[Any]]:
-            asked_at, due = time.monotonic(), int(time.time() + lease_s) + 1
-            claim = script_call(SCRIPT, [keys.metadata(task_id)], args)
-            # It only moves the scan to an earlier time, so it does no harm if the claim is refused, or if this
-            # machine's clock is slow: recovery finds the lease, and schedules the next scan itself.
-            schedule_scan = script_call(SCHEDULE_SCAN, [keys.OPEN], [due, task_id])
-            answers = await self._batcher.execute([claim, schedule_scan, ("LINDEX", keys.log(task_id), -1)])
-            if answers[0] and (expiry := int(answers[0][4]) // 1000 + 1) < due - 1:  # this machine's clock is fast
-                await self._batcher.run_script(SCHEDULE_SCAN, [keys.OPEN], [expiry, task_id])
-            return asked_at, answers
+            asked_at = time.monotonic()
+            claim = script_call(SCRIPT, [keys.metadata(task_id), keys.OPEN], args)
+            return asked_at, await self._batcher.execute([claim, ("LINDEX", keys.log(task_id), -1)])
 
         self._pending[token] = task_id
         try:
-            asked_at, (answer, _, line) = await retry_transient("claim", send, task_id=task_id)
+            asked_at, (answer, line) = await retry_transient("claim", send, task_id=task_id)
         finally:
             cancelled = self._pending.pop(token, None) is None
-        if not answer:
+        if len(answer) < 2:
+            for limit_key in answer:  # the admitted attempt is over
+                await self._limiter.release(limit_key.decode(), Ticket(task_id, admitted))
             return None
         attempt, attempts, function, task_input, lease_until, limit_key = answer
         return Claim(

@@ -1,18 +1,17 @@
 """The scripts and commands that an attempt needs."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
 
-from plugins import keys, metadata, scripts
+from plugins import append, keys, leave_index, metadata, scripts
 from plugins.limits import Limits
-from plugins.metadata import Fields
 from services.worker.attempt.claim import Claim, Claims
 from services.worker.attempt.limits import Limiter
-from services.worker.redis_client.batcher import Batcher, Command, script_call
+from services.worker.redis_client.batcher import Batcher
 
-SET_METADATA: Final = scripts.read("set_metadata.lua", __file__)
+COUNT: Final = scripts.read("count.lua", __file__)
 
 
 class Commands:
@@ -21,30 +20,32 @@ class Commands:
     def __init__(self, redis: Redis, limits: Mapping[str, Limits]) -> None:
         self.redis: Final = redis
         self.batcher: Final = Batcher(redis)
-        self.claims: Final = Claims(self.batcher)
         self.limiter: Final = Limiter(self.batcher, limits)
+        self.claims: Final = Claims(self.batcher, self.limiter)
 
-    def set_metadata(self, task_id: str, fields: Fields, attempt: int = 0) -> Command:
-        """Return the command that writes these fields of a task's metadata.
+    async def count(self, claim: Claim, non_chunk_entries: int) -> None:
+        """Record how many entries of the log are no chunks of this attempt's, unless a later attempt has begun."""
+        args = [claim.attempt, metadata.NON_CHUNK_ENTRIES, non_chunk_entries]
+        await self.batcher.run_script(COUNT, [keys.metadata(claim.task_id)], args)
 
-        With `attempt`, it writes nothing if a later attempt has begun.
+    async def append_end(self, claim: Claim, expected: int, *lines: bytes) -> int:
+        """Append these entries, of which the last is the task's end, which the same step records. Return the answer of
+        the write rule. Without entries, and with `expected` 0, record the end that the log has.
         """
-        args = [part for field in fields.items() for part in field]
-        return script_call(SET_METADATA, [keys.metadata(task_id)], [keys.TASK_TTL_S, attempt, *args])
+        arguments = append.end_arguments(claim.task_id, expected, claim.attempt, *lines, claim=claim.token)
+        return int(await self.batcher.run_script(append.END_SCRIPT, **arguments))
 
-    async def record_end(self, claim: Claim, event: str, data: Any) -> None:
-        """Record how a task ended, as its log says already: metadata, limit, index of open tasks, in this order
-        (docs/design.md, "A task's life"). Doing it twice changes nothing.
+    async def release_place(self, claim: Claim) -> None:
+        """Release this attempt's place at its limit; then a task that is over leaves the index of open tasks.
 
-        A crash before it leaves the log, which is the truth. A crash within it leaves the task in the index of open
-        tasks, so that recovery does the rest.
+        Doing it twice does no harm. If Redis has lost the claim, another worker may have the same attempt: then the
+        place is that worker's.
         """
-        record = self.set_metadata(claim.task_id, metadata.ended(event, data))
-        remove_from_open = ("ZREM", keys.OPEN, claim.task_id)
-        if claim.limit_key:
-            await self.limiter.release(claim, preceded_by=[record])
-            await self.batcher.execute([remove_from_open])
-        else:
-            # Redis refuses the record for no reason for which it would not refuse the removal: so no task leaves the
-            # index without its record.
-            await self.batcher.execute([record, remove_from_open])
+        if not claim.limit_key:
+            return
+        fields = (metadata.ATTEMPT, metadata.CLAIM)
+        ((attempt, holder),) = await self.batcher.execute([("HMGET", keys.metadata(claim.task_id), *fields)])
+        if attempt == str(claim.attempt).encode() and holder != claim.token.encode():
+            return
+        await self.limiter.release(claim.limit_key, claim.ticket)
+        await self.batcher.run_script(leave_index.SCRIPT, **leave_index.arguments(claim.task_id))

@@ -3,7 +3,7 @@
 The API acquires the tickets (services/api/tasks/limits.py), and scans the limits at which tickets wait.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -12,9 +12,8 @@ from redis.exceptions import RedisError
 from plugins import keys, limits
 from plugins.limits import Limits, Ticket, Wakeups
 from plugins.message import Message
-from services.worker.attempt.claim import Claim
 from services.worker.queue.messages import command_of
-from services.worker.redis_client.batcher import Batcher, Command, script_call
+from services.worker.redis_client.batcher import Batcher, script_call
 
 # For a function that this worker does not have: it does not know the limits, and admits no ticket.
 CLOSED_LIMITS: Final = Limits(concurrency=0)
@@ -30,19 +29,15 @@ class Limiter:
         self._batcher = batcher
         self._wakeups = Wakeups(self._retry)
 
-    async def release(self, claim: Claim, preceded_by: Sequence[Command] = ()) -> None:
-        """Release the ticket of this attempt, and enqueue the tasks that this admits. Without a limit, do nothing.
+    async def release(self, key: str, ticket: Ticket) -> None:
+        """Release this ticket, and enqueue the tasks that this admits. Releasing twice does no harm."""
+        await self._call(key, [ticket])
 
-        Releasing twice does no harm. The commands of `preceded_by` are sent before, in the same batch.
-        """
-        if claim.limit_key:
-            await self._call(claim.limit_key, [claim.ticket], preceded_by)
-
-    async def _call(self, key: str, tickets: Iterable[Ticket] = (), preceded_by: Sequence[Command] = ()) -> None:
+    async def _call(self, key: str, tickets: Iterable[Ticket] = ()) -> None:
         function = keys.limited_function(key)
         known = self._known.get(function)
         script = script_call(limits.SCRIPT, **limits.arguments(key, known or CLOSED_LIMITS, release=tickets))
-        *_, reply = await self._batcher.execute([*preceded_by, script])
+        (reply,) = await self._batcher.execute([script])
         decision = limits.decision_of(reply)
         commands = [command_of(Message(task_id, function, attempt)) for task_id, attempt in decision.admitted]
         if known is None and decision.waiting:  # recovery knows the limits

@@ -11,8 +11,8 @@ from typing import Any, Final
 from plugins import append, entries
 from plugins.event import named
 from plugins.function import Policy
+from services.worker.attempt.commands import Commands
 from services.worker.attempt.lease import Lease
-from services.worker.redis_client.batcher import Batcher
 from services.worker.redis_client.retry import retry_transient
 
 # The buffer's bounds. Two full appends in entries; enough bytes that big chunks travel together, few enough that a
@@ -43,17 +43,17 @@ class LimitError(Exception):
 class Log:
     """Appends to one log for one attempt. One task feeds it (`chunk`, `end`), one task empties it (`flush`)."""
 
-    def __init__(self, batcher: Batcher, lease: Lease, policy: Policy | None, length: int) -> None:
-        self._batcher = batcher
+    def __init__(self, commands: Commands, lease: Lease, policy: Policy | None, length: int) -> None:
+        self._commands = commands
         self._lease = lease
-        self._task_id = lease.claim.task_id
-        self._attempt = lease.claim.attempt
+        self._claim = lease.claim
         self._policy = policy
         self._length = length  # what Redis has acknowledged
         self._next = length  # the seq of the next entry
         self._buffer: deque[bytes] = deque()
         self._buffered_bytes = 0
         self._ended = False
+        self._has_end = False  # the last entry in the buffer, or behind it, is the task's end
         self._closed = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
@@ -71,7 +71,7 @@ class Log:
             ClosedError: the log was closed, or `flush` has ended.
         """
         event, data = named(chunk)
-        line = entries.encode(event, self._attempt, self._next, entries.now_ms(), data)
+        line = entries.encode(event, self._claim.attempt, self._next, entries.now_ms(), data)
         self._refuse_beyond_limits(line)
         self._refuse_if_closed()
         self._put(line)
@@ -84,7 +84,8 @@ class Log:
 
     def end(self, event: str, data: dict[str, Any]) -> None:
         """Put the end behind the buffered chunks, and close."""
-        self._put(entries.encode(event, self._attempt, self._next, entries.now_ms(), data))
+        self._put(entries.encode(event, self._claim.attempt, self._next, entries.now_ms(), data))
+        self._has_end = True
         self.close()
 
     def close(self) -> None:
@@ -130,13 +131,16 @@ class Log:
     async def _append(self, group: list[bytes]) -> int:
         if not await self._lease.confirm():
             return append.Refusal.FENCED
-        arguments = append.arguments(self._task_id, self._length, self._attempt, *group)
-        return int(await self._batcher.run_script(append.SCRIPT, **arguments))
+        claim = self._claim
+        if self._has_end and not self._buffer:
+            return await self._commands.append_end(claim, self._length, *group)
+        arguments = append.arguments(claim.task_id, self._length, claim.attempt, *group, claim=claim.token)
+        return int(await self._commands.batcher.run_script(append.SCRIPT, **arguments))
 
     async def _append_group(self) -> None:
         group = [self._buffer.popleft() for _ in range(min(len(self._buffer), append.MAX_ENTRIES))]
         # While Redis refuses for now, for example because it is full, the function waits for room in the buffer.
-        answer = await retry_transient("append", lambda: self._append(group), task_id=self._task_id)
+        answer = await retry_transient("append", lambda: self._append(group), task_id=self._claim.task_id)
         if answer < 0:
             raise RefusedError(append.Refusal(answer))
         self._length = answer

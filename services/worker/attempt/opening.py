@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from plugins import Event, append, entries, keys, limits, metadata
+from plugins import Event, append, entries, keys, limits
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
 from services.worker.attempt.log_writer import RefusedError
@@ -37,16 +37,16 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
     length = last.seq + 1 if last is not None else 0
     while True:
         if last is not None and last.ends:
-            await commands.record_end(claim, last.event, last.data)
+            await commands.append_end(claim, 0)
             return None
         if last is not None and last.attempt > claim.attempt:
             raise RefusedError(append.Refusal.FENCED)
-        if claim.attempt == 1:
-            return Opened(length, [], 0)
+        if claim.attempt == 1 and not length:
+            return Opened(0, [], 0)
         mark = {"attempt": claim.attempt, "keeps": keeps}
         line = entries.encode("attempt", claim.attempt, length, entries.now_ms(), mark)
         answer = await commands.batcher.run_script(
-            append.SCRIPT, **append.arguments(claim.task_id, length, claim.attempt, line)
+            append.SCRIPT, **append.arguments(claim.task_id, length, claim.attempt, line, claim=claim.token)
         )
         if answer > 0:
             break
@@ -55,9 +55,7 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
         length, line = await commands.batcher.execute([("LLEN", log), ("LINDEX", log, -1)])
         last = entries.decode(line) if line else None
     kept, size = await _kept(commands.redis, claim.task_id, length) if keeps else ([], 0)
-    fields = {metadata.NON_CHUNK_ENTRIES: answer - len(kept)}
-    # A worker that froze before this writes nothing when it wakes up: a later attempt has counted its own.
-    await commands.batcher.execute([commands.set_metadata(claim.task_id, fields, claim.attempt)])
+    await commands.count(claim, answer - len(kept))
     return Opened(answer, kept, size)
 
 

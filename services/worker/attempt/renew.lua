@@ -10,14 +10,17 @@
 -- (https://redis.io/docs/latest/develop/programmability/lua-api/#script_flags)
 --
 -- Answers 1, or 0 if the task is no longer this claim's: it has ended (was cancelled, for example), another claim has
--- it, or its metadata has expired.
+-- it, or its metadata has expired. If it has ended, the function may clean up for another lease, and keeps its place at
+-- its limit meanwhile.
 
 local task = KEYS[1]
-local fields = redis.call('HMGET', task, 'status', 'claim')
-if fields[1] ~= 'running' or fields[2] ~= ARGV[1] then return 0 end
+local fields = redis.call('HMGET', task, 'status', 'claim', 'lease_until')
+local status, holder, lease_until = fields[1], fields[2], fields[3]
+if holder ~= ARGV[1] or status == 'queued' then return 0 end
+if status ~= 'running' and lease_until == '0' then return 0 end -- over: this worker has written the end itself
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 redis.call('HSET', task, 'lease_until', string.format('%d', now + ARGV[2]))
 redis.call('EXPIRE', task, ARGV[3])
-return 1
+return status == 'running' and 1 or 0

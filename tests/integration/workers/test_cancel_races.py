@@ -97,7 +97,7 @@ class Party:
 
     def call(self, expected: int, *lines: bytes) -> int:
         """The write rule's answer."""
-        return int(self.script(**append.arguments(self.task_id, expected, 1, *lines)))
+        return int(self.script(**append.end_arguments(self.task_id, expected, 1, *lines)))
 
 
 class Worker(Party):

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.settings import Settings
+from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
 from services.api.tasks.recovery import Recovery
 from tests.support.files import left
@@ -45,7 +46,8 @@ async def recovery(own_database: str, folder: Path) -> AsyncIterator[Recovery]:
     async with Unhurried.from_url(own_database) as redis:
         assert isinstance(redis, Unhurried)
         redis.folder = folder
-        yield Recovery(redis, Limiter(redis, settings.unclaimed_s), settings)
+        contact = Contact(redis, settings.lease_s)
+        yield Recovery(redis, Limiter(redis, settings.unclaimed_s), contact, settings)
 
 
 @pytest.mark.parametrize(

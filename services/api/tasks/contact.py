@@ -1,0 +1,66 @@
+"""Since when this process has been in contact with Redis, without a pause of either.
+
+Recovery judges leases by this: while Redis was away or frozen, living workers could not renew; and after a pause of
+this process (of its container, its machine) it does not know whether Redis was paused with it.
+"""
+
+import asyncio
+import math
+import time
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+# Seconds between two looks at the server's clock.
+LOOK_S: Final = 1
+
+logger = structlog.get_logger()
+
+
+class Contact:
+    """Looks at the server's clock at intervals. A clock that moves on without a look was, or made, a pause.
+
+    A worker renews three times within a lease. So a pause of less than a third of a lease takes no task from it.
+    """
+
+    def __init__(self, redis: Redis, lease_s: float) -> None:
+        self._redis = redis
+        self._tolerance_s = LOOK_S + lease_s / 3
+        self._seen = -math.inf  # the server's time at the last look, in seconds
+        self._since = math.inf
+
+    async def run(self) -> None:
+        """Look at intervals, for ever."""
+        while True:
+            try:
+                await self.look()
+            except RedisError as error:
+                logger.warning("no contact with redis", error=str(error))
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> int:
+        """Return the server's time, in seconds.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer: the contact is lost.
+        """
+        try:
+            seconds, microseconds = await self._redis.time()
+        except BaseException:
+            self.lose()
+            raise
+        now = seconds + microseconds / 1_000_000
+        if not 0 <= now - self._seen <= self._tolerance_s:  # a clock that goes back says nothing either
+            self._since = time.monotonic()
+        self._seen = now
+        return int(seconds)
+
+    def lose(self) -> None:
+        """Begin anew with the next look."""
+        self._seen = -math.inf
+
+    def lasts(self, seconds: float) -> bool:
+        """Return whether this process has been in contact for so long."""
+        return self._seen > -math.inf and time.monotonic() - self._since >= seconds
