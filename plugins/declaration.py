@@ -10,7 +10,7 @@ class Broken(msgspec.Struct, frozen=True):
     `functions:broken`, as JSON.
 
     `source` is a file, or an entry point and its package; `at` is when the worker last said so, in milliseconds since
-    the epoch.
+    the epoch, by the clock of Redis.
     """
 
     source: str
@@ -24,8 +24,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     `input` is the JSON Schema (2020-12) of the input object, `output` that of a chunk's data, None where the function
     does not say; `version` a hash of the source, `timeout` in seconds per attempt, `retries` the attempts after the
     first, `resumable` whether those keep what was yielded; `concurrency`, `concurrency_key` and `rate` are its limits,
-    None if there is none. `announced_at` is when a worker last announced it, in milliseconds since the epoch. A new
-    field has a default, because the worker that announces may be older than the API that reads.
+    None if there is none. `announced_at` is when a worker last announced it, in milliseconds since the epoch, by the
+    clock of Redis. A new field has a default, because the worker that announces may be older than the API that reads.
     """
 
     name: str

@@ -1,12 +1,14 @@
 """The functions that workers have announced, and which are paused."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
-from plugins import entries, keys
+from plugins import keys
 from plugins.declaration import Broken, Declaration
 from services.api.http.problems import problem
 from services.api.redis_client import run_script
@@ -31,9 +33,9 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
     Raises:
         ProblemDetailsException: 404, with the names that are known.
     """
-    announced = await redis.hget(keys.FUNCTIONS, name)
+    announced, now = await _with_time(redis, lambda pipeline: pipeline.hget(keys.FUNCTIONS, name))
     declaration = _decoder.decode(announced) if announced is not None else None
-    if declaration is None or not _kept(declaration):
+    if declaration is None or not _kept(declaration, now):
         known = [other.name for other in await declarations(redis)]
         names = ", ".join(known) or "none: no worker has announced a function yet"
         detail = f"There is no function {name!r:.100}. Known: {names}."
@@ -43,21 +45,30 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
 
 async def declarations(redis: Redis) -> list[Declaration]:
     """Return the announcements of all functions, ordered by name."""
-    announced: Any = await redis.hgetall(keys.FUNCTIONS)
+    announced, now = await _with_time(redis, lambda pipeline: pipeline.hgetall(keys.FUNCTIONS))
     decoded = [_decoder.decode(announced[name]) for name in sorted(announced)]
-    return [declaration for declaration in decoded if _kept(declaration)]
+    return [declaration for declaration in decoded if _kept(declaration, now)]
 
 
-def _kept(declaration: Declaration) -> bool:
+def _kept(declaration: Declaration, now: int) -> bool:
     """Return whether a worker has announced it within a week. The hash lives as long as any function is announced."""
     at = declaration.announced_at
-    return at is None or at > entries.now_ms() - keys.FUNCTIONS_TTL_S * 1_000
+    return at is None or at > now - keys.FUNCTIONS_TTL_S * 1_000
+
+
+async def _with_time(redis: Redis, read: Callable[[Pipeline], object]) -> tuple[Any, int]:
+    """Return the answer of this command, and the server's time (ms): workers announce by that clock."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        read(pipeline)
+        pipeline.time()
+        answer, (seconds, microseconds) = await pipeline.execute()
+    return answer, seconds * 1_000 + microseconds // 1_000
 
 
 async def broken(redis: Redis) -> list[Broken]:
     """Return what workers could not load, as announced within `BROKEN_TTL_S`, ordered by source."""
-    announced: Any = await redis.hgetall(keys.BROKEN)
-    since = entries.now_ms() - keys.BROKEN_TTL_S * 1_000
+    announced, now = await _with_time(redis, lambda pipeline: pipeline.hgetall(keys.BROKEN))
+    since = now - keys.BROKEN_TTL_S * 1_000
     decoded = [msgspec.json.decode(announced[source], type=Broken) for source in sorted(announced)]
     return [broken for broken in decoded if broken.at > since]
 

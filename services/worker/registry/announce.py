@@ -9,14 +9,14 @@ import msgspec
 from redis.asyncio import Redis
 from redis.typing import EncodableT, FieldT
 
-from plugins import entries, keys
+from plugins import keys
 from plugins.declaration import Broken
 from services.worker.registry.registry import Registry
 
 
 async def announce(redis: Redis, registry: Registry) -> None:
     """Write the declarations, kept for another week, and what is broken, kept for another minute."""
-    now = entries.now_ms()
+    now = await _now_ms(redis)
     declared: dict[FieldT, EncodableT] = {
         name: msgspec.json.encode(msgspec.structs.replace(plugin.declaration, announced_at=now))
         for name, plugin in registry.plugins.items()
@@ -39,7 +39,7 @@ async def prune(redis: Redis) -> None:
 
     The lifetime of the key does not do that, as long as anything is announced at all.
     """
-    now = entries.now_ms()
+    now = await _now_ms(redis)
     for key, field, ttl_s in (
         (keys.FUNCTIONS, "announced_at", keys.FUNCTIONS_TTL_S),
         (keys.BROKEN, "at", keys.BROKEN_TTL_S),
@@ -48,6 +48,12 @@ async def prune(redis: Redis) -> None:
         old = [name for name, value in announced.items() if _announced_at(value, field) < now - ttl_s * 1_000]
         if old:
             await redis.hdel(key, *old)
+
+
+async def _now_ms(redis: Redis) -> int:
+    """Return the server's time: the API, and other workers, compare theirs with it."""
+    seconds, microseconds = await redis.time()
+    return seconds * 1_000 + microseconds // 1_000
 
 
 def _announced_at(value: bytes, field: str) -> float:

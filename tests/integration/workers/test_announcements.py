@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from redis.asyncio import Redis
 
 from plugins import entries, keys
 from plugins.declaration import Broken
+from services.api import catalog
+from services.worker.registry import announce, registry
 from tests.support.client import follow, start
 from tests.support.files import open_gate
 from tests.support.logs import written
@@ -143,3 +146,20 @@ async def test_what_no_worker_has_had_for_a_week(own_url: str, own_client: httpx
 async def forgotten(own: Redis, key: str, field: str) -> bool:
     """Whether nothing is said any more."""
     return not await own.hexists(key, field)
+
+
+@pytest.mark.parametrize("hours", [-2, 2], ids=["slow", "fast"])
+async def test_the_clock_of_a_worker(own: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """What a worker cannot load is shown while the worker says so, and a minute longer, whatever its clock says."""
+    (tmp_path / "wrong.py").write_text("import nothing_of_this_name")
+    loaded = registry.load([tmp_path], 30)
+    wrong = time.time_ns() + hours * 3_600_000_000_000
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: wrong)
+        await announce.announce(own, loaded)
+    shown = await catalog.broken(own)
+    assert [Path(each.source).name for each in shown] == ["wrong.py"]
+
+    later = [msgspec.structs.replace(each, at=each.at - keys.BROKEN_TTL_S * 1_000) for each in shown]
+    await own.hset(keys.BROKEN, mapping={each.source: msgspec.json.encode(each) for each in later})
+    assert await catalog.broken(own) == []
