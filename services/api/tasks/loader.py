@@ -41,6 +41,7 @@ class TaskLoader:
         future = self._waiting.get(task_id)
         if future is None:
             future = self._waiting[task_id] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(_retrieve_error)
             if self._fetching is None:
                 self._fetching = asyncio.create_task(self._fetch())
         return await asyncio.shield(future)  # other requests may await the same one
@@ -63,3 +64,9 @@ class TaskLoader:
                         future.set_result(raw)
         finally:
             self._fetching = None
+
+
+def _retrieve_error(future: asyncio.Future[RawTask]) -> None:
+    # Every request that has awaited it may have been cancelled. Then asyncio would log an error that was never
+    # retrieved.
+    future.exception()

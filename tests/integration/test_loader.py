@@ -1,0 +1,28 @@
+"""Look-ups of tasks that several requests share."""
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.api.tasks.loader import TaskLoader
+from tests.support.processes import free_port
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_nobody_waits_any_more() -> None:
+    """A look-up whose requests were all cancelled fails in silence: an operator reads no traceback of it."""
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    async with Redis(port=free_port()) as redis:
+        others = asyncio.all_tasks()
+        request = asyncio.create_task(TaskLoader(redis).load("0" * 32, "anonymous"))
+        await until(lambda: asyncio.all_tasks() - others - {request}, "a look-up is under way")
+        request.cancel()
+        await until(lambda: not asyncio.all_tasks() - others, "it has failed")
+    gc.collect()
+    assert said == []
