@@ -1,7 +1,8 @@
 """Frames: an entry as Server-Sent Events, or as a line of NDJSON.
 
 A chunk has no event name, so that `onmessage` receives it; everything else is named. Only stored entries have an id: a
-frame that is not stored must not move the browser's cursor. A blank line ends an event, and stands nowhere else: some
+frame that is not stored must not move the browser's cursor. A gap moves it, to the start: the old cursor is one of a log
+that does not exist any more. A blank line ends an event, and stands nowhere else: some
 clients take any other for a message without data.
 (https://html.spec.whatwg.org/multipage/server-sent-events.html)
 """
@@ -72,7 +73,7 @@ SSE: Final = Format(
     media_type="text/event-stream",
     frame=_sse_frame,
     frames=_sse_frames,
-    gap=lambda after, length: b'event: gap\ndata: {"after":%d,"length":%d}\n\n' % (after, length),
+    gap=lambda after, length: b'id: -1\nevent: gap\ndata: {"after":%d,"length":%d}\n\n' % (after, length),
     preamble=lambda: _retry() + b": open\n",
     closing=_retry,
     heartbeat=b":\n",
