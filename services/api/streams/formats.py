@@ -1,9 +1,9 @@
 """Frames: an entry as Server-Sent Events, or as a line of NDJSON.
 
 A chunk has no event name, so that `onmessage` receives it; everything else is named. Only stored entries have an id: a
-frame that is not stored must not move the browser's cursor. A gap moves it, to the start: the old cursor is one of a log
-that does not exist any more. A blank line ends an event, and stands nowhere else: some
-clients take any other for a message without data.
+frame that is not stored must not move the browser's cursor. A gap moves it, to the start: the old cursor is one of a
+log that does not exist any more. A blank line ends an event, and stands nowhere else: some clients take any other for a
+message without data.
 (https://html.spec.whatwg.org/multipage/server-sent-events.html)
 """
 
