@@ -16,6 +16,7 @@ from services.worker.attempt.attempt import Attempt
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
 from services.worker.attempt.lease import LeaseRenewer
+from services.worker.attempt.log_writer import RefusedError
 from services.worker.attempt.opening import open_log
 from services.worker.redis_client.batcher import Command
 from services.worker.registry import registry
@@ -228,6 +229,30 @@ async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redi
 
     await held.perform(late)
     assert await held.log() == [("attempt", 3)]
+
+
+@pytest.mark.parametrize("lost", ["lease", "metadata"])
+async def test_an_attempt_that_opens_too_late(held: Held, redis: Redis, lost: str) -> None:
+    """It froze, or Redis has lost the task's metadata, just before it opens the log; and no other attempt has begun. It
+    does not ask again and again.
+    """
+    await redis.hset(keys.metadata(held.task_id), "attempts", 3)
+    first = await held.claim("dies at once")
+    assert first is not None
+    held.sleep_past(first)
+    assert await held.release() > 0
+    late = await held.claim("late")
+    assert late is not None
+    if lost == "lease":
+        held.sleep_past(late)
+        assert await held.release() > 0
+    else:
+        await redis.delete(keys.metadata(held.task_id))
+
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(RefusedError, match="FENCED"):
+            await open_log(Commands(redis, {}), late, keeps=False)
+    assert await held.log() == []
 
 
 async def test_a_late_count_of_entries(held: Held, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

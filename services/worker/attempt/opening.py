@@ -29,7 +29,7 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
     """Make the log ready for this attempt. Return None if it has an end.
 
     Raises:
-        RefusedError: a newer attempt has written.
+        RefusedError: a newer attempt has written, or the task is not this claim's any more.
     """
     if claim.limit_key:
         await commands.batcher.execute([("ZADD", claim.limit_key, "XX", limits.STARTED, str(claim.ticket))])
@@ -51,9 +51,12 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
         if answer > 0:
             break
         # The previous attempt has written meanwhile: append the mark behind that.
-        log = keys.log(claim.task_id)
+        log, expected = keys.log(claim.task_id), length
         length, line = await commands.batcher.execute([("LLEN", log), ("LINDEX", log, -1)])
         last = entries.decode(line) if line else None
+        if answer == append.Refusal.FENCED and length == expected:
+            # It has not: the task is not this claim's any more, or its metadata is lost.
+            raise RefusedError(append.Refusal.FENCED)
     kept, size = await _kept(commands.redis, claim.task_id, length) if keeps else ([], 0)
     await commands.count(claim, answer - len(kept))
     return Opened(answer, kept, size)
