@@ -21,7 +21,7 @@ local status, holder, lease_until = fields[1], fields[2], tonumber(fields[3]) or
 
 if claim ~= '' and holder ~= claim then return 0 end
 if status == 'queued' and claim ~= '' then return lease_until end -- the reply to the first time was lost
-if status ~= 'running' or tonumber(fields[4]) >= (tonumber(fields[5]) or 1) then return 0 end
+if status ~= 'running' or (tonumber(fields[4]) or 0) >= (tonumber(fields[5]) or 1) then return 0 end
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -125,6 +125,23 @@ async def test_a_task_that_is_forgotten(own: Redis, own_apis: list[Api]) -> None
     await closed(own, "0" * 32)
 
 
+async def test_a_task_that_has_lost_a_field(own: Redis, own_apis: list[Api]) -> None:
+    """A script cannot calculate with what Redis has lost. Recovery handles the task, and all that are due behind it."""
+    odd, behind = uuid4().hex, uuid4().hex
+    fields: dict[Any, Any] = {"function": "f", "owner": "o", "version": "", "status": "running", "created_at": 1}
+    await own.hset(keys.metadata(odd), mapping=fields | {"attempts": 2})
+    await own.expire(keys.metadata(odd), 60)
+    await own.zadd(keys.OPEN, {odd: 0, behind: 1})
+    await closed(own, behind)
+    await until(lambda: is_queued(own, odd), "the task is released")
+    await own.zrem(keys.OPEN, odd)
+
+
+async def is_queued(own: Redis, task_id: str) -> bool:
+    """Whether its metadata says so."""
+    return await own.hget(keys.metadata(task_id), "status") == b"queued"
+
+
 @pytest.mark.parametrize("kind", ["hash", "part of a hash", "string"])
 async def test_a_task_that_nobody_can_read(own: Redis, own_apis: list[Api], kind: str) -> None:
     """Recovery skips metadata that it cannot read, and handles all tasks that are due behind it."""
