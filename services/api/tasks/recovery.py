@@ -174,10 +174,10 @@ class Recovery:
     async def _schedule_next(self, task: Task, next_scan: int) -> None:
         """Schedule the next scan of this task, and keep its log, of earlier attempts, until then and an hour longer.
 
-        If a worker runs it by now, the scan is not later than the end of its lease.
+        If a worker has claimed it since it was read, the scan is at the end of its lease or back-off at the latest.
         """
         names = [keys.OPEN, keys.metadata(task.task_id), keys.log(task.task_id)]
-        await run_script(self._redis, RESCHEDULE, names, [task.task_id, next_scan, keys.CHUNK_TTL_S])
+        await run_script(self._redis, RESCHEDULE, names, [task.task_id, next_scan, keys.CHUNK_TTL_S, task.attempt])
 
 
 def is_over(ticket: Ticket, raw: RawTask, now: int) -> bool:

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Recovery looks at an open task again at this time, and at the latest when the lease of the worker that runs it is over.
--- Its log, of earlier attempts, is kept until then.
--- It may run when Redis is full: it adds nothing. In one step: a worker may have claimed it since recovery has read it, and die.
+-- Recovery looks at an open task again at this time. If a worker runs it, at the latest when its lease is over; if a worker
+-- has claimed and released it since recovery has read it, at the latest when its back-off is over. Its log, of earlier
+-- attempts, is kept until then.
+-- It may run when Redis is full: it adds nothing.
 --
 -- KEYS[1]  the index of open tasks (sorted set)
 -- KEYS[2]  the task's metadata (hash)
@@ -9,9 +10,12 @@
 -- ARGV[1]  the task's id
 -- ARGV[2]  the time, in seconds by the server's clock
 -- ARGV[3]  lifetime of the log from that time, in seconds
+-- ARGV[4]  the latest attempt, as recovery has read it; 0: none
 
-local fields = redis.call('HMGET', KEYS[2], 'status', 'lease_until')
+local fields = redis.call('HMGET', KEYS[2], 'status', 'lease_until', 'attempt')
 local time, now = tonumber(ARGV[2]), tonumber(redis.call('TIME')[1])
-if fields[1] == 'running' then time = math.min(time, math.floor(fields[2] / 1000) + 1) end
+if fields[1] == 'running' or (fields[3] or '0') ~= ARGV[4] then
+  time = math.min(time, math.floor((tonumber(fields[2]) or 0) / 1000) + 1)
+end
 redis.call('ZADD', KEYS[1], 'XX', time, ARGV[1])
 redis.call('EXPIRE', KEYS[3], math.max(0, time - now) + ARGV[3])

@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from plugins import keys
+from plugins import keys, release
 from services.api.settings import Settings
+from services.api.tasks import recovery as recovery_module
 from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
 from services.api.tasks.recovery import Recovery
+from services.api.tasks.task import Task, read
+from services.worker.attempt.commands import Commands
 from tests.support.files import left
 from tests.support.processes import worker_process
 from tests.support.settings import QUICK
 from tests.support.tasks import note
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -73,3 +77,30 @@ async def test_the_lease_of_a_worker_that_is_quick_is_watched(
         lease_until = int(await unwatched.hget(keys.metadata(task_id), "lease_until") or 0)
     assert due is not None
     assert due <= lease_until / 1000 + 1
+
+
+@pytest.mark.parametrize("pause_s", [0, 60])
+async def test_a_task_that_has_failed_meanwhile(
+    unwatched: Redis, own_database: str, monkeypatch: pytest.MonkeyPatch, pause_s: int
+) -> None:
+    """A worker claims a task that has waited for long, and releases it, while recovery puts off its look at it. It is
+    looked at when it may be claimed again, not after as long again.
+    """
+    seconds, _ = await unwatched.time()
+    task_id = await note(unwatched, "count", to=1)
+    await unwatched.hset(keys.metadata(task_id), "queued_at", (seconds - 36_000) * 1000)
+    await unwatched.zadd(keys.OPEN, {task_id: 0})
+
+    async def read_before_it_failed(redis: Redis, task_id: str) -> Task | None:
+        task, commands = await read(redis, task_id), Commands(redis, {})
+        claim = await commands.claims.take(task_id, "quick", 15)
+        assert claim is not None
+        await commands.batcher.run_script(release.SCRIPT, **release.arguments(task_id, claim.token, pause_s))
+        return task
+
+    monkeypatch.setattr(recovery_module, "read", read_before_it_failed)
+    settings = Settings()
+    await Recovery(unwatched, Limiter(unwatched, 60), Contact(unwatched, settings.lease_s), settings).scan()
+    due = await unwatched.zscore(keys.OPEN, task_id)
+    assert due is not None
+    assert due <= seconds + pause_s + DEADLINE_S
