@@ -8,7 +8,7 @@
 -- KEYS[2]  the task's metadata (hash)
 -- ARGV[1]  the length the writer expects: the seq of its first entry
 -- ARGV[2]  the writer's attempt
--- ARGV[3]  the writer's claim; or empty: the API, which has none, may end any task
+-- ARGV[3]  the writer's claim; or empty: the API, which has none, may end any task; or `-`: it ends one whose lease is over
 -- ARGV[4]  lifetime of the log from now, in seconds
 -- ARGV[5]  the channel
 -- ARGV[FIRST…] the entries, at most 4,000 (Lua's stack holds no more than 8,000); none: record the end that is there
@@ -17,7 +17,8 @@
 -- end, else nothing.
 --
 -- Answers: the length after the entries, or
---   -1 FENCED     the task is not this claim's any more, a newer attempt has written, or other entries stand there
+--   -1 FENCED     the task is not this claim's any more, a newer attempt has written, or other entries stand there; or a
+--                 task that should have lost its worker is leased
 --   -2 CLOSED     the last entry is an end
 --   -3 TRUNCATED  the log is shorter than expected: expired, evicted or lost in a failover
 
@@ -46,8 +47,10 @@ end
 -- Redis may have lost its last second, with the claim in it: then another worker may have the same attempt.
 local function is_fenced()
   if claim == '' then return false end
-  local fields = redis.call('HMGET', KEYS[2], 'status', 'claim')
-  return fields[1] ~= 'running' or fields[2] ~= claim
+  local fields = redis.call('HMGET', KEYS[2], 'status', 'claim', 'lease_until')
+  if claim ~= '-' then return fields[1] ~= 'running' or fields[2] ~= claim end
+  local clock = redis.call('TIME')
+  return fields[1] == 'running' and (tonumber(fields[3]) or 0) > clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
 local length = redis.call('LLEN', log)

@@ -24,6 +24,10 @@ END_WHEN_FULL: Final = "#!lua flags=allow-oom\n" + END_SCRIPT
 MAX_ENTRIES: Final = 256
 
 
+# In the place of a claim: the API ends a task whose worker is lost. It is `FENCED` if the task is leased.
+LOST_WORKER: Final = "-"
+
+
 class Refusal(IntEnum):
     """Why nothing was appended."""
 

@@ -3,13 +3,14 @@
 -- KEYS[1]  the log (list)
 -- KEYS[2]  the task's metadata (hash)
 -- KEYS[3]  the index of open tasks (sorted set)
--- ARGV[3]  the writer's claim; or empty
+-- ARGV[3]  the writer's claim; or empty; or `-`: the worker that ran the task is lost
 -- ARGV[6]  the task's id
 -- ARGV[7]  lifetime of the metadata from now, in seconds
 -- ARGV[8]  the channel of cancels
 --
--- A function that runs for another than the writer is told to stop. `lease_until` stays: until then the function may hold
--- a place at its limit. If none runs, it becomes 0.
+-- A function that runs for another than the writer is told to stop. `lease_until` stays, even if the lease is over, because
+-- its worker may live and not have been able to renew: until recovery knows better, the function may hold a place at its
+-- limit. If none runs, or its worker is lost, it becomes 0.
 -- A task without a limit leaves the index. One with a limit is due when its place can be released.
 
 local FIRST = 9
@@ -26,8 +27,8 @@ local function record_end()
 
   local clock = redis.call('TIME')
   local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  local runs = status == 'running' and holder ~= ARGV[3] and lease_until > now
-  if not runs then lease_until = 0 end
+  local runs = status == 'running' and holder ~= ARGV[3]
+  if not runs or ARGV[3] == '-' then lease_until = 0 end
   redis.call('HSET', task, 'status', event, 'end', data, 'ended_at', string.format('%d', now),
     'lease_until', string.format('%d', lease_until))
   redis.call('EXPIRE', task, ARGV[7])

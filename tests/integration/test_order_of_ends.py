@@ -10,14 +10,20 @@ from redis.asyncio import Redis
 
 from plugins import entries, keys, limits, metadata
 from plugins.limits import Ticket
+from services.api.settings import Settings
+from services.api.tasks.contact import Contact
 from services.api.tasks.ending import append_end
 from services.api.tasks.limits import Limiter
+from services.api.tasks.recovery import Recovery
 from services.api.tasks.task import read
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+# Seconds. Longer than a scan takes.
+LEASE_S: Final = 1.0
 
 Ending = Callable[[Redis, str], Coroutine[Any, Any, None]]
 
@@ -47,6 +53,13 @@ ENDINGS: Final[dict[str, Ending]] = {"api": by_the_api, "worker": by_the_worker}
 def limit_key_of(task_id: str) -> str:
     """A gate of this task alone."""
     return keys.limit("f", task_id)
+
+
+@pytest.fixture
+async def redis(own_database: str) -> AsyncIterator[Redis]:
+    """A client of a database that no API looks after."""
+    async with Redis.from_url(own_database) as redis:
+        yield redis
 
 
 @pytest.fixture
@@ -84,3 +97,36 @@ async def test_log_metadata_gate_index(redis: Redis, task_id: str, ending: Endin
                         seen.append(step)
         await doing
     assert seen == ["log", "metadata", "gate", "index"]
+
+
+async def test_a_cancel_while_no_lease_could_be_renewed(redis: Redis, task_id: str) -> None:
+    """After an outage the lease is over, though the worker lives: it is told of a cancel, and its function keeps its
+    place until recovery knows that the worker is lost.
+    """
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe(keys.CANCEL)
+        await redis.hset(keys.metadata(task_id), metadata.LEASE_UNTIL, 1)
+        await by_the_api(redis, task_id)
+        told = await until(lambda: pubsub.get_message(ignore_subscribe_messages=True))
+    assert told["data"] == task_id.encode()
+    contact, settings = Contact(redis, LEASE_S), Settings(lease_s=LEASE_S)
+    recovery = Recovery(redis, Limiter(redis, 60), contact, settings)
+    await recovery.scan()
+    assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) == limits.STARTED
+    await until(lambda: contact.lasts(LEASE_S))
+    await recovery.scan()
+    assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) is None
+    assert await redis.zscore(keys.OPEN, task_id) is None
+
+
+async def test_a_worker_that_renews_just_in_time(redis: Redis, task_id: str) -> None:
+    """Recovery has read that the lease is over; the step that would end the task as lost finds it renewed."""
+    task = await read(redis, task_id)
+    assert task is not None
+    seconds, _ = await redis.time()
+    await redis.hset(keys.metadata(task_id), metadata.LEASE_UNTIL, (seconds + 60) * 1000)
+    assert not await append_end(redis, Limiter(redis, 60), task, "failed", {}, worker_lost=True)
+    assert (await redis.llen(keys.log(task_id)), await redis.hget(keys.metadata(task_id), "status")) == (0, b"running")
+    await redis.hset(keys.metadata(task_id), metadata.LEASE_UNTIL, 1)
+    assert await append_end(redis, Limiter(redis, 60), task, "failed", {}, worker_lost=True)
+    assert await redis.zcard(limit_key_of(task_id)) == 0

@@ -16,14 +16,18 @@ from services.api.tasks.task import Task
 logger = structlog.get_logger()
 
 
-async def append_end(redis: Redis, limiter: Limiter, task: Task, event: str, data: Any) -> bool:
+async def append_end(
+    redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, worker_lost: bool = False
+) -> bool:
     """Append an end to the log as it was when `task` was read. Return False if the log has changed since.
 
-    A worker that runs its function is told to stop it.
+    A worker that runs its function is told to stop it. `worker_lost` says that none does: then return False if the task
+    is leased after all.
     """
     attempt = max(task.attempt, task.last.attempt if task.last else 0)
     line = entries.encode(event, attempt, task.length, entries.now_ms(), data)
-    arguments = append.end_arguments(task.task_id, task.length, attempt, line)
+    claim = append.LOST_WORKER if worker_lost else ""
+    arguments = append.end_arguments(task.task_id, task.length, attempt, line, claim=claim)
     if await run_script(redis, append.END_WHEN_FULL, **arguments) < 0:
         return False
     await _release_place(redis, limiter, task)

@@ -103,7 +103,8 @@ class Recovery:
         elif task.lease_until > now * 1000:  # it runs, or waits for its next attempt, or cleans up after a cancel
             await self._schedule_next(task, -(-task.lease_until // 1000))
         elif task.recorded_status in entries.ENDS:
-            await leave(self._redis, self._limiter, task)
+            if not task.lease_until or self._contact.lasts(self._lease_s):  # else its function may still clean up
+                await leave(self._redis, self._limiter, task)
         elif task.end:
             await record_end(self._redis, self._limiter, task)
         elif task.recorded_status == "queued":
@@ -129,7 +130,7 @@ class Recovery:
     async def _recover_abandoned(self, task: Task, now: int) -> None:
         """Release or fail a task whose worker has not renewed the lease."""
         if task.attempt >= task.attempts:
-            await self._fail(task, "worker_lost", "the worker that ran the task is gone")
+            await self._fail(task, "worker_lost", "the worker that ran the task is gone", worker_lost=True)
         elif await run_script(self._redis, release.SCRIPT, **release.arguments(task.task_id, None, 0)):
             logger.warning("lease expired, task released", task_id=task.task_id, attempt=task.attempt)
             await self._requeue(task, now, now + self._unclaimed_s)
@@ -152,11 +153,14 @@ class Recovery:
         have not started are scanned sooner.
         """
         holders = await self._limiter.holders(key)
+        leases_at = now if self._contact.lasts(self._lease_s) else 0
         over: list[Ticket] = []
         for start in range(0, len(holders), BATCH_SIZE):
             batch = holders[start : start + BATCH_SIZE]
             raw_tasks = await fetch(self._redis, [ticket.task_id for ticket, _ in batch])
-            over += [ticket for (ticket, _), raw in zip(batch, raw_tasks, strict=True) if is_over(ticket, raw, now)]
+            over += [
+                ticket for (ticket, _), raw in zip(batch, raw_tasks, strict=True) if is_over(ticket, raw, leases_at)
+            ]
         scans = {
             ticket.task_id: next_start_check(admitted_at // 1000, now, self._unclaimed_s)
             for ticket, admitted_at in holders
@@ -166,9 +170,10 @@ class Recovery:
             await self._redis.zadd(keys.OPEN, dict(scans), xx=True, lt=True)
         await self._limiter.scan(key, over)
 
-    async def _fail(self, task: Task, code: str, message: str) -> None:
-        # If the log has grown since, its writer is alive: the next scan decides.
-        if await append_end(self._redis, self._limiter, task, "failed", {"code": code, "message": message}):
+    async def _fail(self, task: Task, code: str, message: str, *, worker_lost: bool = False) -> None:
+        # If the log has grown since, or the lease was renewed, its writer is alive: the next scan decides.
+        data = {"code": code, "message": message}
+        if await append_end(self._redis, self._limiter, task, "failed", data, worker_lost=worker_lost):
             logger.warning("task ended by recovery", task_id=task.task_id, code=code)
 
     async def _schedule_next(self, task: Task, next_scan: int) -> None:
@@ -180,9 +185,10 @@ class Recovery:
         await run_script(self._redis, RESCHEDULE, names, [task.task_id, next_scan, keys.CHUNK_TTL_S, task.attempt])
 
 
-def is_over(ticket: Ticket, raw: RawTask, now: int) -> bool:
-    """Return whether this attempt has stopped running, or never will start. `now` is in seconds, by the server's
-    clock.
+def is_over(ticket: Ticket, raw: RawTask, leases_at: int) -> bool:
+    """Return whether this attempt has stopped running, or never will start.
+
+    Leases that end after `leases_at` (s, by the server's clock) are valid. If it is 0, all are.
     """
     try:
         task = task_of(ticket.task_id, raw)
@@ -191,7 +197,7 @@ def is_over(ticket: Ticket, raw: RawTask, now: int) -> bool:
     if task is None:
         return True
     if task.status in entries.ENDS:
-        return task.lease_until <= now * 1000  # after a cancel its function may still clean up
+        return task.lease_until <= leases_at * 1000  # after a cancel its function may still clean up
     return task.attempt > ticket.attempt or (task.attempt == ticket.attempt and task.recorded_status == "queued")
 
 
