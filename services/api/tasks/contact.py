@@ -30,6 +30,7 @@ class Contact:
         self._tolerance_s = LOOK_S + lease_s / 3
         self._seen = -math.inf  # the server's time at the last look, in seconds
         self._since = math.inf
+        self._looking = asyncio.Lock()  # an answer that is overtaken by a later one would look like a clock set back
 
     async def run(self) -> None:
         """Look at intervals, for ever."""
@@ -46,16 +47,17 @@ class Contact:
         Raises:
             redis.exceptions.RedisError: Redis does not answer: the contact is lost.
         """
-        try:
-            seconds, microseconds = await self._redis.time()
-        except BaseException:
-            self.lose()
-            raise
-        now = seconds + microseconds / 1_000_000
-        if not 0 <= now - self._seen <= self._tolerance_s:  # a clock that goes back says nothing either
-            self._since = time.monotonic()
-        self._seen = now
-        return int(seconds)
+        async with self._looking:
+            try:
+                seconds, microseconds = await self._redis.time()
+            except BaseException:
+                self.lose()
+                raise
+            now = seconds + microseconds / 1_000_000
+            if not 0 <= now - self._seen <= self._tolerance_s:  # a clock that goes back says nothing either
+                self._since = time.monotonic()
+            self._seen = now
+            return int(seconds)
 
     def lose(self) -> None:
         """Begin anew with the next look."""
