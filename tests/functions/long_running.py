@@ -89,6 +89,13 @@ async def waits(folder: str, gate: str, chunks: int, ctx: Context) -> AsyncItera
         yield "after"
 
 
+@function(retries=1, backoff=0)
+async def waits_again(folder: str, gate: str, chunks: int, ctx: Context) -> AsyncIterator[int | str]:
+    """The same, with another attempt where it is needed."""
+    async for chunk in waits(folder, gate, chunks, ctx):
+        yield chunk
+
+
 @function()
 async def blocks(folder: str, gate: str, ctx: Context) -> AsyncIterator[str]:
     """Yield, block the whole process until the gate is open, and yield again."""

@@ -17,11 +17,11 @@ async def holder(redis: Redis, task_id: str, workers: list[Process]) -> Process:
     return next(worker for worker in workers if worker.pid == group)
 
 
-def freeze(worker: Process) -> None:
-    """Stop all its processes where they stand, as a laptop does that is closed."""
-    os.killpg(worker.pid, signal.SIGSTOP)
+def freeze(process: Process) -> None:
+    """Stop it, and all that it has started, as a laptop does that is closed."""
+    os.killpg(process.pid, signal.SIGSTOP)
 
 
-def thaw(worker: Process) -> None:
-    """Let them go on as if nothing had been."""
-    os.killpg(worker.pid, signal.SIGCONT)
+def thaw(process: Process) -> None:
+    """Let it go on as if nothing had been."""
+    os.killpg(process.pid, signal.SIGCONT)
