@@ -22,6 +22,9 @@ IMAGE: Final = os.environ.get("REDIS_IMAGE", "redis:8")
 # Every write is on the disk before it is acknowledged: nothing acknowledged is missing after a crash.
 DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
 
+# The same, in one file that only grows: it can be cut to what it was, for `EmbeddedRedis.lose`.
+FORGETFUL: Final = (*DURABLE, "--auto-aof-rewrite-percentage", "0")
+
 # Seconds that a Docker engine has to answer.
 ENGINE_S: Final = 30
 
@@ -122,6 +125,26 @@ class EmbeddedRedis:
         if self.process is not None:
             self.process.kill()
             self.process = None
+
+    @property
+    def written(self) -> int:
+        """How many bytes of writes the disk has. Every write that was acknowledged is among them."""
+        return self._writes.stat().st_size
+
+    def lose(self, after: int) -> int:
+        """Forget the writes after so many bytes, as a crash does that comes before they are on the disk.
+
+        The server is dead, and was started with `FORGETFUL`. Returns how many bytes it has lost.
+        """
+        assert self.process is None
+        lost = self.written - after
+        os.truncate(self._writes, after)
+        return lost
+
+    @property
+    def _writes(self) -> Path:
+        (file,) = Path(self._folder.name, "appendonlydir").glob("*.incr.aof")
+        return file
 
 
 def version(url: str) -> str:
