@@ -3,11 +3,15 @@
 import asyncio
 import random
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.support.waiting import DEADLINE_S
 
 ENDS = frozenset({"done", "failed", "cancelled"})
+
+# Answers after which there is nothing more to be had.
+FINAL = frozenset({204, 404, 410})
 
 # How long a reader stays with a connection, in seconds: many leave at any moment, in the middle of an event perhaps.
 STAYS_S = [0.05, 0.5, 3, 600, 600]
@@ -21,12 +25,21 @@ class Event(NamedTuple):
     data: bytes
 
 
+@dataclass
+class Connection:
+    """One connection of a reader: the place of its first event among those that were seen, and times of the loop."""
+
+    place: int
+    first_at: float | None = None  # when its first event came
+    closed_at: float = 0
+
+
 class Reader:
     """Follows one task to its end, over as many connections as it takes."""
 
     def __init__(self, ports: list[int], task_id: str, dice: random.Random) -> None:
         self.seen: list[Event] = []
-        self.connections = 0
+        self.connections: list[Connection] = []
         self.answers: list[int] = []  # other statuses than 200
         self.silences = 0  # connections on which nothing came, no heartbeat either
         self._ports = ports
@@ -41,19 +54,22 @@ class Reader:
     async def run(self) -> None:
         """Read until the end, or until there is none to be had: 204, 404, 410."""
         while not self.ended:
-            self.connections += 1
+            self.connections.append(Connection(len(self.seen)))
             # A reset, a refused connection, a silence: whatever it was, the reader comes back.
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(self._dice.choice(STAYS_S)):
-                    status = await self._connect()
-                if status in (204, 404, 410):
-                    return
+                    await self._connect()
+            self.connections[-1].closed_at = asyncio.get_running_loop().time()
+            if self.answers and self.answers[-1] in FINAL:
+                return
             await asyncio.sleep(self._dice.uniform(0.02, 0.3))  # as `retry` asks for, only sooner
 
-    async def _connect(self) -> int:
+    async def _connect(self) -> None:
         stream, writer = await asyncio.open_connection("127.0.0.1", self._dice.choice(self._ports))
         try:
-            last = max((event.seq for event in self.seen if event.seq is not None), default=-1)
+            # After a gap, entries follow from the first.
+            seq = self.seen[-1].seq if self.seen else None
+            last = -1 if seq is None else seq
             # HTTP/1.0: the body comes as it is, and ends with the connection.
             request = f"GET /tasks/{self._task_id}/stream HTTP/1.0\r\nLast-Event-ID: {last}\r\n\r\n"
             writer.write(request.encode())
@@ -64,7 +80,6 @@ class Reader:
                 await self._read(stream, self._dice.choice([10, 100, 10_000, 10_000]))
             else:
                 self.answers.append(status)
-            return status
         finally:
             writer.transport.abort()
 
@@ -81,6 +96,8 @@ class Reader:
                 return
             if event.data:
                 self.seen.append(event)
+                connection = self.connections[-1]
+                connection.first_at = connection.first_at or asyncio.get_running_loop().time()
             if self.ended:
                 return
 
