@@ -13,8 +13,8 @@
 -- ARGV[5]  the channel
 -- ARGV[FIRST…] the entries, at most 4,000 (Lua's stack holds no more than 8,000); none: record the end that is there
 --
--- FIRST and record_end come before this text (plugins/append.py): record_end is record_end.lua if the last entry is an
--- end, else nothing.
+-- FIRST and record come before this text (plugins/append.py). The function record is what else the step does: that of
+-- record_end.lua for an end, of record_mark.lua for the mark of an attempt, nothing for chunks.
 --
 -- Answers: the length after the entries, or
 --   -1 FENCED     the task is not this claim's any more, a newer attempt has written, or other entries stand there; or a
@@ -57,7 +57,7 @@ local length = redis.call('LLEN', log)
 if length < expected then return TRUNCATED end
 -- A retry after a lost reply is checked first: its own end must not look like another writer's.
 if length > expected and already_there() then
-  if record_end then record_end() end
+  if record then record(true) end
   return expected + count
 end
 
@@ -69,5 +69,5 @@ if length > expected or newest > attempt or is_fenced() then return FENCED end
 redis.call('RPUSH', log, unpack(ARGV, FIRST))
 redis.call('EXPIRE', log, ARGV[4])
 for i = FIRST, #ARGV do redis.call('PUBLISH', ARGV[5], ARGV[i]) end
-if record_end then record_end() end
+if record then record(false) end
 return expected + count

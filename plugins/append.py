@@ -10,8 +10,11 @@ from plugins import keys, scripts
 
 _RULE: Final = scripts.read("append.lua", __file__)
 
-# For entries that do not end the task.
-SCRIPT: Final = "local FIRST, record_end = 6\n" + _RULE
+# For chunks.
+SCRIPT: Final = "local FIRST, record = 6\n" + _RULE
+
+# For the mark of an attempt, alone: the same step counts what is no chunk of that attempt's.
+MARK_SCRIPT: Final = scripts.read("record_mark.lua", __file__) + "\n" + _RULE
 
 # For entries of which the last is the task's end: the same step records it.
 END_SCRIPT: Final = scripts.read("record_end.lua", __file__) + "\n" + _RULE
@@ -37,7 +40,7 @@ class Refusal(IntEnum):
 
 
 def arguments(task_id: str, expected: int, attempt: int, *lines: bytes, claim: str = "") -> dict[str, Any]:
-    """Return the arguments of `SCRIPT`: `await script(**arguments(…))`.
+    """Return the arguments of `SCRIPT` and `MARK_SCRIPT`: `await script(**arguments(…))`.
 
     `expected` is the length of the log as the writer knows it: the seq of the first of `lines`. `claim` is the token of
     the worker's claim; the API has none.

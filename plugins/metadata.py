@@ -28,7 +28,7 @@ STARTED_AT: Final = "started_at"
 # (renewals move it), or the back-off between attempts (the release writes it).
 LEASE_UNTIL: Final = "lease_until"
 
-# The worker writes this when an attempt after the first opens the log: the number of entries that are no chunks of this
+# The step that appends the mark of an attempt writes this: the number of entries that are no chunks of this
 # attempt's, which are its mark and what it does not keep.
 NON_CHUNK_ENTRIES: Final = "uncounted"
 

@@ -15,7 +15,7 @@
 
 local FIRST = 9
 
-local function record_end()
+local function record()
   local line = redis.call('LINDEX', KEYS[1], -1)
   local event, data = string.match(line, '^{"event":"([%w_.-]+)",.-,"data":(.*)}$')
   if event ~= 'done' and event ~= 'failed' and event ~= 'cancelled' then return end

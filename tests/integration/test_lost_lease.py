@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from secrets import token_hex
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from plugins import entries, keys, metadata, release
+from plugins import append, entries, keys, metadata, release
 from plugins.limits import STARTED, Ticket
 from services.worker.attempt.attempt import Attempt
 from services.worker.attempt.claim import Claim
@@ -18,7 +18,6 @@ from services.worker.attempt.commands import Commands
 from services.worker.attempt.lease import LeaseRenewer
 from services.worker.attempt.log_writer import RefusedError
 from services.worker.attempt.opening import open_log
-from services.worker.redis_client.batcher import Command
 from services.worker.registry import registry
 from tests.support.processes import ROOT
 from tests.support.settings import NEVER_S
@@ -255,32 +254,36 @@ async def test_an_attempt_that_opens_too_late(held: Held, redis: Redis, lost: st
     assert await held.log() == []
 
 
-async def test_a_late_count_of_entries(held: Held, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker freezes when it has written its mark, and not yet how many entries are no chunks. When it wakes up, the
-    count of its successor stays.
-    """
+async def test_the_entries_that_an_attempt_does_not_keep(held: Held, redis: Redis) -> None:
+    """They are counted in the step that appends the attempt's mark, once: no status has too many chunks."""
     await redis.hset(keys.metadata(held.task_id), "attempts", 3)
 
-    async def next_claim() -> Claim:
-        claimed = await held.claim("next")
+    async def begin(*, keeps: bool) -> tuple[Claim, int]:
+        claimed = await held.claim("one")
         assert claimed is not None
-        return claimed
+        opened = await open_log(Commands(redis, {}), claimed, keeps=keeps)
+        assert opened is not None
+        chunks = [entries.encode("chunk", claimed.attempt, opened.length + n, 1, n) for n in range(2)]
+        arguments = append.arguments(held.task_id, opened.length, claimed.attempt, *chunks, claim=claimed.token)
+        assert await redis.register_script(append.SCRIPT)(**arguments) == opened.length + 2
+        return claimed, len(opened.kept)
+
+    async def counted() -> int:
+        return int(await redis.hget(keys.metadata(held.task_id), metadata.NON_CHUNK_ENTRIES) or 0)
 
     async def lose(claimed: Claim) -> None:
         held.sleep_past(claimed)
         assert await held.release() > 0
 
-    await lose(await next_claim())
-    frozen, commands = await next_claim(), Commands(redis, {})
-    execute = commands.batcher.execute
-
-    async def freezes_at_the_count(given: Sequence[Command]) -> list[Any]:
-        if any(metadata.NON_CHUNK_ENTRIES in command for command in given):
-            await lose(frozen)
-            assert await open_log(Commands(redis, {}), await next_claim(), keeps=False) is not None
-        return await execute(given)
-
-    monkeypatch.setattr(commands.batcher, "execute", freezes_at_the_count)
-    await open_log(commands, frozen, keeps=False)
-    assert await held.log() == [("attempt", 2), ("attempt", 3)]
-    assert await redis.hget(keys.metadata(held.task_id), metadata.NON_CHUNK_ENTRIES) == b"2"
+    first, _ = await begin(keeps=False)
+    assert await counted() == 0
+    await lose(first)
+    second, kept = await begin(keeps=False)
+    assert (kept, await counted()) == (0, 3)
+    mark = (await redis.lrange(keys.log(held.task_id), 2, 2))[0]
+    again = append.arguments(held.task_id, 2, second.attempt, mark, claim=second.token)
+    assert await redis.register_script(append.MARK_SCRIPT)(**again) == 3
+    assert await counted() == 3
+    await lose(second)
+    _, kept = await begin(keeps=True)
+    assert (kept, await counted()) == (2, 4)

@@ -14,10 +14,18 @@ ROOT: Final = Path(metadata.__file__).parent.parent
 FIELDS: Final = {value for name, value in vars(metadata).items() if name.isupper()}
 
 # Commands of scripts, and whether a value follows each field.
-COMMANDS: Final = {"HGET": False, "HMGET": False, "HEXISTS": False, "HDEL": False, "HSET": True, "HSETNX": True}
+COMMANDS: Final = {
+    "HGET": False,
+    "HMGET": False,
+    "HEXISTS": False,
+    "HDEL": False,
+    "HSET": True,
+    "HSETNX": True,
+    "HINCRBY": True,
+}
 
 # Python writes and reads these, no script does.
-PYTHONS: Final = {metadata.VERSION, metadata.OWNER, metadata.NON_CHUNK_ENTRIES}
+PYTHONS: Final = {metadata.VERSION, metadata.OWNER}
 
 
 def sources(pattern: str) -> list[Path]:

@@ -27,7 +27,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function is_over()
   if status == 'running' then return attempt > admitted end
   if status == 'queued' then return attempt >= admitted end
-  return lease_until <= now -- after a cancel its function may still clean up
+  return lease_until == 0 -- else its function may still clean up after a cancel, and recovery releases the place
 end
 
 local function refuse()

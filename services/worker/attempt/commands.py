@@ -5,13 +5,11 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from plugins import append, keys, leave_index, metadata, scripts
+from plugins import append, keys, leave_index, metadata
 from plugins.limits import Limits
 from services.worker.attempt.claim import Claim, Claims
 from services.worker.attempt.limits import Limiter
 from services.worker.redis_client.batcher import Batcher
-
-COUNT: Final = scripts.read("count.lua", __file__)
 
 
 class Commands:
@@ -22,11 +20,6 @@ class Commands:
         self.batcher: Final = Batcher(redis)
         self.limiter: Final = Limiter(self.batcher, limits)
         self.claims: Final = Claims(self.batcher, self.limiter)
-
-    async def count(self, claim: Claim, non_chunk_entries: int) -> None:
-        """Record how many entries of the log are no chunks of this attempt's, unless a later attempt has begun."""
-        args = [claim.attempt, metadata.NON_CHUNK_ENTRIES, non_chunk_entries]
-        await self.batcher.run_script(COUNT, [keys.metadata(claim.task_id)], args)
 
     async def append_end(self, claim: Claim, expected: int, *lines: bytes) -> int:
         """Append these entries, of which the last is the task's end, which the same step records. Return the answer of

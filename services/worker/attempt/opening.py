@@ -46,7 +46,7 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
         mark = {"attempt": claim.attempt, "keeps": keeps}
         line = entries.encode("attempt", claim.attempt, length, entries.now_ms(), mark)
         answer = await commands.batcher.run_script(
-            append.SCRIPT, **append.arguments(claim.task_id, length, claim.attempt, line, claim=claim.token)
+            append.MARK_SCRIPT, **append.arguments(claim.task_id, length, claim.attempt, line, claim=claim.token)
         )
         if answer > 0:
             break
@@ -58,7 +58,6 @@ async def open_log(commands: Commands, claim: Claim, *, keeps: bool) -> Opened |
             # It has not: the task is not this claim's any more, or its metadata is lost.
             raise RefusedError(append.Refusal.FENCED)
     kept, size = await _kept(commands.redis, claim.task_id, length) if keeps else ([], 0)
-    await commands.count(claim, answer - len(kept))
     return Opened(answer, kept, size)
 
 
