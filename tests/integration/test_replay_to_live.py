@@ -103,6 +103,15 @@ async def read(reader: Reader, count: int) -> list[bytes]:
     return lines
 
 
+async def to_the_end(reader: Reader) -> list[bytes]:
+    """All lines from here on."""
+    lines: list[bytes] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while not reader.ended:
+            lines += filter(None, (await reader.read()).splitlines())
+    return lines
+
+
 async def until_subscribed(writer: Writer, times: int) -> None:
     """Wait until its channel has so many subscriptions."""
 
@@ -316,6 +325,36 @@ async def test_a_reader_in_the_middle_of_a_log_that_vanishes(
             while not reader.ended:
                 pieces.append(await reader.read())
     assert any(b'"event":"gap"' in piece for piece in pieces)
+
+
+async def test_an_entry_that_is_heard_before_the_log_is_compared(
+    client: Intercepted, redis_url: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss is announced though the first entry that a new subscription brings is the one expected next."""
+    await writer.write(10)
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 10) == writer.lines
+        await until_subscribed(writer, 1)
+        heard = asyncio.Event()
+        ring = reader.tail.on_published
+
+        def listen(line: bytes) -> None:
+            ring(line)
+            heard.set()
+
+        monkeypatch.setattr(reader.tail, "on_published", listen)
+        client.before = heard.wait  # the comparison
+        await writer.redis.client_kill_filter(_type="pubsub")
+        await writer.redis.ltrim(keys.log(writer.task_id), 0, 7)
+        del writer.lines[8:]
+        await writer.write_silently()
+        await writer.write_silently()
+        await until_subscribed(writer, 1)
+        await writer.write()
+        await heard.wait()
+        await writer.write(event="done")
+        gap = b'{"event":"gap","data":{"after":9,"length":11}}'
+        assert await to_the_end(reader) in ([gap, *writer.lines], [gap.replace(b"11", b"12"), *writer.lines])
 
 
 async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:

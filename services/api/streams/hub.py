@@ -214,7 +214,7 @@ class Hub:
                     tail.on_published(line)
             elif kind == b"subscribe":
                 for tail in tails:
-                    tail.request_rescan()
+                    tail.on_confirmed()
 
 
 def _raise_swallowed_cancel() -> None:

@@ -9,8 +9,10 @@ frames. A reader is a cursor into it; one that falls behind the window reads pag
    dropped, unless other bytes stand in the place of the last entry: then a part of the log was lost, and the list is
    read.
 3. Every confirmation (there is one after each reconnect) and every heartbeat read the list again: that makes up for a
-   lost message.
-4. After an end, the reader has ended.
+   lost message. Such a read begins with the last entry, and compares it.
+4. After a confirmation no published entry is appended until a read that was sent later has found the last entry
+   unchanged. A loss of entries breaks the subscription; an entry of the new one would hide it.
+5. After an end, the reader has ended.
 """
 
 import asyncio
@@ -63,6 +65,8 @@ class Tail:
         self.broken = False
         self._heartbeat_s = heartbeat_s
         self._positioned = False
+        self._accepting = False  # takes published entries: no confirmation is later than the last comparison
+        self._confirmations = 0
         self._pages = Pages(redis, task_id, nullcontext())  # live entries do not wait for late readers
         self._newest: list[bytes] = []  # the last entry of the window, if any
         self._frames: list[bytes] = []
@@ -79,8 +83,19 @@ class Tail:
         self.first = self.next = length
         self.ended = self._positioned = True
 
+    def on_confirmed(self) -> None:
+        """Read the list before the next published entry is taken: the subscription is new.
+
+        Part of the log may have been lost before it. A published entry would hide that: the list has it, whatever it
+        has in the places before.
+        """
+        self._confirmations += 1
+        if self._newest:
+            self._accepting = False
+        self._rescan.set()
+
     def request_rescan(self) -> None:
-        """Read the list again soon: the subscription was confirmed, or an entry seems to be missing."""
+        """Read the list again soon: an entry seems to be missing."""
         self._rescan.set()
 
     def heartbeat(self) -> None:
@@ -95,8 +110,8 @@ class Tail:
 
     def on_published(self, line: bytes) -> None:
         """Append a published entry to the window, or request a rescan if it is not the next one."""
-        if not self._positioned:
-            self._rescan.set()  # the first read may have been too early for it
+        if not self._accepting:
+            self._rescan.set()  # the read in flight may be too early for it
             return
         try:
             entry = entries.decode(line)
@@ -134,6 +149,7 @@ class Tail:
             self._notify()
 
     async def _catch_up(self) -> None:
+        confirmations = self._confirmations
         if not self._positioned:
             # Readers fetch earlier entries themselves; the last one shows whether there will be more.
             newest = await self._pages.newest()
@@ -141,13 +157,16 @@ class Tail:
             for line in newest:
                 self._append(entries.decode(line), line)
             self._positioned = True
+            self._accepting = not newest or confirmations == self._confirmations
             return  # later entries are read when the subscription is confirmed: then nothing is missed
         while not (self.ended or self.broken):
             # Together with the newest entry of the window, if there is one: it must not have changed.
-            newest = self._newest
+            newest, confirmations = self._newest, self._confirmations
             start = self.next - len(newest)
             lines = await self._pages.read(start, start + WINDOW_ENTRIES)
-            if lines[: len(newest)] != newest or (start and not lines):
+            same = lines[: len(newest)] == newest and bool(lines or not start)
+            self._accepting = same and confirmations == self._confirmations
+            if not same:
                 self._restart(await self.redis.llen(keys.log(self.task_id)))
                 continue
             for seq, line in enumerate(lines, start):
