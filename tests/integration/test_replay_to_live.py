@@ -357,6 +357,36 @@ async def test_an_entry_that_is_heard_before_the_log_is_compared(
         assert await to_the_end(reader) in ([gap, *writer.lines], [gap.replace(b"11", b"12"), *writer.lines])
 
 
+async def test_an_entry_that_is_lost_while_a_read_is_late(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """An entry that came over the channel after a read was sent, and was lost before that was executed, is announced
+    as lost: the read is compared with it, too.
+    """
+    await writer.write(5)
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 5) == writer.lines
+        await until_subscribed(writer, 1)
+        sent, executed = asyncio.Event(), asyncio.Event()
+
+        async def before() -> None:
+            sent.set()
+            await executed.wait()
+
+        client.before = before
+        reader.tail.request_rescan()
+        await sent.wait()
+        await writer.write()
+        assert await read(reader, 1) == writer.lines[5:]
+        await writer.redis.ltrim(keys.log(writer.task_id), 0, 4)
+        del writer.lines[5:]
+        await writer.write_silently()
+        await writer.write_silently()
+        executed.set()
+        await writer.write(event="done")
+        gap, *lines = await to_the_end(reader)
+        assert gap.startswith(b'{"event":"gap","data":{"after":5,')
+        assert lines == writer.lines
+
+
 async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
     """A reader that waits for a page while nothing follows its log any more is let go: nothing would wake it."""
     await writer.write(PAGE)

@@ -9,7 +9,8 @@ frames. A reader is a cursor into it; one that falls behind the window reads pag
    dropped, unless other bytes stand in the place of the last entry: then a part of the log was lost, and the list is
    read.
 3. Every confirmation (there is one after each reconnect) and every heartbeat read the list again: that makes up for a
-   lost message. Such a read begins with the last entry, and compares it.
+   lost message. Such a read is compared with the entry that was the last one when it was sent, and with the
+   one that is when it arrives.
 4. After a confirmation no published entry is appended until a read that was sent later has found the last entry
    unchanged. A loss of entries breaks the subscription; an entry of the new one would hide it.
 5. After an end, the reader has ended.
@@ -165,12 +166,15 @@ class Tail:
             start = self.next - len(newest)
             lines = await self._pages.read(start, start + WINDOW_ENTRIES)
             same = lines[: len(newest)] == newest and bool(lines or not start)
+            # Nor the newest by now, if the lines reach it: `on_published` may have been quicker than this read.
+            index = self.next - 1 - start
+            same = same and lines[index : index + 1] in ([], self._newest)
             self._accepting = same and confirmations == self._confirmations
             if not same:
                 self._restart(await self.redis.llen(keys.log(self.task_id)))
                 continue
             for seq, line in enumerate(lines, start):
-                if seq == self.next:  # `on_published` may have been quicker
+                if seq == self.next:
                     self._append(entries.decode(line), line)
             if len(lines) == len(newest):
                 return
