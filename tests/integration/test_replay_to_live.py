@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from plugins import keys
+from plugins import entries, keys
 from services.api.settings import Settings
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
@@ -76,9 +77,17 @@ async def cancelled(owner: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def reading(
-    client: Redis, url: str, writer: Writer, cursor: int = 0, heartbeat_s: float = NEVER_S, connects: Hook = nothing
+    client: Redis,
+    url: str,
+    writer: Writer,
+    cursor: int = 0,
+    heartbeat_s: float = NEVER_S,
+    connects: Hook = nothing,
+    closed: bool = False,
 ) -> AsyncIterator[Reader]:
-    """A reader of the log, and the hub it lives on, which connects after this."""
+    """A reader of the log, and the hub it lives on, which connects after this. The log of a task that has ended is
+    closed.
+    """
     hub = Hub(client, Settings(redis_url=url, heartbeat_s=heartbeat_s, probe_s=5))
 
     async def run() -> None:
@@ -86,7 +95,11 @@ async def reading(
         await hub.run()
 
     owner = asyncio.create_task(run())
-    reader = hub.open(queued(writer.task_id), NDJSON, cursor, lambda: None)
+    task = queued(writer.task_id)
+    if closed:
+        last = writer.lines[-1]
+        task = replace(task, length=len(writer.lines), last=entries.decode(last), last_line=last)
+    reader = hub.open(task, NDJSON, cursor, lambda: None)
     try:
         yield reader
     finally:
@@ -385,6 +398,72 @@ async def test_an_entry_that_is_lost_while_a_read_is_late(client: Intercepted, r
         gap, *lines = await to_the_end(reader)
         assert gap.startswith(b'{"event":"gap","data":{"after":5,')
         assert lines == writer.lines
+
+
+async def test_a_page_of_a_log_that_is_shorter_for_a_moment(
+    client: Intercepted, redis_url: str, writer: Writer
+) -> None:
+    """A reader whose page was empty, and came when the log had grown again to its end, gets the new log to its end."""
+    await writer.write(40)
+    async with reading(client, redis_url, writer, cursor=10) as reader:
+        me = asyncio.current_task()
+
+        async def lose() -> None:
+            if asyncio.current_task() is me and len(writer.lines) == 40:
+                await writer.redis.ltrim(keys.log(writer.task_id), 0, 4)
+                del writer.lines[5:]
+
+        async def grow() -> None:
+            if asyncio.current_task() is me and len(writer.lines) == 5:
+                await writer.write_silently()
+                await writer.write(30)
+                await writer.write(event="done")
+                reader.tail.request_rescan()
+                await until(lambda: reader.tail.ended)
+
+        client.before, client.after = lose, grow
+        gap, *lines = await to_the_end(reader)
+        assert gap.startswith(b'{"event":"gap","data":{"after":9,')
+        assert lines == writer.lines
+        assert reader.complete
+
+
+async def test_a_page_that_is_empty_once(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """A reader of a closed log asks a second time before it reports a loss: nothing else looks at that log."""
+    await writer.write(40)
+    await writer.write(event="done")
+    log, once = keys.log(writer.task_id), iter([True, False])
+
+    async def hide() -> None:
+        if next(once, None):
+            await writer.redis.rename(log, f"{log}:hidden")
+
+    async def show() -> None:
+        if next(once, None) is False:
+            await writer.redis.rename(f"{log}:hidden", log)
+
+    client.before, client.after = hide, show
+    async with reading(client, redis_url, writer, closed=True) as reader:
+        assert await to_the_end(reader) == writer.lines
+        assert reader.complete
+
+
+@pytest.mark.parametrize("remaining", [30, 7])
+async def test_a_closed_log_that_changes_while_it_is_read(
+    client: Intercepted, redis_url: str, writer: Writer, remaining: int
+) -> None:
+    """A reader never gets the beginning of one log and the rest of another: the loss of its end is announced."""
+    await writer.write(2 * PAGE)
+    await writer.write(event="done")
+    async with reading(client, redis_url, writer, closed=True) as reader:
+        assert (await reader.read()).splitlines() == writer.lines[:16]
+        await writer.redis.ltrim(keys.log(writer.task_id), 0, remaining - 1)
+        del writer.lines[remaining:]
+        await writer.write_silently()
+        await writer.write(2 * PAGE)
+        lines = await to_the_end(reader)
+        assert lines[-1].startswith(b'{"event":"gap","data":{"after":')
+        assert not reader.complete
 
 
 async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:

@@ -72,9 +72,9 @@ class Hub:
 
         `abort` is called if the reader is still open `CLOSING_S` after `drain`.
         """
-        if task.end:
+        if (end := task.end_line) is not None:
             tail = Tail(self._redis, task.task_id, fmt, self._heartbeat_s)
-            tail.place_at_end(task.length)
+            tail.place_at_end(end)
         else:
             tail = self._live_tail(task.task_id, fmt)
         tail.readers += 1

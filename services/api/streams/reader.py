@@ -73,21 +73,39 @@ class Reader:
     async def page(self) -> bytes:
         """Return frames between the cursor and the window, or an empty piece if Redis does not give them now."""
         tail = self.tail
-        self._pages = self._pages or Pages(tail.redis, tail.task_id, self._semaphore)
         try:
-            lines = await self._pages.read_on(self.cursor, tail.first)
+            lines = await self._next_lines()
+            if not lines and self.behind and tail.ended:
+                # Nothing else looks at the list any more. The answer may have been read ahead, or by a server that was
+                # behind.
+                lines = await self._next_lines()
         except RedisError as error:
             logger.warning("page not read", task_id=tail.task_id, error=str(error))
             await asyncio.sleep(RETRY_PAUSE_S)
             return b""
+        if self._epoch != tail.epoch:
+            return b""  # `take` announces the loss
         if not lines:
             return await self._lost()
         piece = tail.format.frames(self.cursor, lines)
         self.cursor += len(lines)
         return piece
 
+    async def _next_lines(self) -> list[bytes]:
+        """Read the next lines of the list. Return none if it is not, or not any more, the log that the tail has."""
+        tail = self.tail
+        self._pages = self._pages or Pages(tail.redis, tail.task_id, self._semaphore)
+        # Together with the first entry of the window. The window continues the pages only if both have the same one.
+        lines = await self._pages.read_on(self.cursor, tail.first + 1)
+        if self._epoch == tail.epoch and self.cursor + len(lines) == tail.first:
+            del lines[-1:]  # so that the next page has one before that entry
+        if self._epoch != tail.epoch or not lines or not tail.continues(self.cursor, lines):
+            self._pages = None  # nor is what it has read ahead
+            return []
+        return lines
+
     async def _lost(self) -> bytes:
-        # The list is shorter than it was. A tail that still follows it finds out, and informs all its readers.
+        # The list is not what it was. A tail that still follows it finds out, and informs all its readers.
         if self.tail.ended:
             self.ended = True
             return self._gap(0)
@@ -98,4 +116,5 @@ class Reader:
 
     def _gap(self, length: int) -> bytes:
         after, self.cursor, self._epoch = self.cursor - 1, 0, self.tail.epoch
+        self._pages = None  # it may have read ahead in the log that was lost
         return self.tail.format.gap(after, length)

@@ -13,7 +13,9 @@ frames. A reader is a cursor into it; one that falls behind the window reads pag
    one that is when it arrives.
 4. After a confirmation no published entry is appended until a read that was sent later has found the last entry
    unchanged. A loss of entries breaks the subscription; an entry of the new one would hide it.
-5. After an end, the reader has ended.
+5. Pages end with the first entry of the window, and both must be the same: so a reader notices a loss that its tail,
+   which has read the end, does not look for.
+6. After an end, the reader has ended.
 """
 
 import asyncio
@@ -79,10 +81,12 @@ class Tail:
         self._changed = False
         self._waking = False
 
-    def place_at_end(self, length: int) -> None:
-        """Set the position to the end of a closed log of this length: there is nothing to follow."""
-        self.first = self.next = length
-        self.ended = self._positioned = True
+    def place_at_end(self, line: bytes) -> None:
+        """Set the position to the end of a closed log, of which this is the last entry: there is nothing to follow."""
+        entry = entries.decode(line)
+        self.first = self.next = entry.seq
+        self._append(entry, line)
+        self._positioned = True
 
     def on_confirmed(self) -> None:
         """Read the list before the next published entry is taken: the subscription is new.
@@ -209,6 +213,11 @@ class Tail:
         self.remaining = length
         self.epoch += 1
         self.broken = length == 0
+
+    def continues(self, start: int, lines: list[bytes]) -> bool:
+        """Return whether the window continues these lines: it has the same first entry, if that is among them."""
+        index = self.first - start
+        return index >= len(lines) or self.format.frame(self.first, lines[index]) == self._frames[0]
 
     def batch(self, cursor: int) -> bytes:
         """Return all frames from `cursor` on, which must be in the window, in one piece."""

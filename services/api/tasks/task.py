@@ -34,11 +34,17 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     recorded_ended_at: int | None = msgspec.field(name=metadata.ENDED_AT, default=None)
     length: int
     last: entries.Entry | None
+    last_line: bytes | None = None  # the same, as its line
 
     @property
     def end(self) -> entries.Entry | None:
         """The entry that ended it, while the log is kept."""
         return self.last if self.last is not None and self.last.ends else None
+
+    @property
+    def end_line(self) -> bytes | None:
+        """The same, as its line."""
+        return self.last_line if self.end else None
 
     @property
     def status(self) -> str:
@@ -120,5 +126,5 @@ def task_of(task_id: str, raw: RawTask) -> Task | None:
     if metadata.FUNCTION not in fields:
         return None
     fields.setdefault(metadata.QUEUED_AT, fields.get(metadata.CREATED_AT))
-    log = {"length": length, "last": entries.decode(last) if last else None}
+    log = {"length": length, "last": entries.decode(last) if last else None, "last_line": last}
     return msgspec.convert(fields | log | {"task_id": task_id}, Task, strict=False)
