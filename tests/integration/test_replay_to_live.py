@@ -466,6 +466,29 @@ async def test_a_closed_log_that_changes_while_it_is_read(
         assert not reader.complete
 
 
+async def test_a_reader_of_a_log_that_has_lost_its_end(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """A reader that comes when the end is lost gets the log as it is, though another reader still has that end."""
+    await writer.write(3)
+    hub = Hub(client, Settings(redis_url=redis_url, heartbeat_s=NEVER_S, probe_s=5))
+    owner = asyncio.create_task(hub.run())
+    one = hub.open(queued(writer.task_id), NDJSON, 0, lambda: None)
+    await until_subscribed(writer, 1)
+    await writer.write(event="done")
+    before = list(writer.lines)
+    assert await to_the_end(one) == before
+    await writer.redis.ltrim(keys.log(writer.task_id), 0, 2)
+    del writer.lines[3:]
+    await writer.write()
+    other = hub.open(queued(writer.task_id), NDJSON, 0, lambda: None)
+    assert await read(other, 4) == writer.lines
+    await writer.write(event="failed")
+    assert await to_the_end(other) == writer.lines[4:]
+    hub.close(one)
+    hub.close(other)
+    await until_subscribed(writer, 0)
+    await cancelled(owner)
+
+
 async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
     """A reader that waits for a page while nothing follows its log any more is let go: nothing would wake it."""
     await writer.write(PAGE)

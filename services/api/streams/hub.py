@@ -122,6 +122,9 @@ class Hub:
         channel = keys.channel(task_id).encode()
         tails = self._tails.setdefault(channel, {})
         tail = tails.get(fmt.media_type)
+        if tail is not None and tail.ended:  # the log has lost its end since
+            self._drop(tail)
+            tails, tail = self._tails.setdefault(channel, {}), None
         if tail is None:
             tail = tails[fmt.media_type] = Tail(self._redis, task_id, fmt, self._heartbeat_s)
             following = self._following[tail] = asyncio.create_task(tail.follow())
