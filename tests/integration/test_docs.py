@@ -109,7 +109,7 @@ def test_the_settings() -> None:
 
 def test_what_reliability_refers_to() -> None:
     """Every test that docs/reliability.md names exists, so that no promise is left without one."""
-    named = re.findall(r"`((?:integration|chaos|workers)/[\w/]+\.py)`", read("docs/reliability.md"))
+    named = re.findall(r"`((?:integration|chaos|simulation|workers)/[\w/]+\.py)`", read("docs/reliability.md"))
     paths = [path if not path.startswith("workers/") else f"integration/{path}" for path in named]
     assert len(paths) > 40
     assert [path for path in paths if not (ROOT / "tests" / path).exists()] == []

@@ -1,0 +1,53 @@
+"""Random histories of one log and its readers, with losses: each view is the log, or its reader is told of the loss.
+
+READERS_SEED is the first history's seed: it repeats the history of which a run has printed the seed.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from redis import Redis
+
+from tests.simulation.reader_walk import Walk
+from tests.support.seeds import seed
+
+HISTORIES: Final = 200
+MANY_HISTORIES: Final = 10_000
+
+
+@pytest.fixture
+def own(own_database: str) -> Iterator[Redis]:
+    """A database of its own."""
+    with Redis.from_url(own_database) as own:
+        yield own
+
+
+def test_random_histories(own: Redis) -> None:
+    """Two hundred, at every run."""
+    walk(own, HISTORIES)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1_800)
+def test_many_random_histories(own: Redis) -> None:
+    """Ten thousand."""
+    walk(own, MANY_HISTORIES)
+
+
+def walk(own: Redis, histories: int) -> None:
+    """Walk so many histories, and print the steps of the first that has a fault."""
+    first = seed("READERS_SEED")
+    print(f"READERS_SEED={first}")
+    losses = gaps = 0
+    for number in range(first, first + histories):
+        history = Walk(own, number)
+        history.run()
+        losses += history.losses
+        gaps += history.gaps
+        if history.faults:
+            steps = "\n".join(history.steps)
+            pytest.fail(f"READERS_SEED={number} repeats this history:\n{steps}\n" + "\n".join(history.faults))
+    print(f"{histories:,} histories, {losses:,} losses, {gaps:,} gaps")
+    assert losses
+    assert gaps
