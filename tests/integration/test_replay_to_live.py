@@ -489,6 +489,34 @@ async def test_a_reader_of_a_log_that_has_lost_its_end(client: Intercepted, redi
     await cancelled(owner)
 
 
+async def test_an_end_that_is_heard_while_a_read_is_late(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """An end that came over the channel after a read was sent is the end, though the log is lost before that is
+    executed: its readers get it, and no complete response lacks it.
+    """
+    await writer.write(5)
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 5) == writer.lines
+        await until_subscribed(writer, 1)
+        sent, executed = asyncio.Event(), asyncio.Event()
+
+        async def before() -> None:
+            sent.set()
+            await executed.wait()
+
+        client.before = before
+        reader.tail.request_rescan()
+        async with asyncio.timeout(DEADLINE_S):
+            await sent.wait()
+            await writer.write(event="done")
+            while not reader.tail.ended:
+                await reader.tail.changed()
+            await writer.redis.delete(keys.log(writer.task_id))
+            executed.set()
+            await reader.tail.changed()
+        assert await to_the_end(reader) == writer.lines[5:]
+        assert reader.complete
+
+
 async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
     """A reader that waits for a page while nothing follows its log any more is let go: nothing would wake it."""
     await writer.write(PAGE)

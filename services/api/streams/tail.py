@@ -169,6 +169,8 @@ class Tail:
             newest, confirmations = self._newest, self._confirmations
             start = self.next - len(newest)
             lines = await self._pages.read(start, start + WINDOW_ENTRIES)
+            if self.ended:
+                return  # the end was published meanwhile
             same = lines[: len(newest)] == newest and bool(lines or not start)
             # Nor the newest by now, if the lines reach it: `on_published` may have been quicker than this read.
             index = self.next - 1 - start
