@@ -423,7 +423,11 @@ class Walk:
             if views[-1] not in [log[starts[-1] :] for log in [self._log, *self._ended_logs[client.ended_logs :]]]:
                 kind = "live" if client.tail_followed else "closed"
                 yield f"{kind}: view {shown(views[-1])}, log {shown(self._log)}"
-        elif client.reader.ended and not (self._emptied or self._ended_logs):
+        elif (
+            client.reader.ended
+            and not (self._emptied or self._ended_logs)
+            and client.reader.cursor <= client.reader.tail.next  # else it came with a cursor beyond the log
+        ):
             yield "breaks off though the log went on"
 
 
