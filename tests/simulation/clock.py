@@ -26,6 +26,9 @@ class Process:
         self.frozen = False
         self.late: list[Callable[[], None]] = []  # timers that were due while it was frozen
 
+    def ended(self) -> None:
+        """Called once, when it dies."""
+
     def __repr__(self) -> str:
         return self.name
 

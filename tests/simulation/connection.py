@@ -93,7 +93,9 @@ class SimulatedConnection(Connection):
         self._wake()
 
     def _wake(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
+        if self.process.frozen:
+            self.process.late.append(self._wake)
+        elif self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
     async def read_response(

@@ -2,7 +2,8 @@
 
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -152,6 +153,15 @@ class Server:
         if any(command[0] == "PUBLISH" or (command[0] == "EVAL" and publishes(command[1])) for command in commands):
             self._listen()
         return answers
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Within this context, Redis refuses everything that needs memory."""
+        self._wires[2].call(("CONFIG SET", "maxmemory", 1))
+        try:
+            yield
+        finally:
+            self._wires[2].call(("CONFIG SET", "maxmemory", 0))
 
     def heard(self) -> list[tuple[bytes, bytes]]:
         """Channels and messages that were published since the last call."""

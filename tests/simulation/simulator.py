@@ -50,6 +50,7 @@ class Verdict(StrEnum):
     TWICE = "is executed twice"
     LATER = "is held up, connection breaks"
     CUT = "is cut in the middle"
+    FULL = "finds Redis full at its last command"
 
 
 class Step:
@@ -153,6 +154,7 @@ class Simulator:
         self._story: list[tuple[float, object, object, object]] = []
         self._over = False
         self._loop: Loop
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # A run
 
@@ -160,8 +162,10 @@ class Simulator:
         """Run this schedule, on an empty Redis. An error shows the steps that led to it."""
         self.server.reset()
         configured = structlog.get_config()
-        structlog.configure(processors=[self._on_log], cache_logger_on_first_use=False)
+        self.hear_logs()
         self._loop = Loop(self.clock)
+        self._loop.set_exception_handler(self._on_unhandled)
+        self._loop.set_task_factory(self._task)
         try:
             with seeded(seed), self.clock.installed():
                 try:
@@ -186,8 +190,24 @@ class Simulator:
                 task.cancel()
             await self.settle()
 
+    def _task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
+        # Tasks of dead processes are never woken, so nothing else would refer to them.
+        task = asyncio.Task(work, loop=loop, **options)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _on_unhandled(self, _: object, context: dict[str, Any]) -> None:
+        if not self._over:
+            self.crashes.append(str(context.get("exception") or context["message"]))
+
+    def hear_logs(self) -> None:
+        """Let the product's log lines be lines of the schedule."""
+        structlog.configure(processors=[self._on_log], cache_logger_on_first_use=False)
+
     def _on_log(self, _: object, level: str, event: MutableMapping[str, Any]) -> Any:
-        said = " ".join(str(part) for part in [event.pop("event"), *(f"{k}={v}" for k, v in event.items())])
+        more = (f"{name}={value}" for name, value in event.items() if name != "event")
+        said = " ".join([str(event["event"]), *more])
         if "crashed" in said or said.startswith(("tail failed", "stream failed", "attempt crashed")):
             self.crashes.append(said)
         self.tell(PROCESS.get() or "", f"logs: {short(said)}"[:300])
@@ -298,6 +318,10 @@ class Simulator:
                 self.strays.append(step.commands)
             case Verdict.CUT:
                 self._execute(step, step.commands[:commands])
+            case Verdict.FULL:
+                outcome = self._execute(step, step.commands[:-1])
+                with self.server.full():
+                    outcome += self._execute(step, step.commands[-1:])
             case _:
                 if verdict is Verdict.TWICE:
                     self._execute(step, step.commands)
@@ -312,6 +336,15 @@ class Simulator:
         if verdict is Verdict.REPLY_LATER or (step.process.frozen and not isinstance(outcome, Exception)):
             step.outcome = outcome
             self.replies.append(step)
+        else:
+            self._answer(step, outcome)
+
+    def _answer(self, step: Step, outcome: Any) -> None:
+        """Let the process have this outcome: when it wakes, if it is frozen."""
+        if step.answered.done():
+            return
+        if step.process.frozen:
+            step.process.late.append(lambda: self._answer(step, outcome))
         elif isinstance(outcome, Exception):
             step.answered.set_exception(outcome)
         else:
@@ -385,6 +418,7 @@ class Simulator:
         """End a process as kill -9 does. Commands that it had sent may arrive."""
         self.tell(process, "is killed")
         process.dead = True
+        process.ended()
         for step in [step for step in self.waiting if step.process is process]:
             self.waiting.remove(step)
             if not step.is_work:
@@ -417,7 +451,7 @@ class Simulator:
                 for steps in (self.waiting, self.replies):
                     if step in steps:
                         steps.remove(step)
-                step.answered.set_exception(RedisConnectionError("simulated: connection lost"))
+                self._answer(step, RedisConnectionError("simulated: connection lost"))
         for connection in [each for each in self.connections if process in (None, each.process)]:
             self.messages.pop(connection, None)
             connection.lose()
@@ -467,14 +501,13 @@ class Simulator:
             self.deliver(connection)
         return bool(found)
 
-    async def until(
-        self, matches: Callable[[Step], bool], *processes: Process, messages: bool = True, within_s: float = 0
-    ) -> Step:
-        """Let these processes, or all, go on until a step matches, and leave that one waiting. Return it.
+    async def find(
+        self, matches: Callable[[Step], bool], *processes: Process, work: bool = False, messages: bool = True
+    ) -> Step | None:
+        """Let these processes, or all, go on until a step matches, and leave that one waiting.
 
-        The clock moves for as long as `within_s`, if there is nothing else to do.
+        Return None if they come to rest before.
         """
-        over = self.clock.now + within_s
         for _ in range(MAX_STEPS):
             await self.settle()
             steps = self.ready(*processes)
@@ -482,13 +515,19 @@ class Simulator:
                 return found
             if messages and self._deliver_all():
                 continue
-            if rest := [step for step in steps if not step.is_work]:
-                self.let(rest[0])
-            elif (due := self.next_due) is not None and due <= over:
-                self._move_to(due)
-            else:
-                break
-        raise AssertionError("no such step")
+            rest = [step for step in steps if work or not step.is_work]
+            if not rest:
+                return None
+            self.let(rest[0])
+        raise AssertionError("the schedule does not come to rest")
+
+    async def until(
+        self, matches: Callable[[Step], bool], *processes: Process, work: bool = False, messages: bool = True
+    ) -> Step:
+        """As `find`, for a step that must come."""
+        step = await self.find(matches, *processes, work=work, messages=messages)
+        assert step is not None, "no such step"
+        return step
 
     async def passes(self, seconds: float, *processes: Process, work: bool = False) -> None:
         """Let these processes, or all, go on for so long. Nothing is late."""

@@ -14,7 +14,7 @@ from litestar import Litestar
 
 from plugins import Context, entries, function, keys
 from plugins.function import policy
-from services.api.app import create_app
+from services.api.app import create_app, lifespan
 from services.api.redis_client import Pools, pools_of
 from services.api.settings import Settings as ApiSettings
 from services.worker.attempt.attempt import Attempt
@@ -56,6 +56,7 @@ class ApiProcess(Process):
         self._simulator = simulator
         # To make an application takes long, and a dead process does not use its own any more.
         self.app = self._unused.pop() if self._unused else create_app(API_SETTINGS, _pools)
+        simulator.hear_logs()  # the application has set how it logs
         simulator.spawn(self, self._live())
 
     def pools(self, url: str, connections: int) -> Pools:
@@ -66,14 +67,19 @@ class ApiProcess(Process):
     async def _live(self) -> None:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            async with self.app.lifespan():
+            async with lifespan(self.app):
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
                 await asyncio.get_running_loop().create_future()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            self._unused.append(self.app)
+            if not self.dead:
+                self.ended()
+
+    def ended(self) -> None:
+        """Leave the application to another process: none of this one's code runs any more."""
+        self._unused.append(self.app)
 
     def request(
         self, method: str, path: str, *, key: str | None = None, headers: dict[str, str] | None = None, **body: Any
@@ -213,6 +219,7 @@ class Run(NamedTuple):
     process: Process
     task_id: str
     attempt: int
+    function: str
 
 
 class System:
@@ -225,6 +232,7 @@ class System:
         self.processes: list[Process] = []
         self.running: list[Run] = []  # functions
         self.begun: Counter[tuple[str, int]] = Counter()  # how often each attempt's function began
+        self.most: Counter[str] = Counter()  # how many of each function have run at once
         self.on_begin: Callable[[Run], None] = lambda run: None
 
     # Functions
@@ -236,9 +244,11 @@ class System:
         async def runs(context: Context) -> AsyncIterator[Any]:
             process = PROCESS.get()
             assert process is not None
-            run = Run(process, context.task_id, context.attempt)
+            run = Run(process, context.task_id, context.attempt, name)
             self.running.append(run)
-            self.begun[run[1:]] += 1
+            alive = [each for each in self.running if each.function == name and not each.process.dead]
+            self.most[name] = max(self.most[name], len(alive))
+            self.begun[run.task_id, run.attempt] += 1
             self.simulator.tell(process, f"function of {run.task_id[:4]} begins, attempt {run.attempt}")
             self.on_begin(run)
             try:
@@ -273,6 +283,16 @@ class System:
                 yield number
 
         return count
+
+    def endless(self) -> Body:
+        """A body that works for ever, and yields nothing."""
+
+        async def toil(context: Context) -> AsyncIterator[int]:
+            while True:
+                await self.simulator.work(f"works for {context.task_id[:4]}:{context.attempt}")
+            yield 0
+
+        return toil
 
     # Processes
 
@@ -322,6 +342,17 @@ class System:
         """A field of a task's metadata."""
         value = self.server.call("HGET", keys.metadata(task_id), name)
         return None if value is None else value.decode()
+
+    def view(self, task_id: str) -> list[Any]:
+        """The chunks that a reader has who drops those that an attempt does not keep."""
+        chunks: list[Any] = []
+        for entry in self.log(task_id):
+            data = json.loads(bytes(entry.data))
+            if entry.event == "chunk":
+                chunks.append(data)
+            elif entry.event == "attempt" and not data["keeps"]:
+                chunks = []
+        return chunks
 
     def runs(self, task_id: str) -> list[Run]:
         """Where its function runs, in living processes."""
