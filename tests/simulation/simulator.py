@@ -41,7 +41,7 @@ def short(text: str) -> str:
 
 
 class Verdict(StrEnum):
-    """What happens to a step. The name is the word in a printed schedule."""
+    """The ways in which a step may go. The values are the words of a printed schedule."""
 
     GO = "goes"
     REPLY_LATER = "is executed, reply under way"
@@ -199,7 +199,8 @@ class Simulator:
 
     def _on_unhandled(self, _: object, context: dict[str, Any]) -> None:
         if not self._over:
-            self.crashes.append(str(context.get("exception") or context["message"]))
+            what = context.get("task") or context.get("future") or context.get("handle")
+            self.crashes.append(f"{context['message']}: {context.get('exception')!r} {what!r}")
 
     def hear_logs(self) -> None:
         """Let the product's log lines be lines of the schedule."""
@@ -230,7 +231,7 @@ class Simulator:
         left_out = [f"… {len(lines) - SHOWN} steps before"] if len(lines) > SHOWN else []
         return "\n".join(["The schedule:", *left_out, *lines[-SHOWN:]])
 
-    # What processes do
+    # Steps of processes
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Begin this in the process."""
@@ -289,13 +290,14 @@ class Simulator:
     def _queue(self, message: Message) -> None:
         self.messages.setdefault(message.connection, deque()).append(message)
 
-    # What becomes of steps
+    # Decisions about steps
 
     async def settle(self) -> None:
         """Let all processes go on until each waits."""
-        await asyncio.sleep(0)
-        while not self._loop.idle:  # noqa: ASYNC110  # an event would be one more callback
+        idle = False
+        while not idle:
             await asyncio.sleep(0)
+            idle = self._loop.idle
 
     def let(self, step: Step, verdict: Verdict = Verdict.GO, *, commands: int = 0) -> None:
         """Decide about a step. `commands` is how many of its commands are executed if it is cut."""
@@ -347,6 +349,7 @@ class Simulator:
             step.process.late.append(lambda: self._answer(step, outcome))
         elif isinstance(outcome, Exception):
             step.answered.set_exception(outcome)
+            step.answered.exception()  # its task may have been cancelled: asyncio need not tell
         else:
             step.answered.set_result(outcome)
 
@@ -404,7 +407,7 @@ class Simulator:
                 step.blocked = step.blocked and self.clock.now < step.read_until
             elif step.deadline is not None and self.clock.now >= step.deadline:
                 self.tell(step.process, step, "times out")
-                step.answered.set_exception(RedisTimeoutError("simulated: no answer"))
+                self._answer(step, RedisTimeoutError("simulated: no answer"))
 
     @property
     def next_due(self) -> float | None:

@@ -18,6 +18,7 @@ from services.api.app import create_app, lifespan
 from services.api.redis_client import Pools, pools_of
 from services.api.settings import Settings as ApiSettings
 from services.worker.attempt.attempt import Attempt
+from services.worker.attempt.lease import Lease
 from services.worker.process import WRITE_S, Worker
 from services.worker.queue.broker import Queue
 from services.worker.queue.messages import Delivery
@@ -147,6 +148,7 @@ class WorkerProcess(Process):
         self._simulator = system.simulator
         self._slots = slots
         self.worker: Worker | None = None
+        self._leases: dict[tuple[str, int], tuple[Lease, Attempt]] = {}
         simulator, url = system.simulator, URL
         simulator.spawn(self, self._live(url))
 
@@ -176,21 +178,19 @@ class WorkerProcess(Process):
         finally:
             self.queue.slots.release()
 
-    @property
-    def attempts(self) -> dict[str, Attempt]:
-        """The attempts that it runs, by task."""
-        return self.worker.running if self.worker else {}
-
     def in_touch(self, task_id: str, attempt: int) -> bool:
-        """Whether its lease of this attempt has not expired, as far as it knows."""
-        if self.dead or self.worker is None:
+        """Whether its lease of this attempt has not expired, as far as it knows, and it waits for the function."""
+        lease, performed = self._leases.get((task_id, attempt), (None, None))
+        if lease is None or performed is None:
             return False
-        return any(
-            lease.claim.task_id == task_id
-            and lease.claim.attempt == attempt
-            and lease._until > self._simulator.clock.now  # no other code asks for it
-            for lease in self.worker.leases._leases
-        )
+        return lease._until > self._simulator.clock.now and not performed._abandoned.done()
+
+    def begins(self, task_id: str, attempt: int) -> None:
+        """Remember the lease of this attempt, whose function begins."""
+        if self.worker is not None:
+            for lease in self.worker.leases._leases:
+                if (lease.claim.task_id, lease.claim.attempt) == (task_id, attempt):
+                    self._leases[task_id, attempt] = (lease, self.worker.running[task_id])
 
     def stop(self) -> None:
         """SIGTERM: drain, stop, leave the queue, exit."""
@@ -232,6 +232,7 @@ class System:
         self.processes: list[Process] = []
         self.running: list[Run] = []  # functions
         self.begun: Counter[tuple[str, int]] = Counter()  # how often each attempt's function began
+        self.chunks: dict[str, int] = {}  # how many each function yields
         self.most: Counter[str] = Counter()  # how many of each function have run at once
         self.on_begin: Callable[[Run], None] = lambda run: None
 
@@ -240,6 +241,7 @@ class System:
     def declare(self, name: str, chunks: int = 3, *, body: Body | None = None, **options: Any) -> None:
         """Declare a function that yields so many chunks, a piece of work before each, or has this body."""
         does = body or self.counting(chunks)
+        self.chunks[name] = chunks
 
         async def runs(context: Context) -> AsyncIterator[Any]:
             process = PROCESS.get()
@@ -248,6 +250,8 @@ class System:
             self.running.append(run)
             alive = [each for each in self.running if each.function == name and not each.process.dead]
             self.most[name] = max(self.most[name], len(alive))
+            if isinstance(process, WorkerProcess):
+                process.begins(run.task_id, run.attempt)
             self.begun[run.task_id, run.attempt] += 1
             self.simulator.tell(process, f"function of {run.task_id[:4]} begins, attempt {run.attempt}")
             self.on_begin(run)
@@ -320,7 +324,7 @@ class System:
         return str(request.result().json["task_id"])
 
     async def told(self, api: ApiProcess, task_id: str) -> Any:
-        """What GET /tasks/{id} says."""
+        """The answer to GET /tasks/{id}."""
         request = api.request("GET", f"/tasks/{task_id}")
         await self.simulator.go(api)
         assert request.done(), "no answer"
@@ -344,7 +348,7 @@ class System:
         return None if value is None else value.decode()
 
     def view(self, task_id: str) -> list[Any]:
-        """The chunks that a reader has who drops those that an attempt does not keep."""
+        """The chunks of a reader that drops those which an attempt does not keep."""
         chunks: list[Any] = []
         for entry in self.log(task_id):
             data = json.loads(bytes(entry.data))

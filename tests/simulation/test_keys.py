@@ -11,8 +11,8 @@ pytestmark = pytest.mark.redis
 
 @scheduled
 async def test_a_refusal_that_is_repeated(system: System) -> None:
-    """Redis refuses a task because it is full. What that request does about its key, and repeats because a reply was
-    lost, does not touch the key of a later request: its client finds its task again.
+    """Redis refuses a task because it is full. Its request gives its key up, and repeats that because a reply was lost.
+    The key of a later request stays: its client finds its task again.
     """
     simulator = system.simulator
     system.declare("limited", body=system.endless(), concurrency=1)

@@ -51,7 +51,7 @@ async def test_a_cancel_whose_api_dies(system: System) -> None:
     """
     simulator = system.simulator
     limited(system)
-    api, other_api, one, other = system.api("A"), system.api("B"), system.worker("W1"), system.worker("W2")
+    api, _, one, _ = system.api("A"), system.api("B"), system.worker("W1"), system.worker("W2")
     await simulator.go()
     first, second = [await system.submitted(api, "limited") for _ in range(2)]
     await simulator.go(one)
