@@ -29,7 +29,7 @@ class SimulatedConnection(Connection):
     process: ClassVar[Process]
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options | {"driver_info": None})  # to find it out takes milliseconds
         self._open = False
         self._answers: deque[Any] = deque()
         self._arrived: asyncio.Future[None] | None = None

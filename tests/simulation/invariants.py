@@ -153,9 +153,8 @@ def not_over(system: System) -> list[str]:
 
 def tidy(system: System) -> bool:
     """Whether nothing is left behind; quick to answer no."""
-    if system.server.call("ZCARD", keys.OPEN) or system.server.call("XLEN", keys.QUEUE):
-        return False
-    return not left_behind(system)
+    index, queue = system.server.execute([("ZCARD", keys.OPEN), ("XLEN", keys.QUEUE)])
+    return not (index or queue or left_behind(system))
 
 
 def left_behind(system: System) -> dict[str, Any]:

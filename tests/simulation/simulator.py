@@ -198,9 +198,13 @@ class Simulator:
         return task
 
     def _on_unhandled(self, _: object, context: dict[str, Any]) -> None:
-        if not self._over:
-            what = context.get("task") or context.get("future") or context.get("handle")
-            self.crashes.append(f"{context['message']}: {context.get('exception')!r} {what!r}")
+        if self._over:
+            return
+        what = context.get("task") or context.get("future") or context.get("handle")
+        said = f"{context['message']}: {context.get('exception')!r} {what!r}"
+        self.tell(PROCESS.get() or "", said)
+        if not said.startswith("Future "):  # the error that a request has got, and did not wait for
+            self.crashes.append(said)
 
     def hear_logs(self) -> None:
         """Let the product's log lines be lines of the schedule."""

@@ -86,7 +86,7 @@ class History:
         for _ in range(WORKERS):
             self._new_worker()
         await self._simulator.go()
-        for self._tick in range(dice.randint(100, 300)):
+        for self._tick in range(dice.randint(80, 240)):
             await self._simulator.settle()
             self._reap()
             for process in [process for process, until in self._frozen.items() if until <= self._tick]:
