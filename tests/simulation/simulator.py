@@ -50,7 +50,7 @@ class Verdict(StrEnum):
     TWICE = "is executed twice"
     LATER = "is held up, connection breaks"
     CUT = "is cut in the middle"
-    FULL = "finds Redis full at its last command"
+    FULL = "finds Redis full"
 
 
 class Step:
@@ -304,7 +304,7 @@ class Simulator:
             idle = self._loop.idle
 
     def let(self, step: Step, verdict: Verdict = Verdict.GO, *, commands: int = 0) -> None:
-        """Decide about a step. `commands` is how many of its commands are executed if it is cut."""
+        """Decide about a step. `commands` of its commands are executed before it is cut, or before Redis is full."""
         self.steps += 1
         if step in self.replies:
             self.replies.remove(step)
@@ -325,9 +325,9 @@ class Simulator:
             case Verdict.CUT:
                 self._execute(step, step.commands[:commands])
             case Verdict.FULL:
-                outcome = self._execute(step, step.commands[:-1])
+                outcome = self._execute(step, step.commands[:commands])
                 with self.server.full():
-                    outcome += self._execute(step, step.commands[-1:])
+                    outcome += self._execute(step, step.commands[commands:])
             case _:
                 if verdict is Verdict.TWICE:
                     self._execute(step, step.commands)

@@ -4,9 +4,16 @@ import pytest
 
 from plugins import keys
 from tests.simulation.simulator import Verdict
-from tests.simulation.system import System, scheduled
+from tests.simulation.system import ApiProcess, System, scheduled
 
 pytestmark = pytest.mark.redis
+
+
+async def is_refused(system: System, api: ApiProcess) -> None:
+    """Let Redis be full when the command arrives that adds the message to the queue."""
+    step = await system.simulator.until(lambda step: step.touches(keys.QUEUE), api)
+    before = next(number for number, command in enumerate(step.commands) if keys.QUEUE in command)
+    system.simulator.let(step, Verdict.FULL, commands=before)
 
 
 @scheduled
@@ -21,7 +28,7 @@ async def test_a_refusal_that_is_repeated(system: System) -> None:
     simulator.freeze(worker)
 
     refused = api.submit("limited", key="k")
-    simulator.let(await simulator.until(lambda step: step.touches(keys.QUEUE), api), Verdict.FULL)
+    await is_refused(system, api)
     forget = await simulator.find(lambda step: step.says("DEL", keys.idempotency("anonymous", "k")), api)
     if forget is not None:
         simulator.let(forget, Verdict.REPLY_LOST)
@@ -42,7 +49,7 @@ async def test_a_refusal_that_is_late(system: System) -> None:
     await simulator.go()
 
     refused = api.submit("long", key="k")
-    simulator.let(await simulator.until(lambda step: step.touches(keys.QUEUE), api), Verdict.FULL)
+    await is_refused(system, api)
     await simulator.find(lambda step: step.says("not_started"), api)
     task = await system.submitted(other_api, "long", key="k")
     await simulator.go(worker)

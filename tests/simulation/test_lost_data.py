@@ -64,11 +64,12 @@ async def claim_is_lost(system: System) -> str:
 
 
 async def works(system: System, name: str, pieces: int) -> None:
-    """Let the function of this worker work so often, and its worker append that."""
+    """Let the function of this worker work so often, if it is not stopped before, and its worker append that."""
     for _ in range(pieces):
         process = next(each for each in system.processes if each.name == name)
-        step = await system.simulator.until(lambda step: step.is_work, process)
-        system.simulator.let(step)
+        step = await system.simulator.find(lambda step: step.is_work, process)
+        if step is not None:
+            system.simulator.let(step)
         await system.simulator.go(process)
 
 
