@@ -134,21 +134,28 @@ def exceeded(system: System) -> Iterator[str]:
             yield f"{name} allows {allowed}, and these run: {', '.join(runs)}"
 
 
-# Ids of tasks whose log has no end.
-NOT_OVER: Final = """
+# Ids of all tasks, or of those whose log has no end. A worker may record the end of a task that Redis has lost: there
+# is no such task.
+TASKS: Final = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', 'stream:*:metadata')) do
   local task = string.sub(key, 8, -10)
   local line = redis.call('LINDEX', 'stream:' .. task .. ':chunks', -1) or ''
   local event = string.match(line, '^{"event":"([%w_.-]+)"')
-  if event ~= 'done' and event ~= 'failed' and event ~= 'cancelled' then found[#found + 1] = task end
+  local over = event == 'done' or event == 'failed' or event == 'cancelled'
+  if redis.call('HEXISTS', key, 'function') == 1 and (ARGV[1] == 'all' or not over) then found[#found + 1] = task end
 end
 return found"""
 
 
+def tasks(system: System) -> list[str]:
+    """The tasks that exist."""
+    return sorted(task.decode() for task in system.server.call("EVAL", TASKS, 0, "all"))
+
+
 def not_over(system: System) -> list[str]:
     """The tasks that have not ended."""
-    return sorted(task.decode() for task in system.server.call("EVAL", NOT_OVER, 0))
+    return sorted(task.decode() for task in system.server.call("EVAL", TASKS, 0, "open"))
 
 
 def tidy(system: System) -> bool:

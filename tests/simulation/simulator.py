@@ -26,7 +26,12 @@ T = TypeVar("T")
 MAX_STEPS: Final = 20_000
 
 # Lines of a schedule that a failed test shows.
-SHOWN: Final = 400
+SHOWN: Final = 600
+
+# Commands that processes repeat while nothing happens. A schedule does not show them, unless something befalls them.
+ROUTINE: Final = re.compile(
+    r"TIME$|ZRANGE tasks:open|SMEMBERS functions:paused|MULTI · HSET functions|XREADGROUP|XAUTOCLAIM"
+)
 
 ID: Final = re.compile(r"\b([0-9a-f]{4})[0-9a-f]{28}\b|\b([0-9a-f]{4})[0-9a-f]{4}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
@@ -231,6 +236,7 @@ class Simulator:
             f"{at - begin:9.3f}  {who!s:<4} {what.words if isinstance(what, Step) else what}"
             + (f"  [{how}]" if how else "")
             for at, who, what, how in self._story
+            if how or not ROUTINE.match(str(what))
         ]
         left_out = [f"… {len(lines) - SHOWN} steps before"] if len(lines) > SHOWN else []
         return "\n".join(["The schedule:", *left_out, *lines[-SHOWN:]])
@@ -379,8 +385,9 @@ class Simulator:
         self._execute(None, commands)
 
     def deliver(self, connection: SimulatedConnection, *, lost: bool = False) -> None:
-        """Let the next message to this connection arrive, or be lost."""
+        """Let the next message to this connection arrive, or be lost. A confirmation is not lost alone."""
         message = self.messages[connection].popleft()
+        lost = lost and message.line[0] == b"message"
         if not self.messages[connection]:
             del self.messages[connection]
         if connection.is_connected and not connection.process.dead:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from litestar import Litestar
+from redis.exceptions import RedisError
 
 from plugins import Context, entries, function, keys
 from plugins.function import policy
@@ -162,8 +163,12 @@ class WorkerProcess(Process):
         registry.plugins.update(self._system.plugins)
         self.worker = Worker(settings, self.queue, redis, registry)
         self.worker.name = self.name
-        await self.worker.start()
-        await self.queue.startup()
+        try:
+            await self.worker.start()
+            await self.queue.startup()
+        except RedisError as error:  # Taskiq's process exits, and its manager starts another
+            simulator.tell(self, f"exits at its start: {error}")
+            return self._exit()
         free = asyncio.Semaphore(self._slots)
         await free.acquire()
         async for delivery in self.queue.listen():

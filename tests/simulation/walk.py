@@ -31,13 +31,14 @@ LOST_S: Final = 1.0
 
 # The ways in which a command goes, and how often of a hundred times.
 VERDICTS: Final = {
-    Verdict.GO: 86,
+    Verdict.GO: 85,
     Verdict.REPLY_LATER: 5,
     Verdict.REPLY_LOST: 3,
     Verdict.NEVER_ARRIVED: 2,
     Verdict.TWICE: 1,
     Verdict.LATER: 2,
     Verdict.CUT: 1,
+    Verdict.FULL: 1,
 }
 
 
@@ -91,6 +92,8 @@ class History:
             self._reap()
             for process in [process for process, until in self._frozen.items() if until <= self._tick]:
                 self._wake(process)
+            for worker in [worker for worker in self._workers if worker.dead]:
+                self._replace(worker)
             self._act()
         await self._calm_down()
         await self._check()
@@ -322,6 +325,8 @@ class History:
             else:
                 simulator.strays.pop()
         await simulator.passes(5, work=True)  # a pause may be under way
+        for worker in [worker for worker in self._workers if worker.dead]:
+            self._replace(worker)
         while paused := self.system.server.call("SMEMBERS", keys.PAUSED):
             request = self._apis[0].request("DELETE", f"/functions/{paused[0].decode()}/paused")
             assert await simulator.come_true(request.done, 60) is not None, "a request is not answered"
@@ -333,16 +338,12 @@ class History:
             self.violations.append(f"nothing is left behind: {invariants.left_behind(self.system)} after {TIDY_S} s")
         self._reap()
 
-    def _tasks(self) -> list[str]:
-        found = self.system.server.call("KEYS", keys.metadata("*"))
-        return sorted(key.decode().split(":")[1] for key in found)
-
     def _all_over(self) -> bool:
         self._reap()
         return not invariants.not_over(self.system)
 
     async def _check(self) -> None:
-        for task in self._tasks():
+        for task in invariants.tasks(self.system):
             fields = self.system.server.call("HGETALL", keys.metadata(task))
             metadata = dict(zip(*[iter(part.decode() for part in fields)] * 2, strict=True))
             told = self._apis[0].request("GET", f"/tasks/{task}")
@@ -358,7 +359,7 @@ class History:
             )
             for name, check in invariants.PROMISES.items():
                 self.violations += [f"{name}: {task[:4]} {wrong}" for wrong in check(ended)]
-        there = set(self._tasks())
+        there = set(invariants.tasks(self.system))
         self.violations += [f"an accepted task exists: {task[:4]}" for task in self._accepted if task not in there]
         self.violations += [f"one task per key: {key} {ids}" for key, ids in self._by_key.items() if len(ids) > 1]
         self.violations += [f"code does not crash: {crash}" for crash in self._simulator.crashes]
