@@ -3,7 +3,8 @@
 import pytest
 
 from plugins import keys
-from tests.simulation.system import System, scheduled
+from tests.simulation.simulator import Verdict
+from tests.simulation.system import ApiProcess, System, scheduled
 
 pytestmark = pytest.mark.redis
 
@@ -148,3 +149,65 @@ async def test_a_recovery_that_is_late(system: System) -> None:
     took = await simulator.come_true(lambda: bool(system.runs(second)), 120, work=False)
     assert took is not None
     assert took < 10, f"the next task starts after {took} s"
+
+
+@scheduled
+async def test_a_submission_whose_commands_are_late(system: System) -> None:
+    """Any command of a submission is held up, and sent again. It arrives when the task is over. The task keeps no place
+    at the limit: the next one starts at once.
+    """
+    simulator, commands = system.simulator, 6
+    for number in range(commands):
+        system.declare(f"quick{number}", 1, concurrency=1)
+    api = system.api("A")
+    system.worker("W1")
+    await simulator.go()
+    for number in range(commands):
+        request = api.submit(f"quick{number}")
+        await goes_on(system, api, number)
+        for step in simulator.ready(api)[:1]:
+            simulator.let(step, Verdict.LATER)
+        assert await simulator.come_true(request.done, 5) is not None
+        await simulator.go(work=True)
+        while simulator.strays:
+            simulator.arrive()
+        await simulator.go(work=True)
+
+        second = await system.submitted(api, f"quick{number}")
+        took = await simulator.come_true(lambda task=second: system.end(task) == "done", 120)  # type: ignore[misc]
+        assert took is not None
+        assert took < 10, f"the next task ends after {took} s, command {number} was late"
+
+
+@scheduled
+async def test_a_task_that_is_lost_keeps_no_place(system: System) -> None:
+    """Redis loses its last second at any moment of a submission, and with it the task. The task keeps no place at the
+    limit: the next one starts at once.
+    """
+    simulator, commands = system.simulator, 6
+    for number in range(commands):
+        system.declare(f"quick{number}", 1, concurrency=1)
+    api = system.api("A")
+    system.worker("W1")
+    await simulator.go()
+    for number in range(commands):
+        before = system.server.snapshot()
+        request = api.submit(f"quick{number}")
+        await goes_on(system, api, number)
+        simulator.lose_data(before)
+        assert await simulator.come_true(request.done, 5) is not None
+        await simulator.passes(5, work=True)
+
+        second = await system.submitted(api, f"quick{number}")
+        took = await simulator.come_true(lambda task=second: system.end(task) == "done", 120)  # type: ignore[misc]
+        assert took is not None
+        assert took < 10, f"the next task ends after {took} s, the loss was after {number} commands"
+
+
+async def goes_on(system: System, api: ApiProcess, commands: int) -> None:
+    """Let so many commands of an API go, one by one."""
+    for _ in range(commands):
+        await system.simulator.settle()
+        for step in system.simulator.ready(api)[:1]:
+            system.simulator.let(step)
+    await system.simulator.settle()
