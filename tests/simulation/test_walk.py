@@ -19,7 +19,7 @@ FIRST: Final = seed(VARIABLE)
 
 # How many histories each test plays: `make test` is to take seconds.
 PARTS: Final = 10
-IN_PART: Final = 14
+IN_PART: Final = 13
 IN_PART_WITH_LOSSES: Final = 6
 
 # How many `make chaos` plays, of each kind.
