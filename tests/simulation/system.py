@@ -94,22 +94,34 @@ class ApiProcess(Process):
             self, self._request(method, path, sent, json.dumps(body).encode() if body else b"")
         )
 
+    def stream(self, task_id: str, last: int | None, received: Callable[[bytes], None]) -> "asyncio.Task[int]":
+        """GET /tasks/{id}/stream behind the entry `last`. `received` is called with each piece of the body.
+
+        The task has the status when the response has ended; it never ends if the process dies.
+        """
+        headers = {"host": "simulated", "accept": "text/event-stream"}
+        if last is not None:
+            headers["last-event-id"] = str(last)
+        return self._simulator.spawn(self, self._stream(f"/tasks/{task_id}/stream", headers, received))
+
+    async def _stream(self, path: str, headers: dict[str, str], received: Callable[[bytes], None]) -> int:
+        status, complete = 0, asyncio.Event()
+
+        async def receive() -> Any:
+            await complete.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            received(message.get("body", b""))
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                complete.set()
+
+        await self.app(_scope("GET", path, headers), receive, send)
+        return status
+
     async def _request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        scope: Any = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "root_path": "",
-            "query_string": b"",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-            "client": ("simulated", 1),
-            "server": ("simulated", 80),
-            "state": {},
-        }
         status, received, unsent = 0, b"", [body]
 
         async def receive() -> Any:
@@ -122,7 +134,7 @@ class ApiProcess(Process):
             status = message.get("status", status)
             received += message.get("body", b"")
 
-        await self.app(scope, receive, send)
+        await self.app(_scope(method, path, headers), receive, send)
         return Answer(status, json.loads(received) if received else None)
 
     def submit(self, name: str, *, key: str | None = None, **given: Any) -> "asyncio.Task[Answer]":
@@ -132,6 +144,24 @@ class ApiProcess(Process):
     def cancel(self, task_id: str) -> "asyncio.Task[Answer]":
         """DELETE /tasks/{id}."""
         return self.request("DELETE", f"/tasks/{task_id}")
+
+
+def _scope(method: str, path: str, headers: dict[str, str]) -> Any:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("simulated", 1),
+        "server": ("simulated", 80),
+        "state": {},
+    }
 
 
 def _pools(url: str, connections: int) -> Pools:

@@ -59,7 +59,10 @@ def test_many_histories(simulated_server: Server, losses: bool, capsys: pytest.C
         print(f"\n{VARIABLE}={FIRST}", flush=True)
     histories = played(simulated_server, FIRST, MANY, losses=losses)
     with capsys.disabled():
-        print(f"{len(histories)} histories, {sum(history.tasks for history in histories)} tasks", flush=True)
+        tasks, read = (
+            sum(counts) for counts in zip(*((each.tasks, each.entries_read) for each in histories), strict=True)
+        )
+        print(f"{len(histories)} histories, {tasks} tasks, {read} entries read", flush=True)
 
 
 def test_a_seed_determines_its_history(simulated_server: Server) -> None:

@@ -10,6 +10,7 @@ from plugins import Context, keys
 from tests.simulation import invariants
 from tests.simulation.clock import Process
 from tests.simulation.invariants import Ended
+from tests.simulation.reader import Reader, as_read
 from tests.simulation.simulator import Simulator, Step, Verdict
 from tests.simulation.system import Answer, ApiProcess, Body, System, WorkerProcess
 
@@ -19,6 +20,12 @@ WORKERS: Final = 3
 # that have waited for long come one after the other.
 ENDED_S: Final = 400
 TIDY_S: Final = 800
+
+# Seconds after that within which every reader has the end: a heartbeat, and a few back-offs.
+READ_S: Final = 60
+
+# How many of the tasks have a reader.
+READ: Final = 0.4
 
 # Tasks, and requests at once, of a history; deaths, and losses of data.
 MAX_TASKS: Final = 7
@@ -73,6 +80,7 @@ class History:
         self._accepted: dict[str, str] = {}  # functions of tasks
         self._by_key: dict[str, set[str]] = defaultdict(set)
         self._promised: dict[str, str] = {}
+        self._readers: list[Reader] = []
         self._deaths = self._lost = 0
         self._snapshot: tuple[float, Any] = (0, None)
         self._skewed = self._dice.random() < 0.3
@@ -288,7 +296,11 @@ class History:
             self._simulator.lose_data(snapshot)
 
     def _reap(self) -> None:
-        """Take what has been answered. A client repeats a request with its key if it was not answered."""
+        """Take what has been answered. A client repeats a request with its key if it was not answered; a reader comes
+        back.
+        """
+        for reader in self._readers:
+            reader.follow()
         for submission in list(self._submissions):
             answer, api, name, key = submission
             if not (answer.done() or api.dead):
@@ -296,6 +308,8 @@ class History:
             self._submissions.remove(submission)
             if answer.done() and answer.result().status == 202:
                 task = answer.result().json["task_id"]
+                if task not in self._accepted and self._dice.random() < READ:
+                    self._readers.append(Reader(task, lambda: self._dice.choice(self._apis)))
                 self._accepted[task] = name
                 if key is not None:
                     self._by_key[key].add(task)
@@ -336,13 +350,32 @@ class History:
             self.violations.append(f"no task waits for ever: these have not ended after {ENDED_S} s: {waiting}")
         elif await simulator.come_true(lambda: invariants.tidy(self.system), TIDY_S) is None:
             self.violations.append(f"nothing is left behind: {invariants.left_behind(self.system)} after {TIDY_S} s")
+        if await simulator.come_true(self._all_read, READ_S) is None:
+            unread = [reader.task_id[:4] for reader in self._readers if not reader.ended]
+            self.violations.append(f"no reader waits for ever: {unread} after {READ_S} s")
         self._reap()
 
     def _all_over(self) -> bool:
         self._reap()
         return not invariants.not_over(self.system)
 
+    def _all_read(self) -> bool:
+        self._reap()
+        return all(reader.ended for reader in self._readers)
+
+    def _check_readers(self) -> None:
+        for reader in self._readers:
+            truth = [as_read(entry) for entry in self.system.log(reader.task_id)]
+            if self._lost and not reader.gaps:
+                continue  # a reader that comes back to a log that has grown again is not told
+            if reader.seen != truth:
+                what = f"{reader.task_id[:4]} saw {reader.seen}, the log has {truth}, {reader.gaps} gaps"
+                self.violations.append(f"a reader sees every entry once: {what}")
+            if reader.gaps and not self._lost:
+                self.violations.append(f"no gap without a loss: {reader.task_id[:4]}")
+
     async def _check(self) -> None:
+        self._check_readers()
         for task in invariants.tasks(self.system):
             fields = self.system.server.call("HGETALL", keys.metadata(task))
             metadata = dict(zip(*[iter(part.decode() for part in fields)] * 2, strict=True))
@@ -367,6 +400,11 @@ class History:
             self.violations = [
                 each for each in self.violations if each.partition(":")[0] not in invariants.NOT_AFTER_LOSSES
             ]
+
+    @property
+    def entries_read(self) -> int:
+        """How many entries readers have seen."""
+        return sum(len(reader.seen) for reader in self._readers)
 
     @property
     def tasks(self) -> int:
