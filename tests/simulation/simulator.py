@@ -288,8 +288,8 @@ class Simulator:
 
     def subscribe(self, connection: SimulatedConnection, command: Command) -> None:
         """Subscribe or unsubscribe this connection, and confirm it."""
-        for name in command[1:]:
-            channel = name if isinstance(name, bytes) else name.encode()
+        # The hub's channels are a set, whose order differs from run to run.
+        for channel in sorted(name if isinstance(name, bytes) else name.encode() for name in command[1:]):
             if command[0] == "SUBSCRIBE":
                 connection.channels[channel] = None
             else:
