@@ -7,6 +7,7 @@
 --
 -- KEYS[1]  the limit (sorted set): admitted tickets (negative scores), waiting tickets (by their order), starts
 -- KEYS[2]  the index (sorted set)
+-- KEYS[3]  the metadata (hash) of the task whose ticket is to be acquired; only with one
 -- ARGV[1]  how many tickets may be admitted at once; or empty
 -- ARGV[2]  how many may be admitted within a period; or empty
 -- ARGV[3]  the period, in milliseconds
@@ -16,6 +17,8 @@
 -- ARGV[7]  seconds until recovery looks at the limit, at most; or empty: the index stays as it is
 -- ARGV[8]  1: this is recovery's look, and the next one may be later; or 0
 -- ARGV[9…] tickets to release, admitted or waiting
+--
+-- A ticket whose attempt is over is not acquired: the call may come late, after the task was cancelled or Redis has lost it.
 --
 -- Answers {milliseconds until the rate admits the next ticket, or -1 if none waits for that; how many tickets wait;
 -- {the tickets that were admitted}}. The call is repeatable. Acquiring an admitted ticket answers it again. Releasing an
@@ -38,7 +41,14 @@ local function count(from, to) return redis.call('ZCOUNT', key, from, to) end
 
 local released, admitted = 0, {}
 for i = 9, #ARGV do released = released + redis.call('ZREM', key, ARGV[i]) end
-if ticket ~= '' then
+
+local function may_run()
+  local fields = redis.call('HMGET', KEYS[3], 'status', 'attempt')
+  local attempt, of = tonumber(fields[2]) or 0, tonumber(string.match(ticket, '%d+$'))
+  return fields[1] == 'queued' and attempt < of or fields[1] == 'running' and attempt <= of
+end
+
+if ticket ~= '' and may_run() then
   redis.call('ZADD', key, 'NX', ARGV[6], ticket)
   if tonumber(redis.call('ZSCORE', key, ticket)) < 0 then admitted = {ticket} end
 elseif #ARGV > 8 and released == 0 then

@@ -88,8 +88,9 @@ def arguments(
     starts = "" if limits.starts is None else limits.starts
     ticket = "" if acquire is None else str(acquire)
     scan = ["" if scan_s is None else scan_s, int(is_scan)]
+    names = [key, keys.OPEN] if acquire is None else [key, keys.OPEN, keys.metadata(acquire.task_id)]
     return {
-        "keys": [key, keys.OPEN],
+        "keys": names,
         "args": [concurrency, starts, limits.period_ms, keys.TASK_TTL_S, ticket, order, *scan, *map(str, release)],
     }
 

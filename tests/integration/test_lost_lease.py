@@ -280,7 +280,7 @@ async def test_the_entries_that_an_attempt_does_not_keep(held: Held, redis: Redi
     await lose(first)
     second, kept = await begin(keeps=False)
     assert (kept, await counted()) == (0, 3)
-    mark = (await redis.lrange(keys.log(held.task_id), 2, 2))[0]
+    mark: Any = (await redis.lrange(keys.log(held.task_id), 2, 2))[0]
     again = append.arguments(held.task_id, 2, second.attempt, mark, claim=second.token)
     assert await redis.register_script(append.MARK_SCRIPT)(**again) == 3
     assert await counted() == 3

@@ -10,12 +10,11 @@
 -- ARGV[5]  the version of its function that this worker has; or nothing
 -- ARGV[6]  the task's id
 --
--- Answers {attempt, attempts, function, input, lease_until, limit key}; or an empty list if there is nothing to run:
+-- Answers {attempt, attempts, function, input, lease_until, limit key}, or an empty list if there is nothing to run:
 -- the task is unknown, has ended, is leased by another worker, in its back-off, out of attempts, or not admitted for
--- this attempt; or {limit key} if the admitted attempt is over: its place is to be released. Lease times are by the
--- server's clock: workers' clocks need not agree.
+-- this attempt. Lease times are by the server's clock: workers' clocks need not agree.
 
-local task, claim, admitted = KEYS[1], ARGV[1], tonumber(ARGV[4])
+local task, claim = KEYS[1], ARGV[1]
 local fields = redis.call('HMGET', task, 'status', 'claim', 'lease_until', 'attempt', 'attempts', 'function', 'input',
   'gate')
 local status, holder, lease_until = fields[1], fields[2], tonumber(fields[3]) or 0
@@ -24,24 +23,15 @@ local attempt, attempts = tonumber(fields[4]) or 0, tonumber(fields[5]) or 1
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local function is_over()
-  if status == 'running' then return attempt > admitted end
-  if status == 'queued' then return attempt >= admitted end
-  return lease_until == 0 -- else its function may still clean up after a cancel, and recovery releases the place
-end
-
-local function refuse()
-  return fields[8] and admitted > 0 and is_over() and {fields[8]} or {}
-end
-
-if status ~= 'queued' and status ~= 'running' then return refuse() end
+if status ~= 'queued' and status ~= 'running' then return {} end
 
 if holder == claim then
-  if status ~= 'running' then return refuse() end -- executed late: its attempt has been released
+  if status ~= 'running' then return {} end -- executed late: its attempt has been released
 -- Only the release takes a task from a worker that does not renew: its caller knows whether Redis was unreachable.
 -- A message that names another attempt is an earlier attempt's, which was queued twice.
-elseif status ~= 'queued' or lease_until > now or attempt >= attempts or (fields[8] and attempt + 1 ~= admitted) then
-  return refuse()
+elseif status ~= 'queued' or lease_until > now or attempt >= attempts
+  or (fields[8] and attempt + 1 ~= tonumber(ARGV[4])) then
+  return {}
 else
   attempt = attempt + 1
 end

@@ -12,7 +12,6 @@ import msgspec
 
 from plugins import entries, keys, scripts
 from plugins.limits import Ticket
-from services.worker.attempt.limits import Limiter
 from services.worker.redis_client.batcher import Batcher, script_call
 from services.worker.redis_client.retry import retry_transient
 
@@ -49,9 +48,8 @@ class Claim(msgspec.Struct, frozen=True):
 class Claims:
     """Claims tasks, for one worker."""
 
-    def __init__(self, batcher: Batcher, limiter: Limiter) -> None:
+    def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
-        self._limiter = limiter
         self._pending: dict[str, str] = {}  # task ids by token
 
     def cancel(self, task_id: str) -> None:
@@ -67,8 +65,6 @@ class Claims:
         `admitted` is the attempt that its limit has admitted: a task that has a limit is claimed for no other.
         `version` is that of the function that will run. It is recorded, because the task may have been submitted when
         the function had another.
-
-        If it has no attempt left to run for which its limit has admitted it, the place at the limit is released.
 
         While Redis refuses for now, for example because it is full, the claim is sent again with the same token. Its
         slot is kept, so that no more messages are read than there is room for.
@@ -89,9 +85,7 @@ class Claims:
             asked_at, (answer, line) = await retry_transient("claim", send, task_id=task_id)
         finally:
             cancelled = self._pending.pop(token, None) is None
-        if len(answer) < 2:
-            for limit_key in answer:  # the admitted attempt is over
-                await self._limiter.release(limit_key.decode(), Ticket(task_id, admitted))
+        if not answer:
             return None
         attempt, attempts, function, task_input, lease_until, limit_key = answer
         return Claim(

@@ -19,7 +19,7 @@ class Commands:
         self.redis: Final = redis
         self.batcher: Final = Batcher(redis)
         self.limiter: Final = Limiter(self.batcher, limits)
-        self.claims: Final = Claims(self.batcher, self.limiter)
+        self.claims: Final = Claims(self.batcher)
 
     async def append_end(self, claim: Claim, expected: int, *lines: bytes) -> int:
         """Append these entries, of which the last is the task's end, which the same step records. Return the answer of

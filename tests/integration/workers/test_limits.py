@@ -302,6 +302,10 @@ async def test_the_script(own: Redis) -> None:
     name = keys.limit("test", "0" * 32)
     a, b, c = (Ticket(letter * 32, 1) for letter in "abc")
 
+    for ticket in (a, b, c):
+        await own.hset(keys.metadata(ticket.task_id), "status", "queued")
+        await own.expire(keys.metadata(ticket.task_id), 60)
+
     async def ask(rules: Limits, **who: object) -> limits.Decision:
         return limits.decision_of(await script(**limits.arguments(name, rules, **who)))  # type: ignore[arg-type]  # by name, each of its own type
 
