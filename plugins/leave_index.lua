@@ -4,9 +4,13 @@
 --
 -- KEYS[1]  the index (sorted set)
 -- KEYS[2]  the task's metadata (hash)
+-- KEYS[3]  the limit (sorted set); only if the task has one
 -- ARGV[1]  the task's id
 --
--- Does nothing if the task is open: Redis may have lost its last second, with the end in it.
+-- Does nothing if the task is open, or has its place: Redis may have lost its last second, with the end or the release in
+-- it. Then recovery looks at the task again.
 
-local status = redis.call('HGET', KEYS[2], 'status')
-if status ~= 'queued' and status ~= 'running' then redis.call('ZREM', KEYS[1], ARGV[1]) end
+local fields = redis.call('HMGET', KEYS[2], 'status', 'attempt')
+if fields[1] == 'queued' or fields[1] == 'running' then return end
+if KEYS[3] and redis.call('ZSCORE', KEYS[3], ARGV[1] .. ':' .. (fields[2] or '0')) then return end
+redis.call('ZREM', KEYS[1], ARGV[1])

@@ -7,6 +7,7 @@ from plugins import keys, scripts
 SCRIPT: Final = scripts.read("leave_index.lua", __file__)
 
 
-def arguments(task_id: str) -> dict[str, Any]:
-    """Return the arguments of the script."""
-    return {"keys": [keys.OPEN, keys.metadata(task_id)], "args": [task_id]}
+def arguments(task_id: str, limit_key: str | None) -> dict[str, Any]:
+    """Return the arguments of the script. `limit_key` is None if the task has no limit."""
+    limit = [limit_key] if limit_key else []
+    return {"keys": [keys.OPEN, keys.metadata(task_id), *limit], "args": [task_id]}

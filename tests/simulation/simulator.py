@@ -151,6 +151,7 @@ class Simulator:
         self.waiting: list[Step] = []
         self.replies: list[Step] = []  # executed, not received
         self.strays: list[list[Command]] = []  # commands whose connection broke before they arrived
+        self._dead: list[Process] = []  # since the last time that nothing was ready to run
         self.messages: dict[SimulatedConnection, deque[Message]] = {}
         self.connections: dict[SimulatedConnection, None] = {}
         self.crashes: list[str] = []  # of the product's code
@@ -308,6 +309,10 @@ class Simulator:
         while not idle:
             await asyncio.sleep(0)
             idle = self._loop.idle
+        # What was ready to run when they died has run.
+        for process in self._dead:
+            process.ended()
+        self._dead.clear()
 
     def let(self, step: Step, verdict: Verdict = Verdict.GO, *, commands: int = 0) -> None:
         """Decide about a step. `commands` of its commands are executed before it is cut, or before Redis is full."""
@@ -432,7 +437,7 @@ class Simulator:
         """End a process as kill -9 does. Commands that it had sent may arrive."""
         self.tell(process, "is killed")
         process.dead = True
-        process.ended()
+        self._dead.append(process)
         for step in [step for step in self.waiting if step.process is process]:
             self.waiting.remove(step)
             if not step.is_work:

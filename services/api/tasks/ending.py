@@ -60,7 +60,7 @@ async def leave(redis: Redis, limiter: Limiter, task: Task) -> None:
     except QueueError as error:  # it stays in the index, and recovery does this again
         logger.warning("limit not released", task_id=task.task_id, error=str(error))
     else:
-        await run_script(redis, leave_index.SCRIPT, **leave_index.arguments(task.task_id))
+        await run_script(redis, leave_index.SCRIPT, **leave_index.arguments(task.task_id, task.limit_key))
 
 
 async def cancel_task(

@@ -41,4 +41,5 @@ class Commands:
         if attempt == str(claim.attempt).encode() and holder != claim.token.encode():
             return
         await self.limiter.release(claim.limit_key, claim.ticket)
-        await self.batcher.run_script(leave_index.SCRIPT, **leave_index.arguments(claim.task_id))
+        leaves = leave_index.arguments(claim.task_id, claim.limit_key)
+        await self.batcher.run_script(leave_index.SCRIPT, **leaves)
