@@ -26,7 +26,8 @@ IDEMPOTENCY_TTL_S: Final = 86_400
 # never the truth.
 OPEN: Final = "tasks:open"
 
-# Channel: the id of every cancelled task. Published by the api, every worker listens.
+# Channel: the id of every task that another than its worker has ended, or is about to. Published by the script that
+# appends the end, and by the api; every worker listens.
 CANCEL: Final = "tasks:cancel"
 
 # Hash: function name -> declaration (`plugins.declaration`). Workers announce, the api reads.
