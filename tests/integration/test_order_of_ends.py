@@ -130,3 +130,21 @@ async def test_a_worker_that_renews_just_in_time(redis: Redis, task_id: str) -> 
     await redis.hset(keys.metadata(task_id), metadata.LEASE_UNTIL, 1)
     assert await append_end(redis, Limiter(redis, 60), task, "failed", {}, worker_lost=True)
     assert await redis.zcard(limit_key_of(task_id)) == 0
+
+
+async def test_an_end_that_an_older_release_did_not_record(redis: Redis, task_id: str) -> None:
+    """It took two steps, and died between them. The function is silent, and its worker renews the lease: the next look
+    tells it to stop.
+    """
+    seconds, _ = await redis.time()
+    await redis.hset(keys.metadata(task_id), metadata.LEASE_UNTIL, (seconds + 60) * 1000)
+    await redis.rpush(keys.log(task_id), entries.encode("cancelled", 1, 0, entries.now_ms(), {"by": "x"}))
+    await redis.expire(keys.log(task_id), keys.CHUNK_TTL_S)
+    await redis.zadd(keys.OPEN, {task_id: 0})
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe(keys.CANCEL)
+        await Recovery(redis, Limiter(redis, 60), Contact(redis, LEASE_S), Settings(lease_s=LEASE_S)).scan()
+        told = await until(lambda: pubsub.get_message(ignore_subscribe_messages=True))
+    assert told["data"] == task_id.encode()
+    assert await redis.hget(keys.metadata(task_id), metadata.STATUS) == b"cancelled"
+    assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) == limits.STARTED

@@ -35,7 +35,10 @@ async def append_end(
 
 
 async def record_end(redis: Redis, limiter: Limiter, task: Task) -> None:
-    """Record the end that the log has and the metadata does not: Redis has lost the metadata since, or a part of it."""
+    """Record the end that the log has and the metadata does not.
+
+    Redis has lost a part of the metadata since; or a process of an older release took two steps, and died between them.
+    """
     await run_script(redis, append.END_WHEN_FULL, **append.end_arguments(task.task_id, 0, 0))
     await _release_place(redis, limiter, task)
 

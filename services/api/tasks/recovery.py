@@ -100,13 +100,13 @@ class Recovery:
         task = await read(self._redis, task_id)
         if task is None:
             await self._redis.zrem(keys.OPEN, task_id)
+        elif task.end and task.recorded_status not in entries.ENDS:
+            await record_end(self._redis, self._limiter, task)
         elif task.lease_until > now * 1000:  # it runs, or waits for its next attempt, or cleans up after a cancel
             await self._schedule_next(task, -(-task.lease_until // 1000))
         elif task.recorded_status in entries.ENDS:
             if not task.lease_until or self._contact.lasts(self._lease_s):  # else its function may still clean up
                 await leave(self._redis, self._limiter, task)
-        elif task.end:
-            await record_end(self._redis, self._limiter, task)
         elif task.recorded_status == "queued":
             await self._recover_unclaimed(task, now)
         elif self._contact.lasts(self._lease_s):
