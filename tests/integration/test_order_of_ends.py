@@ -1,4 +1,6 @@
-"""Whichever service ends a task, it does so in the order that docs/design.md gives the reason for."""
+"""Whichever service ends a task, it does so in the order that docs/design.md gives the reason for; and what the steps
+around an end leave of a task: its place, its log, its index.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -8,7 +10,7 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 
-from plugins import entries, keys, limits, metadata
+from plugins import entries, keys, limits, metadata, release
 from plugins.limits import Ticket
 from services.api.settings import Settings
 from services.api.tasks.contact import Contact
@@ -37,14 +39,19 @@ async def by_the_api(redis: Redis, task_id: str) -> None:
 
 async def by_the_worker(redis: Redis, task_id: str) -> None:
     """As an attempt does that is done."""
-    claim = Claim(
-        task_id=task_id, token="x", attempt=1, attempts=1, function="f", input=b"{}", lease_until=0,
-        asked_at=0, limit_key=limit_key_of(task_id), last=None, cancelled=False,
-    )  # fmt: skip
+    claim = claim_of(task_id)
     commands = Commands(redis, {})
     line = entries.encode("done", 1, 0, entries.now_ms(), {"chunks": 0})
     assert await commands.append_end(claim, 0, line) == 1
     await commands.release_place(claim)
+
+
+def claim_of(task_id: str, token: str = "x") -> Claim:
+    """The claim of the task's only attempt."""
+    return Claim(
+        task_id=task_id, token=token, attempt=1, attempts=1, function="f", input=b"{}", lease_until=0,
+        asked_at=0, limit_key=limit_key_of(task_id), last=None, cancelled=False,
+    )  # fmt: skip
 
 
 ENDINGS: Final[dict[str, Ending]] = {"api": by_the_api, "worker": by_the_worker}
@@ -148,3 +155,34 @@ async def test_an_end_that_an_older_release_did_not_record(redis: Redis, task_id
     assert told["data"] == task_id.encode()
     assert await redis.hget(keys.metadata(task_id), metadata.STATUS) == b"cancelled"
     assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) == limits.STARTED
+
+
+async def test_a_ticket_of_an_attempt_that_is_over(redis: Redis, task_id: str) -> None:
+    """It was admitted late. The worker that meets its message releases its place, and runs nothing."""
+    await redis.hset(keys.metadata(task_id), metadata.ATTEMPT, 2)
+    assert await Commands(redis, {}).claims.take(task_id, "late", LEASE_S, admitted=1) is None
+    assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) is None
+
+
+async def test_a_worker_whose_claim_redis_has_lost(redis: Redis, task_id: str) -> None:
+    """Another worker has the same attempt: the place at the limit is that worker's."""
+    await Commands(redis, {}).release_place(claim_of(task_id, "lost"))
+    assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) == limits.STARTED
+    await Commands(redis, {}).release_place(claim_of(task_id))
+    assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) is None
+
+
+async def test_the_log_outlives_a_back_off(redis: Redis, task_id: str) -> None:
+    """The chunks are kept for an hour after the next attempt may begin, also if recovery looks meanwhile."""
+    back_off_s = 7_200
+    await redis.hset(keys.metadata(task_id), metadata.ATTEMPTS, 2)
+    await redis.rpush(keys.log(task_id), entries.encode("chunk", 1, 0, entries.now_ms(), 1))
+    await redis.expire(keys.log(task_id), DEADLINE_S)
+    arguments = release.arguments(task_id, "x", back_off_s)
+    assert await redis.register_script(release.SCRIPT)(**arguments)
+    assert await redis.ttl(keys.log(task_id)) > back_off_s + keys.CHUNK_TTL_S - DEADLINE_S
+
+    await redis.expire(keys.log(task_id), DEADLINE_S)
+    await redis.zadd(keys.OPEN, {task_id: 0})
+    await Recovery(redis, Limiter(redis, 60), Contact(redis, LEASE_S), Settings(lease_s=LEASE_S)).scan()
+    assert await redis.ttl(keys.log(task_id)) > back_off_s + keys.CHUNK_TTL_S - DEADLINE_S
