@@ -157,11 +157,23 @@ async def test_an_end_that_an_older_release_did_not_record(redis: Redis, task_id
     assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) == limits.STARTED
 
 
-async def test_a_ticket_of_an_attempt_that_is_over(redis: Redis, task_id: str) -> None:
-    """It was admitted late. The worker that meets its message releases its place, and runs nothing."""
-    await redis.hset(keys.metadata(task_id), metadata.ATTEMPT, 2)
-    assert await Commands(redis, {}).claims.take(task_id, "late", LEASE_S, admitted=1) is None
-    assert await redis.zscore(limit_key_of(task_id), str(Ticket(task_id, 1))) is None
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {metadata.ATTEMPT: 2},
+        {metadata.STATUS: "queued"},
+        {metadata.STATUS: "cancelled"},
+        {metadata.STATUS: "cancelled", metadata.ATTEMPT: 0},
+    ],
+    ids=["the next one runs", "it was released", "it was cancelled", "it was cancelled before it ran"],
+)
+async def test_an_attempt_that_is_over_acquires_nothing(redis: Redis, task_id: str, fields: dict[Any, Any]) -> None:
+    """A call that comes late takes no place from those that wait."""
+    await redis.zrem(limit_key_of(task_id), str(Ticket(task_id, 1)))
+    await redis.hset(keys.metadata(task_id), mapping=fields)
+    await Limiter(redis, 60).acquire(limit_key_of(task_id), Ticket(task_id, 1), 1)
+    assert await redis.zcard(limit_key_of(task_id)) == 0
+    assert await redis.xlen(keys.QUEUE) == 0
 
 
 async def test_a_worker_whose_claim_redis_has_lost(redis: Redis, task_id: str) -> None:

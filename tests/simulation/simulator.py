@@ -309,7 +309,7 @@ class Simulator:
         while not idle:
             await asyncio.sleep(0)
             idle = self._loop.idle
-        # What was ready to run when they died has run.
+        # Code of theirs that was ready to run has run.
         for process in self._dead:
             process.ended()
         self._dead.clear()
