@@ -10,8 +10,8 @@ import pytest
 END: Final = 1 << 30
 
 
-def seed(variable: str) -> int:
-    """The seed in this environment variable, or one that is drawn.
+def seed(variable: str, default: int | None = None) -> int:
+    """The seed in this environment variable, or the default, or one that is drawn.
 
     Raises:
         pytest.UsageError: the variable holds no such number.
@@ -19,7 +19,9 @@ def seed(variable: str) -> int:
     given = os.environ.get(variable, "")
     if given and not given.isdecimal():
         raise pytest.UsageError(f"{variable} must be a seed that a test has printed, a whole number, not {given!r}")
-    return int(given) if given else secrets.randbelow(END)
+    if given:
+        return int(given)
+    return secrets.randbelow(END) if default is None else default
 
 
 def seconds(variable: str, default: float) -> float:
