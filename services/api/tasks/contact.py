@@ -20,9 +20,10 @@ logger = structlog.get_logger()
 
 
 class Contact:
-    """Looks at the server's clock at intervals. A clock that moves on without a look was, or made, a pause.
+    """Looks at the server's clock at intervals. A clock that has moved on without a look was, or made, a pause.
 
-    A worker renews three times within a lease. So a pause of less than a third of a lease takes no task from it.
+    A worker renews three times within a lease. So a pause, or an outage, of less than a third of a lease takes no task
+    from it.
     """
 
     def __init__(self, redis: Redis, lease_s: float) -> None:
@@ -45,24 +46,16 @@ class Contact:
         """Return the server's time, in seconds.
 
         Raises:
-            redis.exceptions.RedisError: Redis does not answer: the contact is lost.
+            redis.exceptions.RedisError: Redis does not answer.
         """
         async with self._looking:
-            try:
-                seconds, microseconds = await self._redis.time()
-            except BaseException:
-                self.lose()
-                raise
+            seconds, microseconds = await self._redis.time()
             now = seconds + microseconds / 1_000_000
-            if not 0 <= now - self._seen <= self._tolerance_s:  # a clock that goes back says nothing either
+            if not 0 <= now - self._seen <= self._tolerance_s:  # a clock that was set says nothing either
                 self._since = time.monotonic()
             self._seen = now
             return int(seconds)
 
-    def lose(self) -> None:
-        """Begin anew with the next look."""
-        self._seen = -math.inf
-
     def lasts(self, seconds: float) -> bool:
-        """Return whether this process has been in contact for so long."""
-        return self._seen > -math.inf and time.monotonic() - self._since >= seconds
+        """Return whether this process has been in contact for so long, at the last look."""
+        return time.monotonic() - self._since >= seconds

@@ -59,7 +59,6 @@ class Recovery:
             try:
                 await self.scan()
             except RedisError as error:
-                self._contact.lose()
                 logger.warning("recovery scan failed", error=str(error))
 
     async def scan(self) -> None:
