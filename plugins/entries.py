@@ -12,6 +12,7 @@
 
 import json
 import time
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
 
@@ -151,6 +152,19 @@ def too_deep(value: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def has_more_values(value: Any, count: int) -> bool:
+    """Return whether a JSON value consists of more than `count` values: itself, and all within."""
+    waiting, seen = [value], 0
+    while waiting and seen <= count:
+        part = waiting.pop()
+        seen += 1
+        if isinstance(part, dict):
+            waiting += islice(part.values(), count)
+        elif isinstance(part, list):
+            waiting += islice(part, count)
+    return seen > count
 
 
 def _verify(line: bytes, data: Any) -> None:

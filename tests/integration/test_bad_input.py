@@ -284,6 +284,38 @@ async def test_faults_deep_in_an_input(client: httpx.AsyncClient) -> None:
     ]
 
 
+async def test_more_faults_than_an_answer_names(client: httpx.AsyncClient) -> None:
+    """The answer names fifty faults, and says how many more there are."""
+    given = {f"unknown {number}": 1 for number in range(120)}
+    answer = problem(
+        await post(client, json.dumps({"function": "count", "input": given}).encode()), 400, "invalid-input"
+    )
+    assert len(answer["errors"]) == 50
+    assert answer["more"] == 120 + 1 - 50  # `to` is missing
+    assert "71 more errors" in answer["detail"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"function": "chat", "input": {"messages": [{}] * 20_000}}, id="empty objects"),
+        pytest.param({"function": "chat", "input": {"messages": [0] * 30_000}}, id="numbers"),
+        pytest.param({"function": "count", "input": {f"unknown {n}": 1 for n in range(3_500)}}, id="unknown names"),
+        pytest.param({"function": "count", "input": {"x" * 60_000: 1}}, id="a long name"),
+        pytest.param({"function": "chat", "input": {"messages": ["x" * 60_000]}}, id="a long text"),
+    ],
+)
+async def test_a_large_input_that_is_wrong(client: httpx.AsyncClient, wrong: dict[str, Any]) -> None:
+    """To say so costs the API no more than an answer of some kilobytes: it does not look for thousands of faults."""
+    body = json.dumps(wrong, separators=(",", ":")).encode()
+    assert 50_000 < len(body) < 64_000
+    answer = await post(client, body)
+    assert len(answer.content) < 16_000
+    told = problem(answer, 400, "invalid-input")
+    assert 1 <= len(told["errors"]) <= 50
+    assert len(wrong["input"]) == 1 or "It is large, so only the first error is told." in told["detail"]
+
+
 async def test_an_integer_is_not_a_boolean(client: httpx.AsyncClient) -> None:
     """`true` is no number, "1" is none, 1.5 is no integer: nothing is converted behind the client's back."""
     for value in (b"true", b'"1"', b"1.5", b"null", b"[1]", b"{}"):

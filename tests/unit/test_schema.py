@@ -373,7 +373,7 @@ def test_the_edges_of_every_type(kind: Any) -> None:
     alone, listed = input_for(kind), input_for(list[kind])
     for edge in EDGES:
         for taken, sent in ((alone, {"p0": edge}), (listed, {"p0": [edge]})):
-            if not validation.errors(taken.schema, sent, ["input"]) and not beyond(edge):
+            if not validation.errors(taken.schema, sent, ["input"]).told and not beyond(edge):
                 assert refusal(taken, sent) is None, edge
 
 
@@ -383,7 +383,7 @@ def test_the_edges_of_every_key(key: Any) -> None:
     taken = input_for(dict[key, int])
     for edge in (edge for edge in EDGES if isinstance(edge, str)):
         sent = {"p0": {edge: 1}}
-        assert (refusal(taken, sent) is None) is not bool(validation.errors(taken.schema, sent, ["input"])), edge
+        assert (refusal(taken, sent) is None) is not bool(validation.errors(taken.schema, sent, ["input"]).told), edge
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -397,7 +397,7 @@ def test_what_the_api_takes_the_worker_converts(data: st.DataObject, kind: Any) 
     except TypeError:
         return  # refused when it is loaded, with its reason
     sent = {"p0": data.draw(fitting(taken.schema["properties"]["p0"], taken.schema))}
-    wrong, why = validation.errors(taken.schema, sent, ["input"]), refusal(taken, sent)
+    wrong, why = validation.errors(taken.schema, sent, ["input"]).told, refusal(taken, sent)
     assert bool(wrong) is bool(why) or (not wrong and beyond(sent)), why
 
 
@@ -410,7 +410,7 @@ def test_the_same_for_any_json(kind: Any, value: Any) -> None:
     except TypeError:
         return  # refused when it is loaded, with its reason
     sent = {"p0": value}
-    wrong, why = validation.errors(taken.schema, sent, ["input"]), refusal(taken, sent)
+    wrong, why = validation.errors(taken.schema, sent, ["input"]).told, refusal(taken, sent)
     assert bool(wrong) is bool(why) or (not wrong and beyond(sent)), why
 
 
@@ -418,7 +418,7 @@ def test_the_same_for_any_json(kind: Any, value: Any) -> None:
 def test_the_exceptions(kind: Any, value: Any) -> None:
     """JSON Schema cannot say it: it is taken at POST, and the worker says what is wrong, and where."""
     taken = input_for(kind)
-    assert validation.errors(taken.schema, {"p0": value}, ["input"]) == []
+    assert validation.errors(taken.schema, {"p0": value}, ["input"]).told == []
     why = refusal(taken, {"p0": value})
     assert why is not None
     assert re.match(r"/p0(/\S+)?: \S", why)
@@ -600,7 +600,7 @@ def test_pydantic_gives_the_real_thing() -> None:
         "p1": 1,
     }
     assert taken.schema["$defs"]["Model"]["properties"]["count"]["description"] == "How many."
-    wrong = validation.errors(taken.schema, {"p0": {"count": 0}, "p1": 0, "x": 1}, ["input"])
+    wrong = validation.errors(taken.schema, {"p0": {"count": 0}, "p1": 0, "x": 1}, ["input"]).told
     assert {fault["pointer"] for fault in wrong} == {"/input/p0/count", "/input/p1", "/input/x"}
 
 
@@ -622,7 +622,7 @@ def test_an_input_as_deep_as_any() -> None:
     for _ in range((entries.MAX_DEPTH - 2) // 2):
         tree = {"value": 1, "children": [tree]}
     taken = input_for(Tree)
-    assert validation.errors(taken.schema, {"p0": tree}, ["input"]) == []
+    assert validation.errors(taken.schema, {"p0": tree}, ["input"]).told == []
     assert refusal(taken, {"p0": tree}) is None
 
 
@@ -680,7 +680,7 @@ def test_what_is_said_of_a_fault(given: dict[str, Any], said: str) -> None:
 def test_many_faults_are_not_all_said() -> None:
     """Ten are enough: each may repeat what was sent."""
     for kind, wrong in ((int, "x" * 1_000), (Checked, {"low": 2, "high": 1})):
-        why = refusal(input_for(list[kind]), {"p0": [wrong] * 1_000})  # type: ignore[valid-type]  # made, not written
+        why = refusal(input_for(list[kind]), {"p0": [wrong] * 100})  # type: ignore[valid-type]  # made, not written
         assert why is not None
         assert why.count("/p0/") == 10
         assert len(why) < 6_000

@@ -48,13 +48,16 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """The members of an error, as the OpenAPI document describes them. `known` are the names of functions."""
+    """The members of an error, as the OpenAPI document describes them. `more` is how many errors are not in `errors`;
+    `known` are the names of functions.
+    """
 
     status: int
     type: str
     title: str
     detail: str
     errors: list[Fault] | msgspec.UnsetType = msgspec.UNSET
+    more: int | msgspec.UnsetType = msgspec.UNSET
     known: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
+from litestar.plugins.problem_details import ProblemDetailsException
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -16,6 +17,7 @@ from plugins.message import FIELD, Message, encode
 from services.api.catalog import declaration_of
 from services.api.http import validation
 from services.api.http.problems import problem, unavailable
+from services.api.http.validation import Errors
 from services.api.tasks.idempotency import find_task, fingerprint_of, redis_key_of, reserve, unknown_key
 from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.task import Task, queue_reads, task_of
@@ -99,15 +101,8 @@ class Submissions(NamedTuple):
             ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
         """
         declaration = await declaration_of(self.redis, request.function)
-        if errors := validation.errors(declaration.input, request.input, pointer):
-            raise problem(
-                400,
-                "invalid-input",
-                "Invalid input",
-                f"The input does not fit what {declaration.name} takes; "
-                f"GET /functions/{declaration.name} has its schema.",
-                errors=errors,
-            )
+        if (errors := validation.errors(declaration.input, request.input, pointer)).told:
+            raise _invalid_input(declaration.name, errors)
         return Submission(declaration, encoded, limit_key_of(declaration, request.input))
 
     async def _create(self, owner: str, task_id: str, submission: Submission) -> Task:
@@ -137,3 +132,13 @@ class Submissions(NamedTuple):
         task = task_of(task_id, (hash_fields, length, last))
         assert task is not None, "it was created just now"
         return task
+
+
+def _invalid_input(name: str, errors: Errors) -> ProblemDetailsException:
+    detail = f"The input does not fit what {name} takes; GET /functions/{name} has its schema."
+    if errors.more is None:
+        detail += " It is large, so only the first error is told."
+    elif errors.more:
+        detail += f" {errors.more} more errors are not told."
+    more: dict[str, Any] = {"more": errors.more} if errors.more else {}
+    return problem(400, "invalid-input", "Invalid input", detail, errors=errors.told, **more)
