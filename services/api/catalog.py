@@ -1,6 +1,11 @@
-"""The functions that workers have announced, and which are paused."""
+"""The functions that workers have announced, and which are paused.
+
+What cannot be read is skipped, and logged once: another program has written it, or a worker of another release. It must
+not take the other functions with it.
+"""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +15,7 @@ from redis.asyncio.client import Pipeline
 
 from plugins import keys
 from plugins.declaration import Broken, Declaration
+from services.api.http import validation
 from services.api.http.problems import problem
 from services.api.redis_client import run_script
 
@@ -34,7 +40,7 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
         ProblemDetailsException: 404, with the names that are known.
     """
     announced, now = await _with_time(redis, lambda pipeline: pipeline.hget(keys.FUNCTIONS, name))
-    declaration = _decoder.decode(announced) if announced is not None else None
+    declaration = _decoded(name.encode(), announced) if announced is not None else None
     if declaration is None or not _kept(declaration, now):
         known = [other.name for other in await declarations(redis)]
         names = ", ".join(known) or "none: no worker has announced a function yet"
@@ -46,8 +52,26 @@ async def declaration_of(redis: Redis, name: str) -> Declaration:
 async def declarations(redis: Redis) -> list[Declaration]:
     """Return the announcements of all functions, ordered by name."""
     announced, now = await _with_time(redis, lambda pipeline: pipeline.hgetall(keys.FUNCTIONS))
-    decoded = [_decoder.decode(announced[name]) for name in sorted(announced)]
-    return [declaration for declaration in decoded if _kept(declaration, now)]
+    decoded = [_decoded(name, announced[name]) for name in sorted(announced)]
+    return [declaration for declaration in decoded if declaration is not None and _kept(declaration, now)]
+
+
+def _decoded(name: bytes, announced: bytes) -> Declaration | None:
+    """Return the declaration in this field of the hash, or None if it is none by which inputs can be validated."""
+    try:
+        declaration = _decoder.decode(announced)
+        if declaration.name.encode() != name:
+            raise ValueError(f"it is of {declaration.name!r:.100}")
+        validation.validator_of(msgspec.json.encode(declaration.input))
+    except (ValueError, RecursionError) as error:
+        _log_once("announcement not readable", name, str(error))
+        return None
+    return declaration
+
+
+@lru_cache(maxsize=1_024)
+def _log_once(event: str, field: bytes, error: str) -> None:
+    logger.error(event, field=field.decode(errors="replace"), error=error)
 
 
 def _kept(declaration: Declaration, now: int) -> bool:
@@ -69,8 +93,16 @@ async def broken(redis: Redis) -> list[Broken]:
     """Return what workers could not load, as announced within `BROKEN_TTL_S`, ordered by source."""
     announced, now = await _with_time(redis, lambda pipeline: pipeline.hgetall(keys.BROKEN))
     since = now - keys.BROKEN_TTL_S * 1_000
-    decoded = [msgspec.json.decode(announced[source], type=Broken) for source in sorted(announced)]
-    return [broken for broken in decoded if broken.at > since]
+    decoded = [_decoded_broken(source, announced[source]) for source in sorted(announced)]
+    return [broken for broken in decoded if broken is not None and broken.at > since]
+
+
+def _decoded_broken(source: bytes, announced: bytes) -> Broken | None:
+    try:
+        return msgspec.json.decode(announced, type=Broken)
+    except (ValueError, RecursionError) as error:
+        _log_once("announcement of a broken source not readable", source, str(error))
+        return None
 
 
 async def functions(redis: Redis) -> list[Function]:

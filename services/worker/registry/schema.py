@@ -17,11 +17,11 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, Final
 
-import jsonschema_rs
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, NoDefault
 from pydantic_core import PydanticSerializationError, to_json
 
 from services.worker.registry.docstrings import field_docs_of
+from services.worker.registry.invalid import validator_of
 
 DATE: Final = {"type": "string", "format": "date", "pattern": "^(?!0000)"}
 
@@ -213,7 +213,7 @@ def drop_misfits(schema: JsonSchemaValue) -> None:
 
 
 def _fits(schema: JsonSchemaValue, value: Any) -> bool:
-    return jsonschema_rs.validator_for(schema, validate_formats=True).is_valid(value)
+    return validator_of(schema).is_valid(value)
 
 
 def _no_constant(name: str) -> None:

@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 
 from services.worker.registry.docstrings import Docs
 from services.worker.registry.hints import parts_of
-from services.worker.registry.invalid import InvalidInputError, against, in_words
+from services.worker.registry.invalid import InvalidInputError, against, in_words, validator_of
 from services.worker.registry.schema import Narrow, drop_misfits
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -93,7 +93,7 @@ def _input(parameters: list[inspect.Parameter], name: str, docs: Docs, module: s
     drop_misfits(schema)
     for described in docs.parameters.keys() & schema["properties"].keys():
         schema["properties"][described].setdefault("description", docs.parameters[described])
-    return Input(schema, jsonschema_rs.validator_for(schema, validate_formats=True), adapter)
+    return Input(schema, validator_of(schema), adapter)
 
 
 def _reason(parameters: list[inspect.Parameter], error: BaseException, docs: Docs, module: str) -> TypeError:
