@@ -69,7 +69,7 @@ async def test_it_is_current(client: httpx.AsyncClient, redis: Redis) -> None:
         "version": "0",
         "timeout": 1,
         "input": {
-            "$schema": "x",
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$ref": "#/$defs/It",
             "$defs": {"It": {"properties": {"more": {"items": {"$ref": "#/$defs/It"}}}, "type": "object"}},
         },
