@@ -116,7 +116,7 @@ class Worker:
     async def _acknowledge(self, delivery: Delivery) -> None:
         """Take the message off the queue."""
         try:
-            await self.commands.batcher.execute(acknowledgement(delivery))
+            await self.commands.batcher.execute([acknowledgement(delivery.entry_id)])
         except RedisError as error:  # it is delivered again, and dropped at the claim
             logger.warning("message not acknowledged", task_id=delivery.message.task_id, error=str(error))
 

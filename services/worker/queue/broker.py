@@ -25,7 +25,7 @@ from taskiq_redis import RedisStreamBroker
 from plugins import keys, scripts
 from plugins.message import FIELD, NotAMessageError, decode
 from plugins.transient import is_transient
-from services.worker.queue.messages import Delivery, DeliveryFormatter
+from services.worker.queue.messages import ACKNOWLEDGE, Delivery, DeliveryFormatter
 from services.worker.queue.slots import Slots
 from services.worker.redis_client.pool import OPTIONS
 from services.worker.redis_client.retry import RETRY_PAUSE_S
@@ -101,11 +101,7 @@ class Queue(RedisStreamBroker):
     async def _drop(self, redis: Redis, entry_id: bytes, why: str) -> None:
         logger.error("invalid message dropped", message=entry_id.decode(), error=why)
         try:
-            # Both or neither: an acknowledged message is not delivered again, and would stay on the queue for ever.
-            async with redis.pipeline(transaction=True) as pipeline:
-                pipeline.xack(self.queue_name, self.consumer_group_name, entry_id)
-                pipeline.xdel(self.queue_name, entry_id)
-                await pipeline.execute()
+            await redis.eval(ACKNOWLEDGE, 1, self.queue_name, self.consumer_group_name, entry_id)
         except RedisError as error:  # it is delivered again, and dropped then
             logger.warning("message not dropped", message=entry_id.decode(), error=str(error))
 

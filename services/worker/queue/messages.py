@@ -4,15 +4,17 @@ Taskiq passes what its broker yields to its formatter, unread, and the formatter
 delivery itself, with the entry to acknowledge.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from taskiq import TaskiqMessage
 from taskiq.formatters.proxy_formatter import ProxyFormatter
 
-from plugins import keys
+from plugins import keys, scripts
 from plugins.message import FIELD, Message, encode
-from services.worker.redis_client.batcher import Command
+from services.worker.redis_client.batcher import Command, script_call
+
+ACKNOWLEDGE: Final = scripts.read("acknowledge.lua", __file__)
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -35,6 +37,6 @@ def command_of(message: Message) -> Command:
     return ("XADD", keys.QUEUE, "*", FIELD, encode(message))
 
 
-def acknowledgement(delivery: Delivery) -> list[Command]:
-    """Return the commands that acknowledge this delivery and delete its entry."""
-    return [("XACK", keys.QUEUE, keys.QUEUE_GROUP, delivery.entry_id), ("XDEL", keys.QUEUE, delivery.entry_id)]
+def acknowledgement(entry_id: str) -> Command:
+    """Return the command that acknowledges this entry and deletes it."""
+    return script_call(ACKNOWLEDGE, [keys.QUEUE], [keys.QUEUE_GROUP, entry_id])
