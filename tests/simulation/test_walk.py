@@ -6,6 +6,7 @@ chaos` draws others. `SIMULATION_SEED` repeats the history that a failed test na
 """
 
 import os
+from collections import Counter
 from contextlib import suppress
 from typing import Final
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.simulation.server import Server
 from tests.simulation.simulator import Simulator
-from tests.simulation.walk import History, play
+from tests.simulation.walk import play
 from tests.support.seeds import END, seed
 
 VARIABLE: Final = "SIMULATION_SEED"
@@ -40,9 +41,13 @@ def first_of(part: int, count: int) -> int:
     return FIRST if os.environ.get(VARIABLE) else FIRST + part * count
 
 
-def played(server: Server, first: int, count: int, *, losses: bool) -> list[History]:
-    """Play histories one after the other."""
-    return [play(Simulator(server), number, losses=losses) for number in seeds(first, count)]
+def played(server: Server, first: int, count: int, *, losses: bool) -> Counter[str]:
+    """Play histories one after the other, and keep none; how many there were, their tasks and the entries read."""
+    counts: Counter[str] = Counter()
+    for number in seeds(first, count):
+        history = play(Simulator(server), number, losses=losses)
+        counts += Counter(histories=1, tasks=history.tasks, entries=history.entries_read)
+    return counts
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -65,12 +70,9 @@ def test_many_histories(simulated_server: Server, losses: bool, capsys: pytest.C
     first = seed(VARIABLE)
     with capsys.disabled():
         print(f"\n{VARIABLE}={first}", flush=True)
-    histories = played(simulated_server, first, MANY, losses=losses)
+    counts = played(simulated_server, first, MANY, losses=losses)
     with capsys.disabled():
-        tasks, read = (
-            sum(counts) for counts in zip(*((each.tasks, each.entries_read) for each in histories), strict=True)
-        )
-        print(f"{len(histories)} histories, {tasks} tasks, {read} entries read", flush=True)
+        print(f"{counts['histories']} histories, {counts['tasks']} tasks, {counts['entries']} entries read", flush=True)
 
 
 def test_a_seed_determines_its_history(simulated_server: Server) -> None:
