@@ -133,8 +133,11 @@ class Loop(asyncio.SelectorEventLoop):
                 callback(*args)
 
         def wake() -> None:
+            self.call_soon(fire_late, context=context)
+
+        def fire_late() -> None:
             if not timer.cancelled():
-                self.call_soon(fire, context=context)
+                fire()
 
         timer = super().call_at(when, fire, context=context)
         return timer
