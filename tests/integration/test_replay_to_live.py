@@ -296,7 +296,7 @@ async def test_a_reader_behind_the_window_misses_nothing(client: Intercepted, re
         await writer.write(2 * WINDOW_ENTRIES)
         async with asyncio.timeout(DEADLINE_S):
             while reader.tail.next < len(writer.lines):
-                await reader.tail.changed()
+                await reader.tail.waiters.changed()
         assert reader.tail.first > reader.cursor
         assert await read(reader, 2 * WINDOW_ENTRIES) == writer.lines[1:]
 
@@ -509,10 +509,10 @@ async def test_an_end_that_is_heard_while_a_read_is_late(client: Intercepted, re
             await sent.wait()
             await writer.write(event="done")
             while not reader.tail.ended:
-                await reader.tail.changed()
+                await reader.tail.waiters.changed()
             await writer.redis.delete(keys.log(writer.task_id))
             executed.set()
-            await reader.tail.changed()
+            await reader.tail.waiters.changed()
         assert await to_the_end(reader) == writer.lines[5:]
         assert reader.complete
 
@@ -557,7 +557,7 @@ async def test_readers_at_different_places_get_each_their_own(
         await writer.write(4)
         async with asyncio.timeout(DEADLINE_S):
             while reader.tail.next < 5:
-                await reader.tail.changed()
+                await reader.tail.waiters.changed()
         others = [Reader(reader.tail, cursor, PageSemaphore(2, 2)) for cursor in (3, 0, 4, 3)]
         assert [await read(each, 5 - each.cursor) for each in [reader, *others]] == [
             writer.lines[cursor:] for cursor in (1, 3, 0, 4, 3)

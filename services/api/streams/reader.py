@@ -67,7 +67,7 @@ class Reader:
         while (piece := self.take()) is None:
             if self.behind:
                 return await self.page()
-            await self.tail.changed()
+            await self.tail.waiters.changed()
         return piece
 
     async def page(self) -> bytes:
@@ -111,7 +111,7 @@ class Reader:
             return self._gap(0)
         if not self.tail.broken:
             self.tail.request_rescan()
-            await self.tail.changed()
+            await self.tail.waiters.changed()
         return b""
 
     def _gap(self, length: int) -> bytes:

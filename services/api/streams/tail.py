@@ -20,7 +20,7 @@ frames. A reader is a cursor into it; one that falls behind the window reads pag
 
 import asyncio
 from contextlib import nullcontext
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
@@ -30,6 +30,7 @@ from redis.exceptions import RedisError
 from plugins import entries, keys
 from services.api.streams.formats import Format
 from services.api.streams.pages import Pages
+from services.api.streams.waiters import Waiters
 
 logger = structlog.get_logger()
 
@@ -40,24 +41,15 @@ WINDOW_BYTES: Final = 524_288
 # Seconds until the list is read again after Redis refused.
 RETRY_PAUSE_S: Final = 1
 
-# Readers woken at once: then everything else in the process gets its turn, other streams first of all.
-MAX_WOKEN: Final = 128
-
-
-class Waiter(Protocol):
-    """Waits for new frames of a stream."""
-
-    def wake(self) -> None:
-        """Check for new frames, or a heartbeat. Called once for each `add_waiter`."""
-
 
 class Tail:
-    """The live end of one stream, shared by its readers. `follow` is its task; only it and `changed` wait."""
+    """The live end of one stream, shared by its readers. `follow` is its task; only it waits for Redis."""
 
     def __init__(self, redis: Redis, task_id: str, fmt: Format, heartbeat_s: float) -> None:
         self.task_id: Final = task_id
         self.format: Final = fmt
         self.redis: Final = redis
+        self.waiters: Final = Waiters()
         self.readers = 0
         self.first = 0  # seq of the first frame in the window
         self.next = 0  # seq of the next entry: one behind the window
@@ -76,10 +68,6 @@ class Tail:
         self._bytes = 0
         self._batch: tuple[int, int, bytes] = (0, 0, b"")
         self._rescan = asyncio.Event()
-        self._waiting: set[Waiter] = set()
-        self._due: set[Waiter] = set()  # to be woken; a waiter that is added meanwhile is not among them
-        self._changed = False
-        self._waking = False
 
     def place_at_end(self, line: bytes) -> None:
         """Set the position to the end of a closed log, of which this is the last entry: there is nothing to follow."""
@@ -106,12 +94,12 @@ class Tail:
     def heartbeat(self) -> None:
         """Wake every reader, so that it sends a heartbeat."""
         self.heartbeats += 1
-        self._notify()
+        self.waiters.notify()
 
     def give_up(self) -> None:
         """End all readers, because nothing follows the log any more. Their clients reconnect."""
         self.broken = True
-        self._notify()
+        self.waiters.notify()
 
     def on_published(self, line: bytes) -> None:
         """Append a published entry to the window, or request a rescan if it is not the next one."""
@@ -125,7 +113,7 @@ class Tail:
             return
         if entry.seq == self.next:
             self._append(entry, line)
-            self._notify()
+            self.waiters.notify()
         elif entry.seq > self.next or (entry.seq == self.next - 1 and [line] != self._newest):
             self._rescan.set()  # an entry is missing, or was replaced
 
@@ -151,7 +139,7 @@ class Tail:
             except RedisError as error:
                 logger.warning("log not read", task_id=self.task_id, error=str(error))
                 pause = RETRY_PAUSE_S
-            self._notify()
+            self.waiters.notify()
 
     async def _catch_up(self) -> None:
         confirmations = self._confirmations
@@ -184,7 +172,7 @@ class Tail:
                     self._append(entries.decode(line), line)
             if len(lines) == len(newest):
                 return
-            self._notify()
+            self.waiters.notify()
 
     def _append(self, entry: entries.Entry, line: bytes) -> None:
         frame = self.format.frame(entry.seq, line)
@@ -229,43 +217,3 @@ class Tail:
             joined = b"".join(self._frames[cursor - self.first :])
             self._batch = (cursor, self.next, joined)
         return joined
-
-    def add_waiter(self, waiter: Waiter) -> None:
-        """Wake it once, as soon as there may be new frames, or a heartbeat passes."""
-        self._waiting.add(waiter)
-
-    def remove_waiter(self, waiter: Waiter) -> None:
-        """Do not wake it."""
-        self._waiting.discard(waiter)
-        self._due.discard(waiter)
-
-    async def changed(self) -> None:
-        """Wait until there may be new frames, or a heartbeat passes."""
-        waiter = _EventWaiter()
-        self.add_waiter(waiter)
-        try:
-            await waiter.wait()
-        finally:
-            self.remove_waiter(waiter)
-
-    def _notify(self) -> None:
-        self._changed = True
-        if not self._waking:
-            self._waking = True
-            # Not at once: entries that were published together arrive together, and are sent together.
-            asyncio.get_running_loop().call_soon(self._wake_some)
-
-    def _wake_some(self) -> None:
-        if not self._due and self._changed:
-            self._changed = False
-            self._due, self._waiting = self._waiting, set()
-        if not self._due:
-            self._waking = False
-            return
-        asyncio.get_running_loop().call_soon(self._wake_some)
-        for _ in range(min(MAX_WOKEN, len(self._due))):
-            self._due.pop().wake()
-
-
-class _EventWaiter(asyncio.Event):
-    wake = asyncio.Event.set

@@ -50,7 +50,7 @@ class Writer:
     def stop(self) -> None:
         """Stop: the response is complete, or the client has disconnected. Synchronous: no cancel interrupts it."""
         self._stopped = True
-        self._reader.tail.remove_waiter(self)
+        self._reader.tail.waiters.remove(self)
         if self._task is not None:
             self._task.cancel()
 
@@ -81,7 +81,7 @@ class Writer:
             while not (reader.ended or self._hub.draining or self._stopped):
                 piece = reader.take()
                 if piece is None and not reader.behind:
-                    reader.tail.add_waiter(self)
+                    reader.tail.waiters.add(self)
                     return
                 if piece is None:
                     await asyncio.sleep(0)  # from here on in a task: Redis' client needs one
