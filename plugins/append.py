@@ -26,7 +26,6 @@ END_WHEN_FULL: Final = "#!lua flags=allow-oom\n" + END_SCRIPT
 # Entries per call. A script blocks the server: some hundred entries cost it a fraction of a millisecond.
 MAX_ENTRIES: Final = 256
 
-
 # In the place of a claim: the API ends a task whose worker is lost. It is `FENCED` if the task is leased.
 LOST_WORKER: Final = "-"
 
@@ -43,7 +42,7 @@ def arguments(task_id: str, expected: int, attempt: int, *lines: bytes, claim: s
     """Return the arguments of `SCRIPT` and `MARK_SCRIPT`: `await script(**arguments(…))`.
 
     `expected` is the length of the log as the writer knows it: the seq of the first of `lines`. `claim` is the token of
-    the worker's claim; the API has none.
+    the worker's claim; the API has none, and may say `LOST_WORKER` for an end.
     """
     return {
         "keys": [keys.log(task_id), keys.metadata(task_id)],

@@ -71,6 +71,11 @@ class Held:
         """Let nothing happen here until the lease is over, as if the machine had slept."""
         time.sleep(max(0, claimed.asked_at + LEASE_S + 0.1 - time.monotonic()))
 
+    async def lose(self, claimed: Claim) -> None:
+        """Let the lease run out, and recovery release the task."""
+        self.sleep_past(claimed)
+        assert await self.release() > 0
+
 
 @pytest.fixture
 async def held(redis: Redis) -> AsyncIterator[Held]:
@@ -106,8 +111,7 @@ async def test_a_worker_that_slept_too_long_writes_nothing(held: Held) -> None:
     """The task was taken from it, and waits for another: its function does not begin, and it lets go."""
     claimed = await held.claim("sleeper")
     assert claimed is not None
-    held.sleep_past(claimed)
-    assert await held.release() > 0
+    await held.lose(claimed)
     await held.perform(claimed)
     assert (await held.log(), held.begun) == ([], 0)
 
@@ -116,8 +120,7 @@ async def test_a_worker_that_slept_and_lost_its_task_lets_go(held: Held) -> None
     """Another worker has the task: the sleeper's function does not begin, and nothing hangs."""
     claimed = await held.claim("sleeper")
     assert claimed is not None
-    held.sleep_past(claimed)
-    assert await held.release() > 0
+    await held.lose(claimed)
     other = await held.claim("other")
     assert other is not None
     assert other.attempt == 2
@@ -133,8 +136,7 @@ async def test_a_worker_that_lost_its_task_lets_go_of_the_gate(held: Held, redis
     await redis.zadd(gate, {ticket: STARTED})
     claimed = await held.claim("sleeper", admitted=1)
     assert claimed is not None
-    held.sleep_past(claimed)
-    assert await held.release() > 0
+    await held.lose(claimed)
     await held.perform(claimed)
     assert (held.begun, await redis.zscore(gate, ticket)) == (0, None)
     await redis.delete(gate)
@@ -215,12 +217,10 @@ async def test_an_attempt_that_comes_after_its_successor(held: Held, redis: Redi
     await redis.hset(keys.metadata(held.task_id), "attempts", 3)
     first = await held.claim("dies at once")
     assert first is not None
-    held.sleep_past(first)
-    assert await held.release() > 0
+    await held.lose(first)
     late = await held.claim("late")
     assert late is not None
-    held.sleep_past(late)
-    assert await held.release() > 0
+    await held.lose(late)
     successor = await held.claim("successor")
     assert successor is not None
     opened = await open_log(Commands(redis, {}), successor, keeps=False)
@@ -238,13 +238,11 @@ async def test_an_attempt_that_opens_too_late(held: Held, redis: Redis, lost: st
     await redis.hset(keys.metadata(held.task_id), "attempts", 3)
     first = await held.claim("dies at once")
     assert first is not None
-    held.sleep_past(first)
-    assert await held.release() > 0
+    await held.lose(first)
     late = await held.claim("late")
     assert late is not None
     if lost == "lease":
-        held.sleep_past(late)
-        assert await held.release() > 0
+        await held.lose(late)
     else:
         await redis.delete(keys.metadata(held.task_id))
 
@@ -271,19 +269,15 @@ async def test_the_entries_that_an_attempt_does_not_keep(held: Held, redis: Redi
     async def counted() -> int:
         return int(await redis.hget(keys.metadata(held.task_id), metadata.NON_CHUNK_ENTRIES) or 0)
 
-    async def lose(claimed: Claim) -> None:
-        held.sleep_past(claimed)
-        assert await held.release() > 0
-
     first, _ = await begin(keeps=False)
     assert await counted() == 0
-    await lose(first)
+    await held.lose(first)
     second, kept = await begin(keeps=False)
     assert (kept, await counted()) == (0, 3)
     mark: Any = (await redis.lrange(keys.log(held.task_id), 2, 2))[0]
     again = append.arguments(held.task_id, 2, second.attempt, mark, claim=second.token)
     assert await redis.register_script(append.MARK_SCRIPT)(**again) == 3
     assert await counted() == 3
-    await lose(second)
+    await held.lose(second)
     _, kept = await begin(keeps=True)
     assert (kept, await counted()) == (2, 4)

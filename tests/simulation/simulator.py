@@ -226,18 +226,18 @@ class Simulator:
 
     # The story
 
-    def tell(self, who: object, what: object, how: object = "") -> None:
+    def tell(self, process: object, event: object, remark: object = "") -> None:
         """Add a line to the schedule."""
-        self._story.append((self.clock.now, who, what, how))
+        self._story.append((self.clock.now, process, event, remark))
 
     def story(self) -> str:
         """The schedule so far: times, processes, commands, verdicts."""
         begin = self._story[0][0] if self._story else 0
         lines = [
-            f"{at - begin:9.3f}  {who!s:<4} {what.words if isinstance(what, Step) else what}"
-            + (f"  [{how}]" if how else "")
-            for at, who, what, how in self._story
-            if how or not ROUTINE.match(str(what))
+            f"{at - begin:9.3f}  {process!s:<4} {event.words if isinstance(event, Step) else event}"
+            + (f"  [{remark}]" if remark else "")
+            for at, process, event, remark in self._story
+            if remark or not ROUTINE.match(str(event))
         ]
         left_out = [f"… {len(lines) - SHOWN} steps before"] if len(lines) > SHOWN else []
         return "\n".join(["The schedule:", *left_out, *lines[-SHOWN:]])

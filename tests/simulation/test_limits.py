@@ -173,9 +173,7 @@ async def test_a_submission_whose_commands_are_late(system: System) -> None:
             simulator.arrive()
         await simulator.go(work=True)
 
-        second = await system.submitted(api, f"quick{number}")
-        took = await simulator.come_true(lambda task=second: system.end(task) == "done", 120)  # type: ignore[misc]
-        assert took is not None
+        took = await until_done(system, await system.submitted(api, f"quick{number}"))
         assert took < 10, f"the next task ends after {took} s, command {number} was late"
 
 
@@ -198,9 +196,7 @@ async def test_a_task_that_is_lost_keeps_no_place(system: System) -> None:
         assert await simulator.come_true(request.done, 5) is not None
         await simulator.passes(5, work=True)
 
-        second = await system.submitted(api, f"quick{number}")
-        took = await simulator.come_true(lambda task=second: system.end(task) == "done", 120)  # type: ignore[misc]
-        assert took is not None
+        took = await until_done(system, await system.submitted(api, f"quick{number}"))
         assert took < 10, f"the next task ends after {took} s, the loss was after {number} commands"
 
 
@@ -211,3 +207,10 @@ async def goes_on(system: System, api: ApiProcess, commands: int) -> None:
         for step in system.simulator.ready(api)[:1]:
             system.simulator.let(step)
     await system.simulator.settle()
+
+
+async def until_done(system: System, task: str) -> float:
+    """Let all processes go on until the task is done; the seconds that took."""
+    took = await system.simulator.come_true(lambda: system.end(task) == "done", 120)
+    assert took is not None
+    return took

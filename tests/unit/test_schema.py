@@ -546,8 +546,8 @@ def test_a_default_that_does_not_fit_is_not_shown() -> None:
         infinite: float = math.inf,
         nothing: int = None,  # type: ignore[assignment]  # noqa: RUF013  # as authors write it
         infinite_or_none: float | None = -math.inf,
-        hidden: list[float | None] = [math.nan],  # noqa: B006
-        named: dict[str, float | None] = {"x": math.inf},  # noqa: B006
+        hidden: list[float | None] = [math.nan],  # noqa: B006  # as authors write it
+        named: dict[str, float | None] = {"x": math.inf},  # noqa: B006  # the same
         bounded: Annotated[int, Field(le=3)] = 4,
         dated: datetime.datetime = datetime.datetime(2026, 1, 1),  # inputs have an offset
         default: int = 7,
