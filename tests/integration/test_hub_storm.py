@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 
 from plugins import keys
+from services.api.redis_client import subscriber_pool_of
 from services.api.settings import Settings
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
@@ -103,7 +104,9 @@ async def test_readers_that_come_and_go_while_the_connection_breaks(proxy: Proxy
 
     async with (
         Redis.from_pool(pool) as client,
-        running(Hub(client, Settings(redis_url=proxy.url, heartbeat_s=NEVER_S, probe_s=5))) as hub,
+        running(
+            Hub(client, Settings(redis_url=proxy.url, heartbeat_s=NEVER_S, probe_s=5), subscriber_pool_of(proxy.url))
+        ) as hub,
     ):
         for number in range(READERS):
             writer = dice.choice(writers)
@@ -159,7 +162,13 @@ async def test_a_cancel_that_is_swallowed(
     monkeypatch.setattr(Connection, "send_command", swallowing)
     async with (
         Redis.from_url(redis_url) as client,
-        running(Hub(client, Settings(redis_url=proxy.url, heartbeat_s=NEVER_S, probe_s=NEVER_S))),
+        running(
+            Hub(
+                client,
+                Settings(redis_url=proxy.url, heartbeat_s=NEVER_S, probe_s=NEVER_S),
+                subscriber_pool_of(proxy.url),
+            )
+        ),
         asyncio.timeout(DEADLINE_S),
     ):
         for _ in range(3):

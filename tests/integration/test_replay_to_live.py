@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from plugins import entries, keys
+from services.api.redis_client import subscriber_pool_of
 from services.api.settings import Settings
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
@@ -88,7 +89,7 @@ async def reading(
     """A reader of the log, and the hub it lives on, which connects after this. The log of a task that has ended is
     closed.
     """
-    hub = Hub(client, Settings(redis_url=url, heartbeat_s=heartbeat_s, probe_s=5))
+    hub = Hub(client, Settings(redis_url=url, heartbeat_s=heartbeat_s, probe_s=5), subscriber_pool_of(url))
 
     async def run() -> None:
         await connects()
@@ -469,7 +470,7 @@ async def test_a_closed_log_that_changes_while_it_is_read(
 async def test_a_reader_of_a_log_that_has_lost_its_end(client: Intercepted, redis_url: str, writer: Writer) -> None:
     """A reader that comes when the end is lost gets the log as it is, though another reader still has that end."""
     await writer.write(3)
-    hub = Hub(client, Settings(redis_url=redis_url, heartbeat_s=NEVER_S, probe_s=5))
+    hub = Hub(client, Settings(redis_url=redis_url, heartbeat_s=NEVER_S, probe_s=5), subscriber_pool_of(redis_url))
     owner = asyncio.create_task(hub.run())
     one = hub.open(queued(writer.task_id), NDJSON, 0, lambda: None)
     await until_subscribed(writer, 1)
@@ -569,7 +570,7 @@ async def test_readers_of_one_stream_share_one_subscription(
 ) -> None:
     """A hundred readers of a stream cost one subscription, and the last one to leave takes it along."""
     channel = keys.channel(writer.task_id)
-    hub = Hub(client, Settings(redis_url=redis_url, heartbeat_s=NEVER_S, probe_s=5))
+    hub = Hub(client, Settings(redis_url=redis_url, heartbeat_s=NEVER_S, probe_s=5), subscriber_pool_of(redis_url))
     owner = asyncio.create_task(hub.run())
     readers = [hub.open(queued(writer.task_id), NDJSON, 0, lambda: None) for _ in range(100)]
     await writer.write()

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import entries
+from services.api.redis_client import subscriber_pool_of
 from services.api.settings import Settings
 from services.api.streams.formats import SSE
 from services.api.streams.hub import Hub
@@ -73,7 +74,7 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     """
     client = Client()
     before = asyncio.all_tasks()
-    hub = Hub(redis, Settings(redis_url=redis_url))
+    hub = Hub(redis, Settings(redis_url=redis_url), subscriber_pool_of(redis_url))
     writer = Writer(hub, Reader(tail, 0, PageSemaphore(2, 15)), client.send, Connection(client.receive))
     writer.wake(b"hello")
     await turns()

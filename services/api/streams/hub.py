@@ -24,7 +24,6 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 
 from plugins import keys
-from services.api.redis_client import subscriber_pool_of
 from services.api.settings import Settings
 from services.api.streams.formats import Format
 from services.api.streams.pages import Pages, PageSemaphore
@@ -44,9 +43,9 @@ logger = structlog.get_logger()
 
 
 class Hub:
-    """Opens readers, and receives for all of them."""
+    """Opens readers, and receives for all of them, on the one connection of `pool`."""
 
-    def __init__(self, redis: Redis, settings: Settings, pool: ConnectionPool | None = None) -> None:
+    def __init__(self, redis: Redis, settings: Settings, pool: ConnectionPool) -> None:
         self.connected = False  # has received its own probe
         self.draining = False
         self.send_timeout_s: Final = settings.send_timeout_s
@@ -56,7 +55,7 @@ class Hub:
         # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
         self._page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
         self._probe_channel = keys.hub(token_hex(8)).encode()
-        self._pool = pool or subscriber_pool_of(settings.redis_url)
+        self._pool = pool
         self._tails: dict[bytes, dict[str, Tail]] = {}  # by channel, then by content type
         self._following: dict[Tail, asyncio.Task[None]] = {}
         self._subscribe: set[bytes] = set()
