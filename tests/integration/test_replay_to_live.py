@@ -42,6 +42,17 @@ class Intercepted(Redis):
     before: Hook = staticmethod(nothing)
     after: Hook = staticmethod(nothing)
 
+    def hold(self) -> tuple[asyncio.Event, asyncio.Event]:
+        """Hold reads back from now on. Return the event that one is asked for, and the one that lets them go."""
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def before() -> None:
+            asked.set()
+            await go.wait()
+
+        self.before = before
+        return asked, go
+
     async def llen(self, name: Any) -> int:
         """The tail's first look."""
         await self.before()
@@ -379,13 +390,7 @@ async def test_an_entry_that_is_lost_while_a_read_is_late(client: Intercepted, r
     async with reading(client, redis_url, writer) as reader:
         assert await read(reader, 5) == writer.lines
         await until_subscribed(writer, 1)
-        sent, executed = asyncio.Event(), asyncio.Event()
-
-        async def before() -> None:
-            sent.set()
-            await executed.wait()
-
-        client.before = before
+        sent, executed = client.hold()
         reader.tail.request_rescan()
         await sent.wait()
         await writer.write()
@@ -498,13 +503,7 @@ async def test_an_end_that_is_heard_while_a_read_is_late(client: Intercepted, re
     async with reading(client, redis_url, writer) as reader:
         assert await read(reader, 5) == writer.lines
         await until_subscribed(writer, 1)
-        sent, executed = asyncio.Event(), asyncio.Event()
-
-        async def before() -> None:
-            sent.set()
-            await executed.wait()
-
-        client.before = before
+        sent, executed = client.hold()
         reader.tail.request_rescan()
         async with asyncio.timeout(DEADLINE_S):
             await sent.wait()
