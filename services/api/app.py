@@ -40,7 +40,9 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
         SystemExit: an environment variable is wrong; the message names it.
     """
     logs.configure()
-    app = Litestar(
+    # Not for pages of other sites. The calls of /health are for all: probes ask by the address of a pod.
+    private = Router(
+        "/",
         route_handlers=[
             submit.submit,
             submit.submit_to,
@@ -53,9 +55,11 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
             functions.get_function,
             functions.pause,
             functions.resume,
-            health.live,
-            health.ready,
         ],
+        guards=[origin.refuse_foreign],
+    )
+    app = Litestar(
+        route_handlers=[private, health.live, health.ready],
         lifespan=[lifespan],
         state=State({"settings": settings or Settings.read(), "connect": connect}),
         dependencies={
@@ -65,7 +69,6 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
         plugins=[problems.plugin],
         request_class=JSONRequest,
         guards=[declared.refuse_undeclared],
-        before_request=origin.refuse_foreign,
         openapi_config=OpenAPIConfig(
             title="Tailrace",
             version="0.1.0",
@@ -74,6 +77,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
                 "/schema",
                 route_handlers=[],
                 include_in_schema=False,
+                guards=[origin.refuse_foreign],
                 before_request=openapi.current,
                 after_request=problems.instead_of_html,
             ),

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
 from plugins import redis_url
+from services.api.hosts import Host, hosts_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -24,6 +25,10 @@ class Settings(BaseSettings):
 
     redis_url: Annotated[str, AfterValidator(_url)] = Field(
         default="redis://localhost:6379/0", validation_alias="REDIS_URL"
+    )
+    # Hosts by which clients may ask for this API. This machine's own names are always among them.
+    allowed_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(hosts_of)] = Field(
+        default="localhost"  # type: ignore[arg-type]  # it is validated, too
     )
     # Connections for commands; the hub has one more of its own. Commands are short, so two are enough for a process.
     redis_connections: int = Field(default=2, ge=1, le=1_000)

@@ -145,7 +145,7 @@ async def test_a_request_that_never_ends(redis_url: str, redis: Redis) -> None:
     with api_process(redis_url, "--timeout-graceful-shutdown", "1") as leaving:
         address = urlsplit(leaving.url)
         _, half = await asyncio.open_connection(address.hostname, address.port)
-        half.write(b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+        half.write(b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
         async with httpx.AsyncClient(base_url=leaving.url, timeout=DEADLINE_S) as client:
             assert (await client.get("/health/live")).status_code == 200  # what was sent before has been read, too
         leaving.process.signal(signal.SIGTERM)

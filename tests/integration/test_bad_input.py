@@ -66,7 +66,7 @@ async def raw(api: Api, request: bytes) -> httpx.Response:
 
 async def get(api: Api, target: str, *headers: bytes, method: str = "GET") -> httpx.Response:
     """Ask for this target as it stands: no client mends what is wrong with it."""
-    lines = [f"{method} {target} HTTP/1.1".encode(), b"Host: tailrace", b"Connection: close", *headers]
+    lines = [f"{method} {target} HTTP/1.1".encode(), b"Host: localhost", b"Connection: close", *headers]
     return await raw(api, b"\r\n".join(lines) + b"\r\n\r\n")
 
 
@@ -356,7 +356,7 @@ async def test_a_body_that_is_just_not_too_long(client: httpx.AsyncClient, redis
 
 async def test_a_body_that_is_announced_and_never_sent(api: Api) -> None:
     """A length beyond the limit is refused before a byte of it."""
-    announced = b"POST /tasks HTTP/1.1\r\nHost: tailrace\r\nConnection: close\r\nContent-Length: 99999999999\r\n\r\n"
+    announced = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 99999999999\r\n\r\n"
     problem(await raw(api, announced), 413, "too-large")
 
 
@@ -602,7 +602,7 @@ async def test_two_idempotency_keys(api: Api, redis: Redis) -> None:
     before = await redis.zcard(keys.by_owner("anonymous"))
     for path, body in (("/tasks", count(b"1")), ("/functions/count/tasks", b'{"to":1}')):
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: tailrace\r\nConnection: close\r\nContent-Length: {len(body)}\r\n".encode()
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n".encode()
         )
         answer = await raw(api, head + b"Idempotency-Key: a\r\nIdempotency-Key: b\r\n\r\n" + body)
         assert "Idempotency-Key" in problem(answer, 400, "repeated-header")["detail"]
@@ -753,7 +753,7 @@ async def test_a_limit_and_a_wait_of_the_right_form(api: Api, finished: str, que
 async def test_an_idempotency_key_of_the_wrong_form(api: Api, redis: Redis, key: bytes) -> None:
     """400 that says what a key is, and no task."""
     before = await redis.zcard(keys.by_owner("anonymous"))
-    head = b"POST /tasks HTTP/1.1\r\nHost: tailrace\r\nConnection: close\r\nContent-Length: %d\r\n" % len(count(b"1"))
+    head = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n" % len(count(b"1"))
     answer = await raw(api, head + b"Idempotency-Key: " + key + b"\r\n\r\n" + count(b"1"))
 
     assert "Idempotency-Key" in problem(answer, 400, "invalid-idempotency-key")["title"]
@@ -764,7 +764,7 @@ async def test_an_idempotency_key_of_the_wrong_form(api: Api, redis: Redis, key:
 @pytest.mark.parametrize("byte", [b"\0", b"\x01", b"\x7f", b"\r"])
 async def test_a_header_with_a_control_character(api: Api, byte: bytes) -> None:
     """400 at once: no HTTP request has one."""
-    head = b"POST /tasks HTTP/1.1\r\nHost: tailrace\r\nConnection: close\r\nContent-Length: %d\r\n" % len(count(b"1"))
+    head = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n" % len(count(b"1"))
     answer = await raw(api, head + b"Idempotency-Key: a" + byte + b"b\r\n\r\n" + count(b"1"))
     assert answer.status_code == 400
 
@@ -855,7 +855,7 @@ async def test_bad_requests_leave_no_trace(redis_url: str, worker: Process, redi
         "/%00",
         "//",
     ]
-    leaving = b"POST /tasks HTTP/1.1\r\nHost: tailrace\r\nContent-Length: 100\r\n\r\n{"
+    leaving = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
 
     with api_process(redis_url) as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:

@@ -72,7 +72,7 @@ class RawReader:
         """Ask for a stream, and wait until it is open."""
         host, port = url.removeprefix("http://").split(":")
         streams = await asyncio.open_connection(host, int(port))
-        streams[1].write(f"GET {path} HTTP/1.1\r\nHost: tailrace\r\n\r\n".encode())
+        streams[1].write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         opened = cls(*streams)
         await opened.reader.readuntil(b": open\n")
         return opened

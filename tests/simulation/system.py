@@ -87,7 +87,7 @@ class ApiProcess(Process):
         self, method: str, path: str, *, key: str | None = None, headers: dict[str, str] | None = None, **body: Any
     ) -> "asyncio.Task[Answer]":
         """Send a request. The task has the answer; it never ends if the process dies."""
-        sent = {"host": "simulated", "content-type": "application/json", **(headers or {})}
+        sent = {"host": "localhost", "content-type": "application/json", **(headers or {})}
         if key is not None:
             sent["idempotency-key"] = key
         return self._simulator.spawn(
@@ -99,7 +99,7 @@ class ApiProcess(Process):
 
         The task has the status when the response has ended; it never ends if the process dies.
         """
-        headers = {"host": "simulated", "accept": "text/event-stream"}
+        headers = {"host": "localhost", "accept": "text/event-stream"}
         if last is not None:
             headers["last-event-id"] = str(last)
         return self._simulator.spawn(self, self._stream(f"/tasks/{task_id}/stream", headers, received))

@@ -130,6 +130,31 @@ def test_options_that_the_url_may_have(scheme: str, options: dict[str, str], mon
     assert (made.db, made.username, made.password) == (3, "x", "x")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["*", "http://a.example", "a.example/x", "a..example", "a.example:70000", "a.example:x", "a*.example", "ü.example"],
+)
+def test_a_host_that_is_none(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the variable, the word that is no host, and what would be one."""
+    monkeypatch.setenv("TAILRACE_ALLOWED_HOSTS", f"ok.example, {wrong}")
+    with pytest.raises(SystemExit) as stopped:
+        ApiSettings.read()
+    begin = f"TAILRACE_ALLOWED_HOSTS is 'ok.example, {wrong}': {wrong!r} is no host. Write names such as "
+    assert str(stopped.value).startswith(begin)
+    assert "*.example.com" in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    "listed", ["a.example,*.b.example:8443 [fd00::7]", " a.example , ,*.B.example:8443\t[FD00::7],"]
+)
+def test_hosts(listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are separated by commas or spaces, in upper or lower case, with a port or without; there may be none."""
+    monkeypatch.setenv("TAILRACE_ALLOWED_HOSTS", listed)
+    assert ApiSettings.read().allowed_hosts == (("a.example", None), ("*.b.example", 8443), ("[fd00::7]", None))
+    monkeypatch.setenv("TAILRACE_ALLOWED_HOSTS", "")
+    assert ApiSettings.read().allowed_hosts == ()
+
+
 def test_a_lease_that_is_over_before_it_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that renews too late would lose all its tasks: the message names both variables."""
     monkeypatch.setenv("TAILRACE_RENEW_S", "15")

@@ -26,7 +26,7 @@ EXPLANATIONS: Final = {
 # What the answers of this status mean, for the OpenAPI document.
 MEANINGS: Final = {
     400: "The request is malformed: `type` says in what, `errors` where.",
-    403: "A browser sent the request from another site.",
+    403: "A browser sent the request from another site, or asked by a host that is not allowed.",
     404: "There is no such task or function.",
     410: "The log is not kept any more.",
     413: "The body is longer than 64,000 bytes.",
@@ -62,12 +62,12 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Return the errors that an operation answers with, for the OpenAPI document."""
+    """Return the errors that an operation answers with, for the OpenAPI document: these, and 403 to other sites."""
     return {
         status: ResponseSpec(
             Problem, description=MEANINGS[status], media_type="application/problem+json", generate_examples=False
         )
-        for status in statuses
+        for status in (403, *statuses)
     }
 
 

@@ -13,7 +13,7 @@ from services.api.catalog import Function
 from services.api.http import problems
 from services.api.http.parameters import FunctionName
 
-CHANGED: Final = problems.documented(403, 404, 503)
+CHANGED: Final = problems.documented(404, 503)
 
 
 class Functions(msgspec.Struct, frozen=True):

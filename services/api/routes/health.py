@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can serve."""
+"""Whether this process lives, and whether it can serve. Any client may ask, by any host: no answer is private."""
 
 import asyncio
 from typing import Final
@@ -45,13 +45,13 @@ async def ready(redis: NamedDependency[Redis], hub: NamedDependency[Hub]) -> Res
 
 
 async def redis_state_of(redis: Redis) -> tuple[str, str]:
-    """Return `ok`, or why Redis does not answer; and `ok`, or which sources of functions are broken."""
+    """Return `ok`, or why Redis does not answer; and `ok`, or how many sources of functions are broken."""
     try:
         async with asyncio.timeout(REDIS_TIMEOUT_S):
-            sources = [source.source for source in await broken(redis)]
+            count = len(await broken(redis))
     except (RedisError, TimeoutError) as error:
         return f"unavailable: {type(error).__name__}", "unknown"
-    return "ok", f"broken: {', '.join(sources)}" if sources else "ok"
+    return "ok", f"{count} broken: GET /functions has them" if count else "ok"
 
 
 def hub_state_of(hub: Hub) -> str:

@@ -115,7 +115,7 @@ def stream_format(request: Request[Any, Any, Any]) -> Format | None:
 START_TASK: Final[dict[str, Any]] = {
     "status_code": 202,
     "request_max_body_size": MAX_BODY,
-    "responses": {200: STREAM, 204: NOTHING_TO_COME, **problems.documented(400, 403, 404, 410, 413, 422, 503)},
+    "responses": {200: STREAM, 204: NOTHING_TO_COME, **problems.documented(400, 404, 410, 413, 422, 503)},
     "dependencies": {"starter": Provide(Starter, sync_to_thread=False)},
 }
 

@@ -104,7 +104,7 @@ async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDepe
     tags=["tasks"],
     responses={
         200: ResponseSpec(Status, description="It had ended already.", generate_examples=False),
-        **problems.documented(403, 404, 503),
+        **problems.documented(404, 503),
     },
 )
 async def cancel(
