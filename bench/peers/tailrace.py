@@ -84,6 +84,7 @@ class Tailrace(System):
         """The API on a processor of its own, the worker where there is room."""
         env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": "bench/functions"}
         serve = ["-m", "uvicorn", "--factory", "services.api.app:create_app", "--port", "0", "--no-access-log"]
+        serve += ["--http", "services.api.http.guard:Guard"]
         work = ["-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "1", "--max-async-tasks", SLOTS]
         self.api = machine.start(stack, machine.pinned(machine.SERVER, machine.python(*serve)), env)
         self.worker = machine.start(stack, machine.python(*work), env)

@@ -1,4 +1,4 @@
-"""The API: `uvicorn --factory services.api.app:create_app`."""
+"""The API: `uvicorn --factory services.api.app:create_app --http services.api.http.guard:Guard`."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
 
 from services.api import logs
-from services.api.http import declared, identity, origin, problems, root_path
+from services.api.http import declared, guard, identity, origin, problems, root_path
 from services.api.http.body import JSONRequest
 from services.api.redis_client import Pools, pools_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
@@ -99,6 +99,7 @@ def _from_state(name: str) -> Provide:
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Open the connections and start the background tasks, and stop them. Nothing here waits for Redis."""
     settings: Settings = app.state.settings
+    guard.prepare()
     app.state.declared = declared.of(app)
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pools.commands)

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     unclaimed_s: int = Field(default=60, ge=1, le=86_400)
     # Seconds that a single send to a client may take, until its connection is aborted.
     send_timeout_s: Seconds = 30
+    # Connections of clients. A stream is one.
+    max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    # Seconds for a client to send the head of a request, and then its body.
+    head_s: Seconds = 10
+    body_s: Seconds = 30
 
     @classmethod
     def read(cls) -> Self:

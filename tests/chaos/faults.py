@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tests.support.processes import FUNCTIONS, Process, free_port
+from tests.support.processes import FUNCTIONS, GUARD, Process, free_port
 from tests.support.redis_servers import EmbeddedRedis
 from tests.support.settings import QUICK
 from tests.support.workers import freeze, thaw
@@ -173,7 +173,8 @@ class System:
             self.faults[name] += 1
 
     def _api(self, port: int) -> Process:
-        command = ["uvicorn", "--factory", "services.api.app:create_app", "--port", str(port), "--no-access-log"]
+        command = ["uvicorn", "--factory", "services.api.app:create_app", "--http", GUARD, "--port", str(port)]
+        command += ["--no-access-log"]
         return self._process(command, "running on")
 
     def _worker(self) -> Process:

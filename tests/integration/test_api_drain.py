@@ -141,7 +141,7 @@ async def test_nobody_new_comes_to_one_that_leaves(redis_url: str, client: httpx
 
 
 async def test_a_request_that_never_ends(redis_url: str, redis: Redis) -> None:
-    """With the flag that the README gives, an API leaves though a client stopped in the middle of what it sends."""
+    """With the flag that docs/deploy.md gives, an API leaves though a client stopped in the middle of what it sends."""
     with api_process(redis_url, "--timeout-graceful-shutdown", "1") as leaving:
         address = urlsplit(leaving.url)
         _, half = await asyncio.open_connection(address.hostname, address.port)

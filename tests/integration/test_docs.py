@@ -11,7 +11,7 @@ from services.api.app import create_app
 from services.api.settings import Settings as ApiSettings
 from services.worker.settings import Settings as WorkerSettings
 from tests.support.documents import PAGES, anchors, blocks, links, normal, prose, read, run, transcript, write_files
-from tests.support.processes import FUNCTIONS, ROOT, api_process, worker_process
+from tests.support.processes import FUNCTIONS, GUARD, ROOT, api_process, worker_process
 
 # The pages with transcripts, each run with the functions that it shows.
 TRANSCRIPTS: Final = [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
@@ -89,11 +89,12 @@ def test_the_folders_of_the_tests() -> None:
 
 
 @pytest.mark.parametrize("path", ["docs/deploy.md", "services/api/Dockerfile", "Procfile"])
-def test_the_command_of_the_api(path: str) -> None:
-    """It keeps idle connections for longer than proxies and clients do, wherever the command stands."""
+@pytest.mark.parametrize("option", ["--timeout-keep-alive 75", f"--http {GUARD}"])
+def test_the_command_of_the_api(path: str, option: str) -> None:
+    """It keeps idle connections for longer than proxies and clients do, and bounds requests, wherever it stands."""
     commands = [line for line in read(path).splitlines() if "services.api.app:create_app" in line]
     assert commands
-    assert all("--timeout-keep-alive 75" in re.sub('[",]', "", command) for command in commands)
+    assert all(option in re.sub('[",]', "", command) for command in commands)
 
 
 def test_the_settings() -> None:

@@ -20,6 +20,9 @@ from tests.support.waiting import DEADLINE_S
 ROOT: Final = Path(__file__).parent.parent.parent
 FUNCTIONS: Final = os.pathsep.join(["functions", "tests/functions"])
 
+# uvicorn's protocol, as an operator names it.
+GUARD: Final = "services.api.http.guard:Guard"
+
 launcher: Final = Launcher()
 
 
@@ -155,7 +158,7 @@ class Api:
     """An API process, and where it answers."""
 
     def __init__(self, redis_url: str, *flags: str, **settings: str) -> None:
-        command = ["uvicorn", "--factory", "services.api.app:create_app", "--timeout-keep-alive", "75"]
+        command = ["uvicorn", "--factory", "services.api.app:create_app", "--http", GUARD, "--timeout-keep-alive", "75"]
         command += ["--port", "0", *flags]
         self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **settings})
         self.url = self.process.wait_for(r"running on (http://[\d.:]+)").group(1)
