@@ -5,7 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from litestar import Litestar, Router
@@ -16,8 +16,11 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
 
 from services.api import logs
-from services.api.http import declared, guard, identity, origin, problems, root_path
+from services.api.http import declared, guard, identity, origin, places, problems, request_rate, root_path
 from services.api.http.body import JSONRequest
+from services.api.http.places import Places
+from services.api.http.quotas import Quota
+from services.api.http.request_rate import RequestRate
 from services.api.redis_client import Pools, pools_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
@@ -27,6 +30,9 @@ from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.recovery import Recovery
 from services.api.tasks.submission import Submissions
+
+# Parts of the running application that handlers may have.
+PARTS: Final = ("redis", "loader", "limiter", "hub", "submissions", "places", "request_rate")
 
 logger = structlog.get_logger()
 
@@ -64,11 +70,11 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
         state=State({"settings": settings or Settings.read(), "connect": connect}),
         dependencies={
             "owner": Provide(identity.owner, sync_to_thread=False),
-            **{name: _from_state(name) for name in ("redis", "loader", "limiter", "hub", "submissions")},
+            **{name: _from_state(name) for name in PARTS},
         },
         plugins=[problems.plugin],
         request_class=JSONRequest,
-        guards=[declared.refuse_undeclared],
+        guards=[request_rate.refuse_excess, declared.refuse_undeclared],
         openapi_config=OpenAPIConfig(
             title="Tailrace",
             version="0.1.0",
@@ -84,7 +90,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),
     )
-    app.asgi_handler = root_path.for_any_proxy(app.asgi_handler)
+    app.asgi_handler = places.given_back(root_path.for_any_proxy(app.asgi_handler))
     return app
 
 
@@ -101,6 +107,12 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     guard.prepare()
     app.state.declared = declared.of(app)
+    app.state.places = Places(
+        Quota(settings.streams, "TAILRACE_STREAMS"), Quota(settings.owner_streams, "TAILRACE_OWNER_STREAMS")
+    )
+    app.state.request_rate = RequestRate(
+        Quota(settings.owner_requests, "TAILRACE_OWNER_REQUESTS"), settings.owner_burst
+    )
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pools.commands)
     app.state.loader = TaskLoader(redis)

@@ -11,6 +11,7 @@ from plugins import redis_url
 from services.api.hosts import Host, hosts_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _url(url: str) -> str:
@@ -51,6 +52,12 @@ class Settings(BaseSettings):
     # Seconds for a client to send the head of a request, and then its body.
     head_s: Seconds = 10
     body_s: Seconds = 30
+    # Open streams and long-polls in the process; of one owner. Fewer than connections, so that other calls have some.
+    streams: Count = 9_000
+    owner_streams: Count = 8_000
+    # Requests of one owner per second; and at once. After a restart all its readers return within seconds.
+    owner_requests: Count = 1_000
+    owner_burst: Count = 10_000
 
     @classmethod
     def read(cls) -> Self:

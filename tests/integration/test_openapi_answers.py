@@ -1,5 +1,6 @@
 """The OpenAPI document says what the API answers: every status of every call, with its media type and its schema."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -175,7 +176,7 @@ async def test_an_answer_is_as_documented(
 
 
 async def test_every_documented_answer_is_asked_for(document: Any) -> None:
-    """The table has a request for every status of every operation, or one of the two tests below has."""
+    """The table has a request for every status of every operation, or one of the three tests below has."""
     documented = {
         (method.upper(), path, int(status))
         for path, calls in document["paths"].items()
@@ -183,7 +184,7 @@ async def test_every_documented_answer_is_asked_for(document: Any) -> None:
         for status in operation["responses"]
     }
     table = {(asked.method, asked.template, asked.status) for asked in REQUESTS}
-    elsewhere = {each for each in documented if each[2] in (403, 503)}
+    elsewhere = {each for each in documented if each[2] in (403, 429, 503)}
     assert documented - elsewhere == table
 
 
@@ -209,6 +210,21 @@ async def test_an_absent_redis_is_answered_as_documented(without_redis: Api, doc
                 answer = await client.request(method, re.sub(r"{\w+}", UNKNOWN, path), json=body, headers=LINES)
                 assert ("503" in operation["responses"]) == (answer.status_code == 503), (method, path, answer.text)
                 check(document, answer, method, path)
+
+
+async def test_too_many_requests_are_answered_as_documented(redis_url: str, document: Any) -> None:
+    """Every call but the health checks answers 429."""
+    settings = {"TAILRACE_OWNER_REQUESTS": "1", "TAILRACE_OWNER_BURST": "1"}
+    with api_process(redis_url, **settings) as api:
+        async with client_of(api) as client:
+            for path, calls in document["paths"].items():
+                for method, operation in calls.items():
+                    url = re.sub(r"{\w+}", UNKNOWN, path)
+                    asked = (client.request(method, url, json={}, headers=LINES) for _ in range(20))
+                    refused = [answer for answer in await asyncio.gather(*asked) if answer.status_code == 429]
+                    assert ("429" in operation["responses"]) == bool(refused), (method, path)
+                    for answer in refused:
+                        check(document, answer, method, path)
 
 
 def parameters(document: Any) -> list[tuple[str, Any]]:

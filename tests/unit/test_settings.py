@@ -20,7 +20,7 @@ NUMBERS = [
     (settings, f"TAILRACE_{name.upper()}")
     for settings in (ApiSettings, WorkerSettings)
     for name in settings.model_fields
-    if name.endswith("_s") or name.endswith("_connections")
+    if name.endswith("_s") or settings.model_fields[name].annotation is int
 ]
 
 

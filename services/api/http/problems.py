@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details: a stable `type`, what is wrong, and what would be right."""
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,6 +14,7 @@ from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetail
 from redis.exceptions import RedisError
 
 from plugins.transient import is_transient
+from services.api.http.quotas import QuotaError
 
 # Answers that Litestar gives by itself, in this product's words.
 EXPLANATIONS: Final = {
@@ -31,7 +33,8 @@ MEANINGS: Final = {
     410: "The log is not kept any more.",
     413: "The body is longer than 64,000 bytes.",
     422: "The Idempotency-Key belongs to another request.",
-    503: "Redis cannot be reached or refuses; `Retry-After` says when to repeat the request.",
+    429: "The owner has all that one owner may have; `limit` says how much, `Retry-After` when to repeat the request.",
+    503: "Redis cannot be reached or refuses, or all owners have their quota; `Retry-After` says when to repeat it.",
 }
 
 logger = structlog.get_logger()
@@ -49,7 +52,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 class Problem(msgspec.Struct, frozen=True):
     """The members of an error, as the OpenAPI document describes them. `more` is how many errors are not in `errors`;
-    `known` are the names of functions.
+    `known` are the names of functions; `limit` is a quota that is used up, and `setting` the variable that sets it.
     """
 
     status: int
@@ -59,15 +62,17 @@ class Problem(msgspec.Struct, frozen=True):
     errors: list[Fault] | msgspec.UnsetType = msgspec.UNSET
     more: int | msgspec.UnsetType = msgspec.UNSET
     known: list[str] | msgspec.UnsetType = msgspec.UNSET
+    limit: int | msgspec.UnsetType = msgspec.UNSET
+    setting: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Return the errors that an operation answers with, for the OpenAPI document: these, and 403 to other sites."""
+    """Return the errors that an operation answers with, for the OpenAPI document: these, and those of every call."""
     return {
         status: ResponseSpec(
             Problem, description=MEANINGS[status], media_type="application/problem+json", generate_examples=False
         )
-        for status in (403, *statuses)
+        for status in sorted({*statuses, 403, 429})
     }
 
 
@@ -99,6 +104,19 @@ def unavailable(error: BaseException) -> ProblemDetailsException:
 
 def _of_redis(error: RedisError) -> ProblemDetailsException:
     return unavailable(error) if is_transient(error) else _of_anything(error)
+
+
+def _of_quota(error: QuotaError) -> ProblemDetailsException:
+    retry_after_s = max(1, math.ceil(error.retry_after_s))
+    return problem(
+        error.status,
+        error.kind,
+        error.title,
+        error.detail,
+        headers={"Retry-After": str(retry_after_s)},
+        limit=error.quota.most,
+        setting=error.quota.setting,
+    )
 
 
 def _of_anything(error: Exception) -> ProblemDetailsException:
@@ -146,6 +164,7 @@ plugin: Final = ProblemDetailsPlugin(
     ProblemDetailsConfig(
         exception_to_problem_detail_map={
             RedisError: _of_redis,
+            QuotaError: _of_quota,
             ValidationException: _of_validation,
             NotFoundException: _of_unknown_path,
             HTTPException: _of_http,

@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
@@ -12,6 +12,7 @@ from litestar.params import QueryParameter
 from plugins import entries
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, Number, TaskId, cursor_of
+from services.api.http.places import Places
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Pages
@@ -70,9 +71,11 @@ class Page(msgspec.Struct, frozen=True):
 )
 async def chunks(
     task_id: TaskId,
+    request: Request[Any, Any, Any],
     owner: NamedDependency[str],
     loader: NamedDependency[TaskLoader],
     hub: NamedDependency[Hub],
+    places: NamedDependency[Places],
     after: Annotated[
         str | None,
         QueryParameter(
@@ -93,6 +96,7 @@ async def chunks(
     beyond = start > task.length
     first = 0 if beyond else start
     if first == task.length and wait_s and not task.end:
+        places.take(request.scope, owner)
         await wait_for_entry(hub, task, first, wait_s)
     lines = await entries_from(hub.pages(task_id), first, max_entries)
     ended = entries.decode(lines[-1]).ends if lines else task.end is not None

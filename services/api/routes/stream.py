@@ -12,6 +12,9 @@ from redis.exceptions import RedisError
 from plugins.transient import is_transient
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, LastEventId, TaskId, cursor_of, media_types
+from services.api.http.places import Places
+from services.api.http.quotas import QuotaError
+from services.api.http.request_rate import PASSES, RequestRate
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.hub import Hub
 from services.api.streams.response import ComeBack, open_stream
@@ -27,9 +30,10 @@ logger = structlog.get_logger()
         "Server-Sent Events: every entry from the start, or after the cursor, then live until the end. "
         "Chunks have no event name; `attempt`, `done`, `failed`, `cancelled` and `gap` have. "
         "With `Accept: application/x-ndjson` the entries come as lines. 204 when the client has the end already. "
-        "While Redis is away, SSE only says when to reconnect."
+        "While Redis is away, or the process is full, SSE only says when to reconnect."
     ),
     tags=["tasks"],
+    opt={PASSES: True},
     responses={
         200: ResponseSpec(str, description="The stream.", media_type=SSE.media_type, generate_examples=False),
         204: ResponseSpec(None, description="The client has the end already: there is nothing to come."),
@@ -42,6 +46,8 @@ async def stream(
     owner: NamedDependency[str],
     loader: NamedDependency[TaskLoader],
     hub: NamedDependency[Hub],
+    places: NamedDependency[Places],
+    request_rate: NamedDependency[RequestRate],
     last_event_id: LastEventId = None,
     query_last_event_id: Annotated[str | None, QueryParameter(name="last_event_id", include_in_schema=False)] = None,
     after: Annotated[
@@ -57,10 +63,13 @@ async def stream(
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
     fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
     try:
+        request_rate.count(owner)
+        places.take(request.scope, owner)
         task = await loader.load(task_id, owner)
-    except RedisError as error:
-        if fmt is NDJSON or not is_transient(error):
+    except (RedisError, QuotaError) as error:
+        passes = error.passes if isinstance(error, QuotaError) else is_transient(error)
+        if fmt is NDJSON or not passes:
             raise
-        logger.warning("redis unavailable", error=str(error))
+        logger.warning("stream not opened", error=str(error))
         return ComeBack()
     return open_stream(hub, task, cursor, fmt, {})

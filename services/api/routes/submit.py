@@ -16,6 +16,7 @@ from litestar.params import JSONBody
 
 from services.api.http import problems
 from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, LastEventId, cursor_of, media_types
+from services.api.http.places import Places
 from services.api.http.problems import problem
 from services.api.http.root_path import prefix_of
 from services.api.streams.formats import NDJSON, SSE, Format
@@ -63,6 +64,7 @@ class Starter:
     owner: NamedDependency[str]
     submissions: NamedDependency[Submissions]
     hub: NamedDependency[Hub]
+    places: NamedDependency[Places]
     idempotency_key: IdempotencyKey = None
     last_event_id: LastEventId = None
 
@@ -76,6 +78,8 @@ class Starter:
         fmt = stream_format(self.request)
         cursor = self._cursor() if fmt else FROM_START
         resumes = cursor != FROM_START
+        if fmt is not None:  # before there is a task that nothing would follow
+            self.places.take(self.request.scope, self.owner)
         task = await self.submissions.start(self.owner, new_task, self.idempotency_key, pointer, resumes=resumes)
         location = f"{prefix_of(self.request.scope)}/tasks/{task.task_id}"
         stream = f"{location}/stream"
