@@ -57,6 +57,6 @@ def end_arguments(task_id: str, expected: int, attempt: int, *lines: bytes, clai
     """
     rule = arguments(task_id, expected, attempt, claim=claim)
     return {
-        "keys": [*rule["keys"], keys.OPEN],
+        "keys": [*rule["keys"], keys.OPEN, keys.task_input(task_id)],
         "args": [*rule["args"], task_id, keys.TASK_TTL_S, keys.CANCEL, *lines],
     }

@@ -86,6 +86,13 @@ def metadata(task_id: str) -> str:
     return f"stream:{task_id}:metadata"
 
 
+def task_input(task_id: str) -> str:
+    """String: a task's input, JSON. The api writes it at submit, a claim reads it. Kept as the metadata while the task
+    is open; the step that records the end leaves it the lifetime that the metadata say (`input_ttl`).
+    """
+    return f"stream:{task_id}:input"
+
+
 def limit(function: str, digest: str) -> str:
     """Sorted set: admitted tickets, waiting tickets, and the latest starts, of a function with limits
     (`plugins.limits`).

@@ -8,7 +8,8 @@ from typing import Any, Final
 # The API writes these once, when it creates the task.
 FUNCTION: Final = "function"
 VERSION: Final = "version"  # of the function, as announced then
-INPUT: Final = "input"  # JSON
+INPUT_TTL: Final = "input_ttl"  # seconds for which the input outlives the end
+INPUT: Final = "input"  # JSON; only of tasks of an older release: the input has a key of its own (`keys.task_input`)
 OWNER: Final = "owner"
 CREATED_AT: Final = "created_at"
 ATTEMPTS: Final = "attempts"  # how many there may be
@@ -42,15 +43,15 @@ Fields = dict[Any, Any]
 
 
 def created(
-    function: str, version: str, task_input: bytes, owner: str, *, attempts: int, limit_key: str | None = None
+    function: str, version: str, owner: str, *, attempts: int, input_ttl_s: int, limit_key: str | None = None
 ) -> Fields:
-    """Return the fields of a new task, without its times, which are the server's. `task_input` is JSON."""
+    """Return the fields of a new task, without its times, which are the server's."""
     fields: Fields = {
         STATUS: "queued",
         FUNCTION: function,
         VERSION: version,
-        INPUT: task_input,
         OWNER: owner,
+        INPUT_TTL: input_ttl_s,
         ATTEMPTS: attempts,
     }
     return fields if limit_key is None else fields | {LIMIT_KEY: limit_key}

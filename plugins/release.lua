@@ -6,9 +6,10 @@
 -- KEYS[1]  the task's metadata (hash)
 -- KEYS[2]  the index of open tasks (sorted set)
 -- KEYS[3]  the log (list)
+-- KEYS[4]  the task's input (string)
 -- ARGV[1]  the claim to release; or empty: any claim whose lease has expired
 -- ARGV[2]  milliseconds until it may be claimed again
--- ARGV[3]  lifetime of the metadata from now, in seconds
+-- ARGV[3]  lifetime of the metadata and the input from now, in seconds
 -- ARGV[4]  the task's id
 -- ARGV[5]  lifetime of the log from when it may be claimed again, in seconds
 --
@@ -31,6 +32,7 @@ lease_until = now + ARGV[2]
 redis.call('HSET', task, 'status', 'queued', 'queued_at', string.format('%d', now),
   'lease_until', string.format('%d', lease_until))
 redis.call('EXPIRE', task, ARGV[3])
+redis.call('EXPIRE', KEYS[4], ARGV[3])
 redis.call('ZADD', KEYS[2], string.format('%d', math.ceil(lease_until / 1000)), ARGV[4])
 redis.call('EXPIRE', KEYS[3], string.format('%d', math.ceil(ARGV[2] / 1000) + ARGV[5]))
 return lease_until

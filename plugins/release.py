@@ -10,6 +10,6 @@ SCRIPT: Final = scripts.read("release.lua", __file__)
 def arguments(task_id: str, claim: str | None, pause_s: float) -> dict[str, Any]:
     """Return the arguments of the script. `claim` is the one to release; None for any whose lease has expired."""
     return {
-        "keys": [keys.metadata(task_id), keys.OPEN, keys.log(task_id)],
+        "keys": [keys.metadata(task_id), keys.OPEN, keys.log(task_id), keys.task_input(task_id)],
         "args": [claim or "", int(pause_s * 1000), keys.TASK_TTL_S, task_id, keys.CHUNK_TTL_S],
     }

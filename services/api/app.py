@@ -118,7 +118,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     app.state.loader = TaskLoader(redis)
     hub = app.state.hub = Hub(redis, settings, pools.subscriber)
     limiter = app.state.limiter = Limiter(redis, settings.unclaimed_s)
-    app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s)
+    app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s, settings.input_ttl_s)
     contact = Contact(redis, settings.lease_s)
     recovery = Recovery(redis, limiter, contact, settings)
     background_tasks = [

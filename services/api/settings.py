@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     lease_s: Seconds = 15
     # Seconds until a task that no worker has claimed is queued again, and a limit at which tasks wait is scanned.
     unclaimed_s: int = Field(default=60, ge=1, le=86_400)
+    # Seconds for which the input of a task outlives its end: at most as long as the metadata is kept.
+    input_ttl_s: int = Field(default=3_600, ge=0, le=86_400)
     # Seconds that a single send to a client may take, until its connection is aborted.
     send_timeout_s: Seconds = 30
     # Connections of clients. A stream is one.

@@ -73,7 +73,7 @@ async def redis(own_database: str) -> AsyncIterator[Redis]:
 async def task_id(redis: Redis) -> AsyncIterator[str]:
     """A task that is in its gate, and has begun."""
     task_id = token_hex(16)
-    created = metadata.created("f", "", b"{}", "x", attempts=1, limit_key=limit_key_of(task_id))
+    created = metadata.created("f", "", "x", attempts=1, input_ttl_s=0, limit_key=limit_key_of(task_id))
     running = {metadata.STATUS: "running", metadata.ATTEMPT: 1, metadata.CLAIM: "x", metadata.CREATED_AT: 1}
     await redis.hset(keys.metadata(task_id), mapping=created | running)
     await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)

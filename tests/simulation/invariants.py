@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from plugins import entries, keys
-from tests.simulation.system import System, WorkerProcess
+from tests.simulation.system import API_SETTINGS, System, WorkerProcess
 
 
 class Ended(NamedTuple):
@@ -112,6 +112,14 @@ def status(task: Ended) -> Iterator[str]:
     end = task.log[-1].event if task.log else None
     if not end == task.metadata.get("status") == (task.told or {}).get("status"):
         yield f"end {end}, recorded {task.metadata.get('status')}, told {(task.told or {}).get('status')}"
+
+
+@promise("an input does not outlive its task for long")
+def task_input(task: Ended) -> Iterator[str]:
+    """It is kept for as long as the API says after the end."""
+    left = task.system.server.call("TTL", keys.task_input(task.task_id))
+    if left > API_SETTINGS.input_ttl_s:
+        yield f"the input is kept for {left} s"
 
 
 @promise("a DELETE says which end it is")

@@ -48,6 +48,7 @@ class Submissions(NamedTuple):
     redis: Redis
     limiter: Limiter
     unclaimed_s: int
+    input_ttl_s: int
 
     async def start(
         self,
@@ -115,14 +116,14 @@ class Submissions(NamedTuple):
         fields = metadata.created(
             declaration.name,
             declaration.version,
-            submission.input,
             owner,
             attempts=declaration.retries + 1,
+            input_ttl_s=self.input_ttl_s,
             limit_key=limit_key,
         )
-        names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(owner), keys.QUEUE]
+        names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(owner), keys.QUEUE, keys.task_input(task_id)]
         message = encode(Message(task_id, declaration.name)) if limit_key is None else b""
-        arguments: list[Any] = [task_id, keys.TASK_TTL_S, self.unclaimed_s, FIELD, message]
+        arguments: list[Any] = [task_id, keys.TASK_TTL_S, self.unclaimed_s, FIELD, message, submission.input]
         parts = [part for field in fields.items() for part in field]
         async with self.redis.pipeline(transaction=False) as pipeline:
             # As text: to call a script by its hash would cost a pipeline of redis-py one more round trip.

@@ -3,6 +3,7 @@
 --
 -- KEYS[1]  the task's metadata (hash)
 -- KEYS[2]  the index of open tasks (sorted set)
+-- KEYS[3]  the task's input (string); a task of an older release has it in the metadata
 -- ARGV[1]  the claim: a name for this delivery, so that a retry whose reply was lost finds its own claim again
 -- ARGV[2]  the worker's name
 -- ARGV[3]  the lease, in milliseconds
@@ -10,7 +11,7 @@
 -- ARGV[5]  the version of its function that this worker has; or nothing
 -- ARGV[6]  the task's id
 --
--- Answers {attempt, attempts, function, input, lease_until, limit key}, or an empty list if there is nothing to run:
+-- Answers {attempt, attempts, function, input or nil if it is lost, lease_until, limit key}, or an empty list if there is nothing to run:
 -- the task is unknown, has ended, is leased by another worker, in its back-off, out of attempts, or not admitted for
 -- this attempt. Lease times are by the server's clock: workers' clocks need not agree.
 
@@ -40,4 +41,5 @@ lease_until = now + ARGV[3]
 redis.call('HSET', task, 'status', 'running', 'claim', claim, 'worker', ARGV[2], 'attempt', attempt,
   'started_at', string.format('%d', now), 'lease_until', string.format('%d', lease_until), 'ran_version', ARGV[5])
 redis.call('ZADD', KEYS[2], 'LT', string.format('%d', math.floor(lease_until / 1000) + 1), ARGV[6])
-return {tostring(attempt), tostring(attempts), fields[6], fields[7], string.format('%d', lease_until), fields[8] or ''}
+local input = redis.call('GET', KEYS[3]) or fields[7]
+return {tostring(attempt), tostring(attempts), fields[6], input, string.format('%d', lease_until), fields[8] or ''}

@@ -19,7 +19,8 @@ SCRIPT: Final = scripts.read("claim.lua", __file__)
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A task that this worker has claimed. `token` proves it at every renewal; `input` is JSON.
+    """A task that this worker has claimed. `token` proves it at every renewal; `input` is JSON, None if Redis has lost
+    it.
 
     `attempts` is the maximum number of attempts. `lease_until` is the end of the first lease, in milliseconds by the
     server's clock; `asked_at` is when the claim was sent, in seconds by this machine's monotonic clock. `limit_key` is
@@ -32,7 +33,7 @@ class Claim(msgspec.Struct, frozen=True):
     attempt: int
     attempts: int
     function: str
-    input: bytes
+    input: bytes | None
     lease_until: int
     asked_at: float
     limit_key: str
@@ -77,7 +78,7 @@ class Claims:
 
         async def send() -> tuple[float, list[Any]]:
             asked_at = time.monotonic()
-            claim = script_call(SCRIPT, [keys.metadata(task_id), keys.OPEN], args)
+            claim = script_call(SCRIPT, [keys.metadata(task_id), keys.OPEN, keys.task_input(task_id)], args)
             return asked_at, await self._batcher.execute([claim, ("LINDEX", keys.log(task_id), -1)])
 
         self._pending[token] = task_id

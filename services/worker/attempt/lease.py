@@ -101,13 +101,13 @@ class LeaseRenewer:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for lease in leases:
                 task_id = lease.claim.task_id
-                arguments = [lease.claim.token, int(self._lease_s * 1000), keys.TASK_TTL_S]
-                pipeline.execute_command(*script_call(SCRIPT, [keys.metadata(task_id)], arguments))
-                pipeline.expire(keys.log(task_id), keys.CHUNK_TTL_S)
+                names = [keys.metadata(task_id), keys.task_input(task_id), keys.log(task_id)]
+                arguments = [lease.claim.token, int(self._lease_s * 1000), keys.TASK_TTL_S, keys.CHUNK_TTL_S]
+                pipeline.execute_command(*script_call(SCRIPT, names, arguments))
             for limit_key in dict.fromkeys(lease.claim.limit_key for lease in leases if lease.claim.limit_key):
                 pipeline.expire(limit_key, keys.TASK_TTL_S)
             answers = await pipeline.execute(raise_on_error=False)
-        for lease, answer in zip(leases, answers[: 2 * len(leases) : 2], strict=True):
+        for lease, answer in zip(leases, answers[: len(leases)], strict=True):
             self._on_answer(lease, asked_at, answer)
         for answer in answers:
             if isinstance(answer, RedisError) and is_transient(answer):

@@ -48,6 +48,8 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
     """
     if plugin is None:
         return failed("not_started", f"this worker has no function named {claim.function!r}")
+    if claim.input is None:
+        return failed("input_lost", "Redis lost the input of this task: it was evicted, or a failover lost it")
     timeout = plugin.policy.timeout
     deadline = asyncio.timeout(timeout)
     refused: End | None = None
