@@ -19,6 +19,9 @@ LIMIT_KEY: Final = "gate"  # only if the function has limits
 STATUS: Final = "status"
 QUEUED_AT: Final = "queued_at"  # the last time that it became `queued`
 
+# The entry of the queue that has the message of a queued task. Written by the steps that add one; the claim deletes it.
+MESSAGE: Final = "message"
+
 # The claim writes these, for each attempt.
 ATTEMPT: Final = "attempt"
 CLAIM: Final = "claim"  # the delivery that won

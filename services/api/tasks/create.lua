@@ -24,7 +24,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function number(value) return string.format('%d', value) end
 
 -- First: if the queue is no queue, nothing is written.
-if ARGV[5] ~= '' then redis.call('XADD', KEYS[4], '*', ARGV[4], ARGV[5]) end
+local message = ARGV[5] ~= '' and redis.call('XADD', KEYS[4], '*', ARGV[4], ARGV[5])
 redis.call('ZADD', open, 'NX', clock[1] + ARGV[3], task_id)
 redis.call('ZADD', owned, 'NX', number(now), task_id)
 redis.call('ZREMRANGEBYSCORE', owned, 0, number(now - ttl * 1000))
@@ -35,4 +35,5 @@ redis.call('SET', KEYS[5], ARGV[6], 'EX', ttl, 'NX')
 for i = 7, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
 redis.call('HSETNX', task, 'created_at', number(now))
 redis.call('HSETNX', task, 'queued_at', number(now))
+if message then redis.call('HSET', task, 'message', message) end
 redis.call('EXPIRE', task, ttl)

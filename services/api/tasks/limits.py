@@ -85,8 +85,8 @@ class Limiter:
     async def _call(self, key: str, **request: Any) -> None:
         arguments = limits.arguments(key, await self._limits(key), scan_s=self._unclaimed_s, **request)
         decision = limits.decision_of(await run_script(self._redis, limits.SCRIPT, **arguments))
-        for ticket in decision.admitted:
-            await enqueue(self._redis, Message(ticket.task_id, keys.limited_function(key), ticket.attempt))
+        function = keys.limited_function(key)
+        await enqueue(self._redis, [Message(task_id, function, attempt) for task_id, attempt in decision.admitted])
         self._wakeups.after(decision, key)
 
     async def _limits(self, key: str) -> Limits:

@@ -138,7 +138,7 @@ class Recovery:
         await self._schedule_next(task, next_scan)
         try:
             if task.limit_key is None:
-                await enqueue(self._redis, Message(task.task_id, task.function))
+                await enqueue(self._redis, [Message(task.task_id, task.function)])
             else:
                 await self._limiter.acquire(task.limit_key, Ticket(task.task_id, task.attempt + 1), task.created_at)
         except QueueError:

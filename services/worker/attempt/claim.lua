@@ -40,6 +40,7 @@ end
 lease_until = now + ARGV[3]
 redis.call('HSET', task, 'status', 'running', 'claim', claim, 'worker', ARGV[2], 'attempt', attempt,
   'started_at', string.format('%d', now), 'lease_until', string.format('%d', lease_until), 'ran_version', ARGV[5])
+redis.call('HDEL', task, 'message')
 redis.call('ZADD', KEYS[2], 'LT', string.format('%d', math.floor(lease_until / 1000) + 1), ARGV[6])
 local input = redis.call('GET', KEYS[3]) or fields[7]
 return {tostring(attempt), tostring(attempts), fields[6], input, string.format('%d', lease_until), fields[8] or ''}

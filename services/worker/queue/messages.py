@@ -10,8 +10,8 @@ import msgspec
 from taskiq import TaskiqMessage
 from taskiq.formatters.proxy_formatter import ProxyFormatter
 
-from plugins import keys, scripts
-from plugins.message import FIELD, Message, encode
+from plugins import enqueue, keys, scripts
+from plugins.message import Message
 from services.worker.redis_client.batcher import Command, script_call
 
 ACKNOWLEDGE: Final = scripts.read("acknowledge.lua", __file__)
@@ -33,8 +33,8 @@ class DeliveryFormatter(ProxyFormatter):
 
 
 def command_of(message: Message) -> Command:
-    """Return the command that adds this message to the queue, as the API does."""
-    return ("XADD", keys.QUEUE, "*", FIELD, encode(message))
+    """Return the command that adds this message to the queue, unless it is there: as the API does."""
+    return script_call(enqueue.SCRIPT, **enqueue.arguments(message))
 
 
 def acknowledgement(entry_id: str) -> Command:

@@ -14,12 +14,12 @@ import structlog
 
 from plugins import keys, scripts
 from plugins.limits import ticket_of
-from plugins.message import Message
-from services.worker.queue.messages import command_of
+from plugins.message import FIELD, Message, encode
 from services.worker.queue.slots import Slots
 from services.worker.redis_client.batcher import Batcher, Command, script_call
 
 PARK: Final = scripts.read("park.lua", __file__)
+UNPARK: Final = scripts.read("unpark.lua", __file__)
 
 # Tickets that are requeued at once.
 MAX_REQUEUED: Final = 500
@@ -102,12 +102,17 @@ class Parking:
             if not members:
                 return
             (scores,) = await self._batcher.execute([("ZMSCORE", key, *members)])
-            # In this order. Another worker may do the same at the same time: the claim drops the second message.
             messages = [
-                command_of(Message(task_id, function, attempt, int(float(since))))
+                Message(task_id, function, attempt, int(float(since)))
                 for (task_id, attempt), since in zip(map(ticket_of, members), scores, strict=True)
-                if since is not None
+                if since is not None  # else another worker has unparked it
             ]
-            await self._batcher.execute([*messages, ("ZREM", key, *members)])
+            await self._batcher.execute([unpark(message) for message in messages])
             room -= len(members)
         self._slots.when_free(self._changed.set)
+
+
+def unpark(message: Message) -> Command:
+    """Return the command that takes this message's ticket out of the parked ones, and puts the message on the queue."""
+    names = [keys.parked(message.function), keys.QUEUE, keys.metadata(message.task_id)]
+    return script_call(UNPARK, names, [str(message.ticket), FIELD, encode(message)])
