@@ -16,7 +16,19 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
 
 from services.api import logs
-from services.api.http import declared, guard, identity, origin, places, problems, request_rate, root_path
+from services.api.http import (
+    declared,
+    guard,
+    headers,
+    identity,
+    methods,
+    origin,
+    places,
+    problems,
+    request_rate,
+    root_path,
+    spelling,
+)
 from services.api.http.body import JSONRequest
 from services.api.http.places import Places
 from services.api.http.quotas import Quota
@@ -74,7 +86,9 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
         },
         plugins=[problems.plugin],
         request_class=JSONRequest,
-        guards=[request_rate.refuse_excess, declared.refuse_undeclared],
+        guards=[request_rate.refuse_excess, spelling.refuse_others, declared.refuse_undeclared],
+        before_request=methods.options,
+        after_request=headers.complete,
         openapi_config=OpenAPIConfig(
             title="Tailrace",
             version="0.1.0",
@@ -90,7 +104,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),
     )
-    app.asgi_handler = places.given_back(root_path.for_any_proxy(app.asgi_handler))
+    app.asgi_handler = methods.head_as_get(places.given_back(root_path.for_any_proxy(app.asgi_handler)))
     return app
 
 

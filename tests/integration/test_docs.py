@@ -89,9 +89,11 @@ def test_the_folders_of_the_tests() -> None:
 
 
 @pytest.mark.parametrize("path", ["docs/deploy.md", "services/api/Dockerfile", "Procfile"])
-@pytest.mark.parametrize("option", ["--timeout-keep-alive 75", f"--http {GUARD}"])
+@pytest.mark.parametrize("option", ["--timeout-keep-alive 75", f"--http {GUARD}", "--no-server-header"])
 def test_the_command_of_the_api(path: str, option: str) -> None:
-    """It keeps idle connections for longer than proxies and clients do, and bounds requests, wherever it stands."""
+    """Wherever it stands, it keeps idle connections for longer than proxies and clients do, bounds requests, and does
+    not name the server.
+    """
     commands = [line for line in read(path).splitlines() if "services.api.app:create_app" in line]
     assert commands
     assert all(option in re.sub('[",]', "", command) for command in commands)

@@ -159,7 +159,7 @@ class Api:
 
     def __init__(self, redis_url: str, *flags: str, **settings: str) -> None:
         command = ["uvicorn", "--factory", "services.api.app:create_app", "--http", GUARD, "--timeout-keep-alive", "75"]
-        command += ["--port", "0", *flags]
+        command += ["--no-server-header", "--port", "0", *flags]
         self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **settings})
         self.url = self.process.wait_for(r"running on (http://[\d.:]+)").group(1)
 

@@ -7,7 +7,7 @@ protocol: `uvicorn --http services.api.http.guard:Guard`.
 import asyncio
 import signal
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import structlog
 from httptools import HttpParserError, HttpParserUpgrade
@@ -21,8 +21,10 @@ from services.api.http.refusals import (
     HEAD_TOO_LARGE,
     MAX_HEAD,
     MAX_MESSAGE,
+    NO_HOST,
     NOT_HTTP,
     TOO_LATE,
+    TWO_HOSTS,
     URL_TOO_LONG,
     Refusal,
 )
@@ -167,13 +169,21 @@ class Guard(HttpToolsProtocol):
         assert self._incoming is not None
         self._incoming.head_bytes += size
         if self._incoming.head_bytes > MAX_HEAD:
-            self._fault = refusal
-            raise ValueError(refusal.title)  # it stops the parser
+            self._stop_parser(refusal)
+
+    def _stop_parser(self, refusal: Refusal) -> NoReturn:
+        self._fault = refusal
+        raise ValueError(refusal.title)
 
     def on_headers_complete(self) -> None:
         """Let the application answer."""
-        super().on_headers_complete()
         assert self._incoming is not None
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1:
+            self._stop_parser(TWO_HOSTS)
+        if hosts == 0 and self.parser.get_http_version() != "1.0":
+            self._stop_parser(NO_HOST)
+        super().on_headers_complete()
         self._incoming.in_head = False
         self._incoming.received = 0
 

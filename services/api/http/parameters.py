@@ -13,6 +13,9 @@ from services.api.http.problems import problem
 # 18 digits are more than any log has entries. Python would parse any number of them.
 CURSOR: Final = re.compile(r"-1|[0-9]{1,18}|tail", re.ASCII)
 
+# The weight of a media type that the client does not accept (RFC 9110, 12.4.2).
+EXCLUDED: Final = re.compile(r";\s*q=0(?:\.0{0,3})?\s*(?:;|$)")
+
 # In the OpenAPI document, a parameter that may be left out is a string, and never null.
 OPTIONAL: Final[dict[str, Any]] = {"one_of": None, "type": OpenAPIType.STRING}
 
@@ -111,6 +114,6 @@ class Number(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def media_types(request: Request[Any, Any, Any]) -> set[str]:
-    """Return the media types of the header `Accept`, without parameters."""
+    """Return the media types that the header `Accept` names and does not exclude (`q=0`), without parameters."""
     ranges = ",".join(request.headers.getall("accept", [])).lower().split(",")
-    return {media_range.partition(";")[0].strip() for media_range in ranges}
+    return {each.partition(";")[0].strip() for each in ranges if not EXCLUDED.search(each)}

@@ -14,6 +14,8 @@ from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetail
 from redis.exceptions import RedisError
 
 from plugins.transient import is_transient
+from services.api.http.headers import COMMON, complete
+from services.api.http.methods import allow
 from services.api.http.quotas import QuotaError
 
 # Answers that Litestar gives by itself, in this product's words.
@@ -85,7 +87,7 @@ def problem(
         status_code=status,
         type_=f"urn:tailrace:problem:{kind}",
         title=title,
-        headers=headers,
+        headers=COMMON | (headers or {}),
         extra=more,
     )
 
@@ -142,18 +144,21 @@ def _described(extra: Mapping[str, Any]) -> dict[str, str]:
 
 def _of_http(error: HTTPException) -> ProblemDetailsException:
     kind, detail = EXPLANATIONS.get(error.status_code, ("invalid-request", error.detail))
-    return problem(error.status_code, kind, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if "allow" in headers:
+        headers["allow"] = allow(set(headers["allow"].split(", ")))
+    return problem(error.status_code, kind, HTTPStatus(error.status_code).phrase, detail, headers=headers)
 
 
-def instead_of_html(response: Response[Any]) -> Response[Any]:
-    """Runs after what Litestar itself serves: its 404 is a page.
+async def instead_of_html(response: Response[Any]) -> Response[Any]:
+    """Runs after what Litestar itself serves, in the place of `complete`: its 404 is a page.
 
     Raises:
         NotFoundException: in its place.
     """
     if response.status_code == HTTPStatus.NOT_FOUND:
         raise NotFoundException
-    return response
+    return await complete(response)
 
 
 def _of_unknown_path(_: NotFoundException) -> ProblemDetailsException:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from services.api.http.headers import ENCODED
 from services.api.http.problems import Problem
 
 # Bytes of the URL and the headers of a request; and what each header counts more than it has (RFC 9113, 6.5.2): many
@@ -34,6 +35,7 @@ class Refusal(NamedTuple):
         body = msgspec.json.encode(Problem(self.status, f"urn:tailrace:problem:{self.kind}", self.title, self.detail))
         fields = [
             *headers,
+            *ENCODED,
             *self.headers,
             (b"content-type", b"application/problem+json"),
             (b"content-length", b"%d" % len(body)),
@@ -46,6 +48,12 @@ class Refusal(NamedTuple):
 
 NOT_HTTP: Final = Refusal(
     HTTPStatus.BAD_REQUEST, "not-http", "Not HTTP", "This is no request of HTTP/1.1. GET /schema says what there is."
+)
+NO_HOST: Final = Refusal(
+    HTTPStatus.BAD_REQUEST, "missing-header", "Missing header", "A request must have the header Host."
+)
+TWO_HOSTS: Final = Refusal(
+    HTTPStatus.BAD_REQUEST, "repeated-header", "Repeated header", "The header Host is there several times."
 )
 URL_TOO_LONG: Final = Refusal(
     HTTPStatus.REQUEST_URI_TOO_LONG,

@@ -17,9 +17,10 @@ def for_any_proxy(app: ASGIApp) -> ASGIApp:
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         if "path" in scope and (given := scope.get("root_path")):
             prefix = given.rstrip("/")
-            path = scope["path"].removeprefix(given)
+            path, raw = scope["path"].removeprefix(given), scope["raw_path"].removeprefix(given.encode())
             kept = path.startswith(f"{prefix}/")
             scope["root_path"], scope["path"] = prefix, path if kept else prefix + path
+            scope["raw_path"] = raw if kept else prefix.encode() + raw
         await app(scope, receive, send)
 
     return respond

@@ -107,7 +107,7 @@ async def chunks(
         first + len(lines) - 1,
         b"true" if ended else b"false",
     )
-    return Response(page, media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(page, media_type="application/json")
 
 
 async def entries_from(pages: Pages, start: int, max_entries: int) -> list[bytes]:

@@ -15,6 +15,7 @@ from litestar.openapi.spec import OpenAPI
 
 from plugins.declaration import Declaration
 from services.api.catalog import declarations
+from services.api.http.methods import options
 from services.api.http.root_path import prefix_of
 from services.api.streams.formats import NDJSON, SSE
 
@@ -32,9 +33,11 @@ OF_ITS_OWN: Final = frozenset({"$schema", "$defs", "title"})
 UNFIT: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
-async def current(request: Request[Any, Any, Any]) -> Response[bytes] | None:
-    """Answer the current document, before Litestar serves its own. Return None for any other request."""
-    if request.method == "OPTIONS" or request.scope["path"] not in PATHS:
+async def current(request: Request[Any, Any, Any]) -> Response[Any] | None:
+    """Answer the current document, or OPTIONS, before Litestar does. Return None for any other request."""
+    if request.method == "OPTIONS":
+        return await options(request)
+    if request.scope["path"] not in PATHS:
         return None
     announced = await declarations(request.app.state.redis)
     document = with_functions(request.app.openapi_schema, announced)

@@ -6,6 +6,8 @@ from litestar import Response
 from litestar.plugins.problem_details import ProblemDetailsException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from services.api.http.headers import ENCODED
+from services.api.http.methods import is_head
 from services.api.http.parameters import Cursor
 from services.api.http.problems import problem
 from services.api.streams.formats import SSE, Format
@@ -15,9 +17,8 @@ from services.api.streams.writer import Writer
 from services.api.tasks.task import Task
 
 HEADERS: Final = [
-    (b"cache-control", b"no-store"),  # a stream is not a document to keep
+    *ENCODED,
     (b"x-accel-buffering", b"no"),  # nginx would hold it back
-    (b"x-content-type-options", b"nosniff"),
 ]
 
 
@@ -35,16 +36,25 @@ class Streamed(Response[Any]):
         raise NotImplementedError
 
 
+async def begin(fmt: Format, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> bool:
+    """Send the head of a stream. Return whether its body must follow: after HEAD the answer is complete."""
+    headers = [(b"content-type", fmt.media_type.encode()), *HEADERS, *headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if is_head(scope):
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    return not is_head(scope)
+
+
 class ComeBack(Streamed):
     """SSE that only says when to reconnect. At another status than 200 an `EventSource` gives up for good.
 
     (https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model)
     """
 
-    async def _respond(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = Connection(receive)
-        headers = [(b"content-type", SSE.media_type.encode()), *HEADERS]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if not await begin(SSE, [], scope, send):
+            return
         await send({"type": "http.response.body", "body": SSE.closing(), "more_body": connection.reachable})
         connection.close()
         await disconnected(receive)
@@ -65,14 +75,14 @@ class EventStream(Streamed):
         self._format = fmt
         self._start = start
 
-    async def _respond(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await begin(self._format, self._headers, scope, send):
+            return
         connection = Connection(receive)
         beyond = self._start > self._task.length
         preamble = self._format.preamble()
         if beyond:
             preamble += self._format.gap(self._start - 1, self._task.length)
-        headers = [(b"content-type", self._format.media_type.encode()), *HEADERS, *self._headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
         writer = Writer(self._hub, reader, send, connection)
         try:
