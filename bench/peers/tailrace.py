@@ -1,4 +1,4 @@
-"""This project: `uvicorn` and `taskiq worker` as they are deployed, with everything switched on."""
+"""This project: `uvicorn` and the worker as they are deployed, with everything switched on."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -85,7 +85,7 @@ class Tailrace(System):
         env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": "bench/functions"}
         serve = ["-m", "uvicorn", "--factory", "services.api.app:create_app", "--port", "0", "--no-access-log"]
         serve += ["--http", "services.api.http.guard:Guard"]
-        work = ["-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "1", "--max-async-tasks", SLOTS]
+        work = ["-m", "services.worker", "--workers", "1", "--max-async-tasks", SLOTS]
         self.api = machine.start(stack, machine.pinned(machine.SERVER, machine.python(*serve)), env)
         self.worker = machine.start(stack, machine.python(*work), env)
         self.url = self.api.wait_for(r"running on (http://[\d.:]+)").group(1)

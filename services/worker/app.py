@@ -1,4 +1,4 @@
-"""The worker: `taskiq worker services.worker.app:broker`. Taskiq's hooks; the worker itself is in `process.py`."""
+"""The worker, as Taskiq runs it: Taskiq's hooks; the worker itself is in `process.py`."""
 
 import asyncio
 from typing import Any, Final

@@ -178,7 +178,7 @@ class System:
         return self._process(command, "running on")
 
     def _worker(self) -> Process:
-        command = ["taskiq", "worker", "services.worker.app:broker", "--workers", "1"]
+        command = ["services.worker", "--workers", "1"]
         return self._process(command, "Listening started")
 
     def _process(self, command: list[str], ready: str) -> Process:

@@ -140,6 +140,25 @@ async def test_nobody_new_comes_to_one_that_leaves(redis_url: str, client: httpx
     await client.delete(f"/tasks/{task_id}")
 
 
+@pytest.mark.parametrize("pause_s", [0, 0.0001, 0.01])
+async def test_many_signals(redis_url: str, client: httpx.AsyncClient, redis: Redis, pause_s: float) -> None:
+    """An API that is told to stop several times ends as for one."""
+    task_id = await start(client, "count", to=1_000, every=0.1)
+    with api_process(redis_url) as leaving:
+        reader = Client(leaving.url, task_id)
+        async with asyncio.timeout(DEADLINE_S):
+            await reader.until(b"\nid: 0\n")
+            for _ in range(20):
+                leaving.process.signal(signal.SIGTERM)
+                await asyncio.sleep(pause_s)
+            received = await reader.until_end()
+        assert await asyncio.to_thread(leaving.process.wait) == -signal.SIGTERM
+        assert "Traceback" not in leaving.process.output
+    reader.close()
+    assert re.search(rb"\nretry: \d{4}\n\r\n$", received), received[-100:]
+    await client.delete(f"/tasks/{task_id}")
+
+
 async def test_a_request_that_never_ends(redis_url: str, redis: Redis) -> None:
     """With the flag that docs/deploy.md gives, an API leaves though a client stopped in the middle of what it sends."""
     with api_process(redis_url, "--timeout-graceful-shutdown", "1") as leaving:

@@ -75,7 +75,7 @@ async def test_a_worker_that_waits_for_redis_to_start(server: EmbeddedRedis) -> 
         writer.close()
 
     door = await asyncio.start_server(turn_away, "127.0.0.1", server.port)
-    command = [sys.executable, "-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "1"]
+    command = [sys.executable, "-m", "services.worker", "--workers", "1"]
     worker = Process(command, {"REDIS_URL": server.url, "FUNCTIONS_PATH": FUNCTIONS, **AT_ONCE})
     try:
         async with asyncio.timeout(DEADLINE_S):
@@ -92,7 +92,7 @@ async def test_a_worker_that_imports_its_functions(server: EmbeddedRedis, tmp_pa
     server.kill()
     note = tmp_path / "note"
     (tmp_path / "slow.py").write_text(f"import pathlib, time\npathlib.Path({str(note)!r}).touch()\ntime.sleep(4)\n")
-    command = [sys.executable, "-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "1"]
+    command = [sys.executable, "-m", "services.worker", "--workers", "1"]
     worker = Process(command, {"REDIS_URL": server.url, "FUNCTIONS_PATH": str(tmp_path), **AT_ONCE})
     try:
         await appeared(note)

@@ -71,9 +71,9 @@ async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def worker(server: str, functions: Path) -> Iterator[Process]:
     """The worker, as the Procfile starts it."""
-    command = [sys.executable, "-m", "scripts.reload", sys.executable, "-m", "taskiq", "worker"]
+    command = [sys.executable, "-m", "scripts.reload", sys.executable, "-m", "services.worker"]
     env = {"REDIS_URL": server, "FUNCTIONS_PATH": str(functions), "TAILRACE_DRAIN_S": "86400"}
-    process = Process([*command, "services.worker.app:broker", "--workers", "1"], env, fresh=True)
+    process = Process([*command, "--workers", "1"], env, fresh=True)
     try:
         process.wait_for("Listening started")
         yield process

@@ -20,6 +20,9 @@ from tests.support.waiting import DEADLINE_S
 ROOT: Final = Path(__file__).parent.parent.parent
 FUNCTIONS: Final = os.pathsep.join(["functions", "tests/functions"])
 
+# The broker of the worker's own command.
+BROKER: Final = "services.worker.app:broker"
+
 # uvicorn's protocol, as an operator names it.
 GUARD: Final = "services.api.http.guard:Guard"
 
@@ -175,11 +178,10 @@ def api_process(redis_url: str, *flags: str, **settings: str) -> Iterator[Api]:
 
 
 @contextmanager
-def worker_process(
-    redis_url: str, *flags: str, broker: str = "services.worker.app:broker", **settings: str
-) -> Iterator[Process]:
+def worker_process(redis_url: str, *flags: str, broker: str = BROKER, **settings: str) -> Iterator[Process]:
     """A worker that listens, and knows the examples and the tests' own functions; with these flags of Taskiq's."""
-    command = ["taskiq", "worker", broker, "--workers", "1", *flags]
+    command = ["services.worker"] if broker == BROKER else ["taskiq", "worker", broker]
+    command += ["--workers", "1", *flags]
     env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": FUNCTIONS, **settings}
     process = Process([sys.executable, "-m", *command], env)
     try:

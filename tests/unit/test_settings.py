@@ -14,7 +14,7 @@ from services.worker.settings import Settings as WorkerSettings
 from tests.support.processes import Process
 
 API = [sys.executable, "-m", "uvicorn", "--factory", "services.api.app:create_app", "--port", "0"]
-WORKER = [sys.executable, "-m", "taskiq", "worker", "services.worker.app:broker", "--workers", "2"]
+WORKER = [sys.executable, "-m", "services.worker", "--workers", "2"]
 
 NUMBERS = [
     (settings, f"TAILRACE_{name.upper()}")

@@ -49,7 +49,7 @@ class Slots:
 
 
 def configured_slots() -> int:
-    """Return the number of slots that the command `taskiq worker` was given, or its default."""
+    """Return the number of slots that the worker's command was given, or its default."""
     # Taskiq replaces its own name in front of the arguments of its command by this word.
     arguments = sys.argv[1:] if sys.argv[:1] == ["worker"] else ["services.worker.app:broker"]
     slots = WorkerArgs.from_cli(arguments).max_async_tasks

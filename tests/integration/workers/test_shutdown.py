@@ -227,6 +227,18 @@ async def test_two_signals_are_as_good_as_one(
     assert data(await events(own_client, task_id)) == [1]
 
 
+@pytest.mark.parametrize("pause_s", [0, 0.0001, 0.0005])
+async def test_many_signals_at_the_same_moment(own_url: str, own_client: httpx.AsyncClient, pause_s: float) -> None:
+    """Programs that start a worker pass a signal on that its process group has got already: it ends as for one."""
+    with worker_process(own_url, **HASTY) as worker:
+        for _ in range(20):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                worker.signal(number)
+                await asyncio.sleep(pause_s)
+        assert await asyncio.to_thread(worker.wait) == 0
+        assert worker.output.count("draining") == 1
+
+
 async def test_a_thread_that_does_not_let_go(
     own_url: str, own_client: httpx.AsyncClient, own: Redis, tmp_path: Path
 ) -> None:
