@@ -24,6 +24,7 @@ from typing import Final, NoReturn
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
+from plugins import redis_url
 from scripts.groups import guard
 from scripts.processes import End, Processes
 
@@ -88,7 +89,9 @@ def run(stack: ExitStack, ended: SimpleQueue[End]) -> NoReturn:
     redis_note = " (REDIS_URL)" if given else " (the bundled Valkey, empty again at the end)"
     api = f"http://{HOST}:{port}"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    env = os.environ | {"PORT": str(port), "REDIS_URL": url, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    # A person reads the log here, unless the environment says otherwise.
+    env = {"TAILRACE_LOG_FORMAT": "console"} | os.environ
+    env |= {"PORT": str(port), "REDIS_URL": url, "PATH": path, "PYTHONUNBUFFERED": "1"}
     commands = dict(re.findall(r"^([\w-]+):\s*(.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
     processes = Processes(commands, ended)
     if given:
@@ -198,10 +201,11 @@ def redis_lacks(url: str) -> str:
 
     once = Retry(NoBackoff(), 0)
     try:
+        redis_url.check(url)
         with Redis.from_url(url, retry=once, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S) as redis:
             redis.ping()
     except ValueError as error:
-        raise End(f"REDIS_URL: {error}") from error
+        raise End(f"REDIS_URL is wrong: {error}.") from error
     except RedisError as error:
         return f"Redis at {masked(url)} does not answer: {error}"
     return ""

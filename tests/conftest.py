@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # One of pytest-xdist's. Ctrl-C ends it at once: keepers end the processes that it has started.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     # As a worker logs. As structlog comes, a traceback shows every variable, and takes seconds for that.
-    logs.configure()
+    logs.configure("console")
     # Seconds for those that had not come so far when they were interrupted.
     NodeManager.EXIT_TIMEOUT = 1
 

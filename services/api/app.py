@@ -57,7 +57,9 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
     Raises:
         SystemExit: an environment variable is wrong; the message names it.
     """
-    logs.configure()
+    settings = settings or Settings.read()
+    logs.configure(settings.log_format)
+    logs.forward_libraries()
     # Not for pages of other sites. The calls of /health are for all: probes ask by the address of a pod.
     private = Router(
         "/",
@@ -79,12 +81,13 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
     app = Litestar(
         route_handlers=[private, health.live, health.ready],
         lifespan=[lifespan],
-        state=State({"settings": settings or Settings.read(), "connect": connect}),
+        state=State({"settings": settings, "connect": connect}),
         dependencies={
             "owner": Provide(identity.owner, sync_to_thread=False),
             **{name: _from_state(name) for name in PARTS},
         },
         plugins=[problems.plugin],
+        logging_config=None,  # of Litestar's own, beside ours
         request_class=JSONRequest,
         guards=[request_rate.refuse_excess, spelling.refuse_others, declared.refuse_undeclared],
         before_request=methods.options,

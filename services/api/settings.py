@@ -5,27 +5,25 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.asyncio.connection import parse_url
 
-from plugins import redis_url
+from plugins.redis_url import check
 from services.api.hosts import Host, hosts_of
+from services.api.logs import Format
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
-def _url(url: str) -> str:
-    parse_url(url)  # raises what is wrong with it
-    return redis_url.check(url)
-
-
 class Settings(BaseSettings):
     """Read once, when the process starts. A wrong value stops the process and names the variable."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix="TAILRACE_", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
-    redis_url: Annotated[str, AfterValidator(_url)] = Field(
-        default="redis://localhost:6379/0", validation_alias="REDIS_URL"
+    # It may have a password, which no message and no repr shows.
+    redis_url: Annotated[str, AfterValidator(check)] = Field(
+        default="redis://localhost:6379/0", validation_alias="REDIS_URL", repr=False
     )
     # Hosts by which clients may ask for this API. This machine's own names are always among them.
     allowed_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(hosts_of)] = Field(
@@ -60,6 +58,8 @@ class Settings(BaseSettings):
     # Requests of one owner per second; and at once. After a restart all its readers return within seconds.
     owner_requests: Count = 1_000
     owner_burst: Count = 10_000
+    # How log lines look: `auto` is `console` in a terminal, and `json` elsewhere.
+    log_format: Format = "auto"
 
     @classmethod
     def read(cls) -> Self:
@@ -78,4 +78,4 @@ def _in_words(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
     variable = f"TAILRACE_{name.upper()}" if name in Settings.model_fields else name
     wrong = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return f"{variable} is {error['input']!r}: {wrong}"
+    return f"{variable} is wrong: {wrong}" if name == "REDIS_URL" else f"{variable} is {error['input']!r}: {wrong}"

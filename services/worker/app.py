@@ -32,9 +32,10 @@ def read_settings() -> Settings:
         raise
 
 
-logs.configure()
 logger = structlog.get_logger()
 settings: Final = read_settings()
+logs.configure(settings.log_format)
+logs.forward_libraries()
 survive_exits(asyncio.get_event_loop())  # Taskiq's, which it sets before it imports this file
 broker: Final = Queue(settings.redis_url, settings.abandoned_s, settings.takeover_s, Slots(configured_slots()))
 

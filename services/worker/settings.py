@@ -7,25 +7,23 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from redis.asyncio.connection import parse_url
 
-from plugins import redis_url
+from plugins.redis_url import check
+from services.worker.logs import Format
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-def _url(url: str) -> str:
-    parse_url(url)  # raises what is wrong with it
-    return redis_url.check(url)
 
 
 class Settings(BaseSettings):
     """Read once, when the process starts. A wrong value stops the process and names the variable."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix="TAILRACE_", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
-    redis_url: Annotated[str, AfterValidator(_url)] = Field(
-        default="redis://localhost:6379/0", validation_alias="REDIS_URL"
+    # It may have a password, which no message and no repr shows.
+    redis_url: Annotated[str, AfterValidator(check)] = Field(
+        default="redis://localhost:6379/0", validation_alias="REDIS_URL", repr=False
     )
     # Folders of functions, separated as in PATH.
     functions_path: str = Field(default="functions", validation_alias="FUNCTIONS_PATH")
@@ -47,6 +45,8 @@ class Settings(BaseSettings):
     abandoned_s: Seconds = 30
     # Seconds between two checks for messages that were read and not claimed.
     takeover_s: Seconds = 2
+    # How log lines look: `auto` is `console` in a terminal, and `json` elsewhere.
+    log_format: Format = "auto"
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:
@@ -80,4 +80,4 @@ def _in_words(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
     variable = f"TAILRACE_{name.upper()}" if name in Settings.model_fields else name
     wrong = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return f"{variable} is {error['input']!r}: {wrong}"
+    return f"{variable} is wrong: {wrong}" if name == "REDIS_URL" else f"{variable} is {error['input']!r}: {wrong}"

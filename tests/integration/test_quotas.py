@@ -135,8 +135,7 @@ async def test_places_come_back(redis_url: str, redis: Redis, silent: str) -> No
                     return (await client.get(path)).status_code == status
 
                 await until(answered, f"{path} is answered {status}")
-            head = await client.head(f"/tasks/{silent}/stream")
-            assert head.status_code in (200, 405)
+            assert (await client.head(f"/tasks/{silent}/stream")).status_code == 200
             answer = await client.post("/tasks", headers=SSE, json={"function": "nope"})
             assert answer.status_code == 404
             Client(api.url, silent).reset()

@@ -28,6 +28,9 @@ GUARD: Final = "services.api.http.guard:Guard"
 
 launcher: Final = Launcher()
 
+# As `make run` has them: lines of the log can be read in an assertion.
+FOR_A_PERSON: Final = {"TAILRACE_LOG_FORMAT": "console"}
+
 
 # Ports for servers that must be told theirs.
 PORTS: Final = range(20_000, 30_000)
@@ -163,7 +166,7 @@ class Api:
     def __init__(self, redis_url: str, *flags: str, **settings: str) -> None:
         command = ["uvicorn", "--factory", "services.api.app:create_app", "--http", GUARD, "--timeout-keep-alive", "75"]
         command += ["--no-server-header", "--port", "0", *flags]
-        self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **settings})
+        self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **FOR_A_PERSON, **settings})
         self.url = self.process.wait_for(r"running on (http://[\d.:]+)").group(1)
 
 
@@ -182,7 +185,7 @@ def worker_process(redis_url: str, *flags: str, broker: str = BROKER, **settings
     """A worker that listens, and knows the examples and the tests' own functions; with these flags of Taskiq's."""
     command = ["services.worker"] if broker == BROKER else ["taskiq", "worker", broker]
     command += ["--workers", "1", *flags]
-    env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": FUNCTIONS, **settings}
+    env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": FUNCTIONS, **FOR_A_PERSON, **settings}
     process = Process([sys.executable, "-m", *command], env)
     try:
         process.wait_for("Listening started")
