@@ -50,13 +50,19 @@ def arguments(task_id: str, expected: int, attempt: int, *lines: bytes, claim: s
     }
 
 
-def end_arguments(task_id: str, expected: int, attempt: int, *lines: bytes, claim: str = "") -> dict[str, Any]:
+def end_arguments(
+    task_id: str, expected: int, attempt: int, *lines: bytes, claim: str = "", log_ttl_s: int = keys.CHUNK_TTL_S
+) -> dict[str, Any]:
     """Return the arguments of `END_SCRIPT` and `END_WHEN_FULL`, as `arguments`. The last of `lines` is an end.
 
-    Without `lines`, and with `expected` 0, they record the end that the log has.
+    `log_ttl_s` is how long the log is kept from then on, in seconds. Without `lines`, and with `expected` 0, they
+    record the end that the log has.
     """
-    rule = arguments(task_id, expected, attempt, claim=claim)
     return {
-        "keys": [*rule["keys"], keys.OPEN, keys.task_input(task_id)],
-        "args": [*rule["args"], task_id, keys.TASK_TTL_S, keys.CANCEL, *lines],
+        "keys": [keys.log(task_id), keys.metadata(task_id), keys.OPEN, keys.task_input(task_id)],
+        "args": [
+            *[expected, attempt, claim, log_ttl_s, keys.channel(task_id)],
+            *[task_id, keys.TASK_TTL_S, keys.CANCEL],
+            *lines,
+        ],
     }

@@ -37,6 +37,7 @@ from services.api.redis_client import Pools, pools_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
 from services.api.streams.hub import Hub
+from services.api.tasks.cancel import Cancels
 from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
@@ -44,7 +45,7 @@ from services.api.tasks.recovery import Recovery
 from services.api.tasks.submission import Submissions
 
 # Parts of the running application that handlers may have.
-PARTS: Final = ("redis", "loader", "limiter", "hub", "submissions", "places", "request_rate")
+PARTS: Final = ("redis", "loader", "hub", "submissions", "cancels", "places", "request_rate")
 
 logger = structlog.get_logger()
 
@@ -132,10 +133,11 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     )
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pools.commands)
-    app.state.loader = TaskLoader(redis)
+    loader = app.state.loader = TaskLoader(redis)
     hub = app.state.hub = Hub(redis, settings, pools.subscriber)
-    limiter = app.state.limiter = Limiter(redis, settings.unclaimed_s)
+    limiter = Limiter(redis, settings.unclaimed_s)
     app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s, settings.input_ttl_s)
+    app.state.cancels = Cancels(redis, loader, limiter, settings.cancelled_ttl_s)
     contact = Contact(redis, settings.lease_s)
     recovery = Recovery(redis, limiter, contact, settings)
     background_tasks = [

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     unclaimed_s: int = Field(default=60, ge=1, le=86_400)
     # Seconds for which the input of a task outlives its end: at most as long as the metadata is kept.
     input_ttl_s: int = Field(default=3_600, ge=0, le=86_400)
+    # Seconds for which the log of a cancelled task is kept: at most as long as that of any other.
+    cancelled_ttl_s: int = Field(default=3_600, ge=1, le=3_600)
     # Seconds that a single send to a client may take, until its connection is aborted.
     send_timeout_s: Seconds = 30
     # Connections of clients. A stream is one.

@@ -14,8 +14,7 @@ from plugins import keys
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, Number, TaskId
 from services.api.http.problems import problem
-from services.api.tasks.ending import cancel_task
-from services.api.tasks.limits import Limiter
+from services.api.tasks.cancel import Cancels
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task, page_of
 
@@ -110,14 +109,12 @@ async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDepe
 async def cancel(
     task_id: TaskId,
     owner: NamedDependency[str],
-    redis: NamedDependency[Redis],
-    loader: NamedDependency[TaskLoader],
-    limiter: NamedDependency[Limiter],
+    cancels: NamedDependency[Cancels],
 ) -> Response[Status]:
     """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
-            task, cancelled_now = await cancel_task(redis, loader, limiter, task_id, owner)
+            task, cancelled_now = await cancels.cancel(task_id, owner)
     except TimeoutError:
         raise problem(
             503,

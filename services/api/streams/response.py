@@ -122,6 +122,6 @@ def log_expired(task: Task) -> ProblemDetailsException:
         410,
         "expired",
         "Log expired",
-        f"The task ended as {task.recorded_status}; its log was kept for an hour after its last entry. "
+        f"The task ended as {task.recorded_status}, and its log is not kept any more. "
         f"GET /tasks/{task.task_id} still says how it ended.",
     )

@@ -9,7 +9,6 @@ from plugins import append, entries, keys, leave_index, metadata
 from plugins.limits import Ticket
 from services.api.redis_client import run_script
 from services.api.tasks.limits import Limiter
-from services.api.tasks.loader import TaskLoader
 from services.api.tasks.queue import QueueError
 from services.api.tasks.task import Task
 
@@ -17,17 +16,24 @@ logger = structlog.get_logger()
 
 
 async def append_end(
-    redis: Redis, limiter: Limiter, task: Task, event: str, data: Any, *, worker_lost: bool = False
+    redis: Redis,
+    limiter: Limiter,
+    task: Task,
+    event: str,
+    data: Any,
+    *,
+    worker_lost: bool = False,
+    log_ttl_s: int = keys.CHUNK_TTL_S,
 ) -> bool:
     """Append an end to the log as it was when `task` was read. Return False if the log has changed since.
 
-    A worker that runs its function is told to stop it. `worker_lost` says that none does: then return False if the task
-    is leased after all.
+    `log_ttl_s` is how long the log is kept from then on, in seconds. A worker that runs its function is told to stop.
+    `worker_lost` says that none does: then return False if the task is leased after all.
     """
     attempt = max(task.attempt, task.last.attempt if task.last else 0)
     line = entries.encode(event, attempt, task.length, entries.now_ms(), data)
     claim = append.LOST_WORKER if worker_lost else ""
-    arguments = append.end_arguments(task.task_id, task.length, attempt, line, claim=claim)
+    arguments = append.end_arguments(task.task_id, task.length, attempt, line, claim=claim, log_ttl_s=log_ttl_s)
     if await run_script(redis, append.END_WHEN_FULL, **arguments) < 0:
         return False
     await _release_place(redis, limiter, task)
@@ -64,24 +70,3 @@ async def leave(redis: Redis, limiter: Limiter, task: Task) -> None:
         logger.warning("limit not released", task_id=task.task_id, error=str(error))
     else:
         await run_script(redis, leave_index.SCRIPT, **leave_index.arguments(task.task_id, task.limit_key))
-
-
-async def cancel_task(
-    redis: Redis, loader: TaskLoader, limiter: Limiter, task_id: str, owner: str
-) -> tuple[Task, bool]:
-    """Cancel a task. Return the task once it has an end, and whether this call wrote that end.
-
-    The end needs the last place of the log. A running function may take that place first; then it is stopped, and the
-    next place tried.
-
-    Raises:
-        ProblemDetailsException: 404, there is no such task of this owner.
-    """
-    while True:
-        task = await loader.load(task_id, owner)
-        if task.end or task.expired:
-            return task, False
-        if await append_end(redis, limiter, task, "cancelled", {"by": owner}):
-            return await loader.load(task_id, owner), True
-        # It writes faster than this loop. Its worker stops it without an entry in the log: then the place is free.
-        await redis.publish(keys.CANCEL, task_id)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Recovery looks at an open task again at this time. If a worker runs it, at the latest when its lease is over; if a worker
 -- has claimed and released it since recovery has read it, at the latest when its back-off is over. Its log, of earlier
--- attempts, is kept until then.
+-- attempts, is kept until then; how long the log of a task that is over is kept, the end has said.
 -- It may run when Redis is full: it adds nothing.
 --
 -- KEYS[1]  the index of open tasks (sorted set)
@@ -18,4 +18,6 @@ if fields[1] == 'running' or (fields[3] or '0') ~= ARGV[4] then
   time = math.min(time, math.floor((tonumber(fields[2]) or 0) / 1000) + 1)
 end
 redis.call('ZADD', KEYS[1], 'XX', time, ARGV[1])
-redis.call('EXPIRE', KEYS[3], math.max(0, time - now) + ARGV[3])
+if fields[1] == 'queued' or fields[1] == 'running' then
+  redis.call('EXPIRE', KEYS[3], math.max(0, time - now) + ARGV[3])
+end
