@@ -67,7 +67,7 @@ class _Server(msgspec.Struct, frozen=True):
         return (str(words).replace(self.key, "***") if self.key else str(words))[:500]
 
 
-@function()
+@function(max_chunks=100_000)  # a long answer has some ten thousand pieces of a few bytes
 async def chat(
     messages: list[Message], model: str | None = None, temperature: float | None = None, max_tokens: int | None = None
 ) -> AsyncIterator[str]:

@@ -30,8 +30,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     backoff: float = 1
     resumable: bool = False
-    max_chunks: int = 100_000
-    max_bytes: int = 67_108_864
+    max_chunks: int = 10_000
+    max_bytes: int = 8_388_608
     concurrency: int | None = None
     concurrency_key: str | None = None
     rate: str | None = None
@@ -96,9 +96,10 @@ def function(marked: Callable[..., Any] | None = None, /, **options: Any) -> Any
             shut down is no reason to wait.
         resumable: a further attempt continues: it finds what was yielded in `Context.yielded`, and readers keep it.
             Otherwise it starts from nothing, and readers drop what they have.
-        max_chunks: chunks until the task ends as `failed: limit`.
-        max_bytes: bytes of its log until the same. A single chunk, with its envelope, may have 256 KiB. A resumable
-            function holds as much in `Context.yielded`.
+        max_chunks: chunks until the task ends as `failed: limit`; 10,000 unless given.
+        max_bytes: bytes of its log until the same; 8 MiB unless given. A single chunk, with its envelope, may have
+            256 KiB. Redis keeps as much for an hour after the end. A resumable function holds as much in
+            `Context.yielded`.
         concurrency: attempts that run at once, over all workers; any number unless given. What that holds back stays
             queued, in the order in which it was submitted.
         concurrency_key: a parameter. The limits then hold for each value of it, instead of all tasks together.

@@ -72,7 +72,7 @@ async def silent(note: str) -> AsyncIterator[int]:
         await asyncio.to_thread(Path(note).write_text, "cleaned up")
 
 
-@function()
+@function(max_chunks=1_000_000, max_bytes=1_000_000_000)
 async def eager() -> AsyncIterator[int]:
     """Yield without end and without a pause."""
     number = 0
@@ -81,7 +81,7 @@ async def eager() -> AsyncIterator[int]:
         number += 1
 
 
-@function()
+@function(max_chunks=1_000_000, max_bytes=1_000_000_000)
 async def burst(chunks: int) -> AsyncIterator[int]:
     """Yield so many numbers without a pause, and end at once."""
     for number in range(chunks):

@@ -30,7 +30,7 @@ async def noted_twice(note: str, ctx: Context) -> AsyncIterator[int]:
         raise ConnectionError
 
 
-@function()
+@function(max_chunks=1_000_000, max_bytes=1_000_000_000)
 async def heavy(bursts: int, chunks: int, size: int) -> AsyncIterator[str]:
     """Yield so many bursts of so many chunks of this size, with a pause after each."""
     for number in range(bursts * chunks):

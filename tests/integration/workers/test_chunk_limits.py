@@ -7,7 +7,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from plugins import entries
+from plugins import entries, keys
 from tests.support.client import follow, start
 from tests.support.logs import lines_of
 from tests.support.processes import Process, worker_process
@@ -59,6 +59,22 @@ async def test_a_breach_ends_the_task(
     assert message in why["message"]
     sizes = [len(line) for line in await lines_of(own, task_id) if entries.decode(line).event == "chunk"]
     assert function == "too_large" or sum(sizes[-len(fit) :]) <= 1_000
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "message"),
+    [(1, 10_000, "more than 10000 chunks"), (100_000, 83, "more than 8388608 bytes, with chunk 83")],
+)
+async def test_what_a_function_may_leave_in_redis_by_default(
+    one_worker: Process, own_client: httpx.AsyncClient, own: Redis, size: int, fit: int, message: str
+) -> None:
+    """A function that never ends costs Redis 8 MiB and little more: a request of some bytes fills no Redis."""
+    task_id = await start(own_client, "never_ends", size=size)
+    log = await ended(own, task_id)
+    assert [event for event, _, _ in log] == ["chunk"] * fit + ["failed"]
+    assert (log[-1][2]["code"], log[-1][2]["message"]) == ("limit", message)
+    used: Any = await own.memory_usage(keys.log(task_id), samples=0)
+    assert used < 9_000_000
 
 
 @pytest.mark.parametrize(
