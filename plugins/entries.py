@@ -49,7 +49,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 LUA_HEAD: Final = '^{"event":"([%w_.-]+)","attempt":(%d+),'
 
 # The beginning of a chunk's line, and the mark before its data: between the two are only numbers, `}` is behind it.
-_CHUNK: Final = b'{"event":"chunk","attempt":'
+CHUNK: Final = b'{"event":"chunk","attempt":'
 _DATA: Final = b',"data":'
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 
@@ -124,7 +124,7 @@ def decode(line: bytes) -> Entry:
 
 def chunk_data(line: bytes) -> bytes | None:
     """Cut the data of a chunk out of its line, which costs half of what decoding does. Return None for other events."""
-    return line[line.find(_DATA) + len(_DATA) : -1] if line.startswith(_CHUNK) else None
+    return line[line.find(_DATA) + len(_DATA) : -1] if line.startswith(CHUNK) else None
 
 
 def chunk_data_start(lines: list[bytes]) -> int | None:
@@ -136,7 +136,7 @@ def chunk_data_start(lines: list[bytes]) -> int | None:
     start = lines[0].find(_DATA) + len(_DATA)
     head = lines[0][:start].translate(_DIGITS)
     heads = b"".join(map(itemgetter(slice(start)), lines)).translate(_DIGITS)
-    return start if head.startswith(_CHUNK) and heads == head * len(lines) else None
+    return start if head.startswith(CHUNK) and heads == head * len(lines) else None
 
 
 def too_deep(value: Any) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
 
 from plugins import entries, keys
 from services.api.redis_client import subscriber_pool_of
@@ -495,26 +496,97 @@ async def test_a_reader_of_a_log_that_has_lost_its_end(client: Intercepted, redi
     await cancelled(owner)
 
 
-async def test_an_end_that_is_heard_while_a_read_is_late(client: Intercepted, redis_url: str, writer: Writer) -> None:
-    """An end that came over the channel after a read was sent is the end, though the log is lost before that is
-    executed: its readers get it, and no complete response lacks it.
+def heard_by(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Return an event that is set whenever the tail of this reader has received a published message."""
+    ring, heard = reader.tail.on_published, asyncio.Event()
+
+    def listen(line: bytes) -> None:
+        ring(line)
+        heard.set()
+
+    monkeypatch.setattr(reader.tail, "on_published", listen)
+    return heard
+
+
+async def test_an_end_that_is_heard_while_a_read_is_late(
+    client: Intercepted, redis_url: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end that comes over the channel counts when the log has it. If the log is lost before, its readers are told,
+    and their responses are not complete.
     """
     await writer.write(5)
     async with reading(client, redis_url, writer) as reader:
         assert await read(reader, 5) == writer.lines
         await until_subscribed(writer, 1)
+        heard = heard_by(reader, monkeypatch)
         sent, executed = client.hold()
         reader.tail.request_rescan()
         async with asyncio.timeout(DEADLINE_S):
             await sent.wait()
             await writer.write(event="done")
-            while not reader.tail.ended:
-                await reader.tail.waiters.changed()
-            await writer.redis.delete(keys.log(writer.task_id))
-            executed.set()
-            await reader.tail.waiters.changed()
-        assert await to_the_end(reader) == writer.lines[5:]
+            await heard.wait()
+        await writer.redis.delete(keys.log(writer.task_id))
+        executed.set()
+        (lost,) = await to_the_end(reader)
+        assert lost.startswith(b'{"event":"gap"')
+        assert not reader.complete
+
+
+async def test_a_forged_end(
+    client: Intercepted, redis_url: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end that another program publishes, and the log does not have, ends no stream. The API says so once, and the
+    true entries follow.
+    """
+    await writer.write(3)
+    async with reading(client, redis_url, writer) as reader:
+        assert await read(reader, 3) == writer.lines
+        await until_subscribed(writer, 1)
+        heard = heard_by(reader, monkeypatch)
+        forged = entries.encode("done", 1, 3, 0, {"chunks": 3})
+        with capture_logs() as said:
+            for _ in range(2):
+                heard.clear()
+                sent, executed = client.hold()
+                await writer.redis.publish(keys.channel(writer.task_id), forged)
+                async with asyncio.timeout(DEADLINE_S):
+                    await heard.wait()
+                    await sent.wait()
+                executed.set()
+            await writer.write()
+            await writer.write(event="done")
+            assert await to_the_end(reader) == writer.lines[3:]
         assert reader.complete
+        assert [each["event"] for each in said] == ["published end is not in the log"]
+
+
+async def test_an_end_costs_one_read(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """The published chunks of a stream cost no read of its log. Its end costs one, which all its readers share."""
+    reads: list[None] = []
+
+    async def before() -> None:
+        reads.append(None)
+
+    client.before = before
+    async with reading(client, redis_url, writer) as reader:
+        other = Reader(reader.tail, 0, PageSemaphore(2, DEADLINE_S))
+        await until_subscribed(writer, 1)
+
+        async def undisturbed() -> bool:
+            earlier = len(reads)
+            await writer.write()
+            await read(reader, 1)
+            return len(reads) == earlier
+
+        await until(undisturbed, "an entry that no read has brought")
+        earlier, start = len(reads), len(writer.lines)
+        await writer.write(100)
+        assert await read(reader, 100) == writer.lines[start:]
+        assert len(reads) == earlier
+        await writer.write(event="done")
+        assert await to_the_end(reader) == writer.lines[-1:]
+        assert await to_the_end(other) == writer.lines
+        assert len(reads) == earlier + 1
 
 
 async def test_a_tail_that_is_given_up_during_a_read(client: Intercepted, redis_url: str, writer: Writer) -> None:

@@ -14,6 +14,8 @@ from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetail
 from redis.exceptions import RedisError
 
 from plugins.transient import is_transient
+from services.api import foreign
+from services.api.foreign import UnreadableError
 from services.api.http.headers import COMMON, complete
 from services.api.http.methods import allow
 from services.api.http.quotas import QuotaError
@@ -31,7 +33,7 @@ EXPLANATIONS: Final = {
 MEANINGS: Final = {
     400: "The request is malformed: `type` says in what, `errors` where.",
     403: "A browser sent the request from another site, or asked by a host that is not allowed.",
-    404: "There is no such task or function.",
+    404: "There is no such task or function, or its record cannot be read.",
     410: "The log is not kept any more.",
     413: "The body is longer than 64,000 bytes.",
     422: "The Idempotency-Key belongs to another request.",
@@ -105,7 +107,19 @@ def unavailable(error: BaseException) -> ProblemDetailsException:
 
 
 def _of_redis(error: RedisError) -> ProblemDetailsException:
-    return unavailable(error) if is_transient(error) else _of_anything(error)
+    # A key of another type that many requests need, as the index: an operator must mend it.
+    return unavailable(error) if is_transient(error) or foreign.is_wrong_type(error) else _of_anything(error)
+
+
+def _of_unreadable(error: UnreadableError) -> ProblemDetailsException:
+    """404, as for a task that there is not: to ask again does not help."""
+    foreign.log_once("task not readable", error.task_id, error)
+    return problem(
+        404,
+        "unreadable-task",
+        "Task not readable",
+        f"The record of the task cannot be read: another program, or another release, has written it. {error}.",
+    )
 
 
 def _of_quota(error: QuotaError) -> ProblemDetailsException:
@@ -170,6 +184,7 @@ plugin: Final = ProblemDetailsPlugin(
         exception_to_problem_detail_map={
             RedisError: _of_redis,
             QuotaError: _of_quota,
+            UnreadableError: _of_unreadable,
             ValidationException: _of_validation,
             NotFoundException: _of_unknown_path,
             HTTPException: _of_http,

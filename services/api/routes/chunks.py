@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
-from plugins import entries
+from services.api import foreign
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, Number, TaskId, cursor_of
 from services.api.http.places import Places
@@ -99,11 +99,12 @@ async def chunks(
         places.take(request.scope, owner)
         await wait_for_entry(hub, task, first, wait_s)
     lines = await entries_from(hub.pages(task_id), first, max_entries)
-    ended = entries.decode(lines[-1]).ends if lines else task.end is not None
+    readable = [(entry, line) for line in lines if (entry := foreign.entry_of(task_id, line))]
+    ended = readable[-1][0].ends if readable else task.end is not None
     gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""
     page = b'{%b"entries":[%b],"next":%d,"ended":%b}' % (
         gap,
-        b",".join(lines),
+        b",".join(line for _, line in readable),
         first + len(lines) - 1,
         b"true" if ended else b"false",
     )

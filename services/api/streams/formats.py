@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from plugins import entries
+from services.api import foreign
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -22,7 +23,8 @@ class Format(msgspec.Struct, frozen=True):
 
     media_type: str
     frame: Callable[[int, bytes], bytes]  # of the entry with this seq and this line
-    frames: Callable[[int, list[bytes]], bytes]  # of a page that begins with this seq
+    # of a page that begins with this seq; raises ValueError if it has a line that no client could read
+    frames: Callable[[int, list[bytes]], bytes]
     gap: Callable[[int, int], bytes]  # entries behind this cursor are missing; these many that there are follow it
     preamble: Callable[[], bytes]
     closing: Callable[[], bytes]  # before the response breaks off
@@ -41,7 +43,7 @@ _OTHER_THOUSAND: Final = [b"id: @%03d\ndata: %%b\n\n" % seq for seq in range(_TH
 def _sse_frame(seq: int, line: bytes) -> bytes:
     if (data := entries.chunk_data(line)) is not None:  # true of nearly all
         return _FRAME % (seq, data)
-    entry = entries.decode(line)
+    entry = foreign.decoded(line)
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, entry.event.encode(), bytes(entry.data))
 
 
@@ -61,6 +63,13 @@ def _templates(first: int, end: int) -> bytes:
         frames = (_OTHER_THOUSAND if thousand else _FIRST_THOUSAND)[max(first - start, 0) : end - start]
         parts.append(b"".join(frames).replace(b"@", b"%d" % thousand))
     return b"".join(parts)
+
+
+def _lines(_: int, lines: list[bytes]) -> bytes:
+    for line in lines:
+        if not line.startswith(entries.CHUNK):  # true of few
+            foreign.decoded(line)
+    return b"\n".join([*lines, b""])
 
 
 def _retry() -> bytes:
@@ -83,7 +92,7 @@ SSE: Final = Format(
 NDJSON: Final = Format(
     media_type="application/x-ndjson",
     frame=lambda _, line: line + b"\n",
-    frames=lambda _, lines: b"\n".join([*lines, b""]),
+    frames=_lines,
     gap=lambda after, length: b'{"event":"gap","data":{"after":%d,"length":%d}}\n' % (after, length),
     preamble=lambda: b"\n",
     closing=lambda: b"",

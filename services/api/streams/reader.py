@@ -1,11 +1,13 @@
 """One reader of a stream: a cursor into its tail, and pages of the list while it is behind."""
 
 import asyncio
+from itertools import count
 from typing import Final
 
 import structlog
 from redis.exceptions import RedisError
 
+from services.api import foreign
 from services.api.streams.pages import Pages, PageSemaphore
 from services.api.streams.tail import RETRY_PAUSE_S, Tail
 
@@ -81,13 +83,17 @@ class Reader:
                 lines = await self._next_lines()
         except RedisError as error:
             logger.warning("page not read", task_id=tail.task_id, error=str(error))
+            self.ended = foreign.is_wrong_type(error)  # another program has put something else in the place of the log
             await asyncio.sleep(RETRY_PAUSE_S)
             return b""
         if self._epoch != tail.epoch:
             return b""  # `take` announces the loss
         if not lines:
             return await self._lost()
-        piece = tail.format.frames(self.cursor, lines)
+        try:
+            piece = tail.format.frames(self.cursor, lines)
+        except ValueError:  # some line is not ours
+            piece = b"".join(map(tail.frame_of, count(self.cursor), lines))
         self.cursor += len(lines)
         return piece
 

@@ -16,18 +16,22 @@ frames. A reader is a cursor into it; one that falls behind the window reads pag
 5. Pages end with the first entry of the window, and both must be the same: so a reader notices a loss that its tail,
    which has read the end, does not look for.
 6. After an end, the reader has ended.
+7. An end is taken from the list only: the script that publishes it has appended it before. A published end that the
+   list lacks ends no stream.
+8. An entry that cannot be read is skipped if others follow it. If it is the last one, the readers end: nothing of ours
+   will follow it.
 """
 
 import asyncio
 from contextlib import nullcontext
 from typing import Final
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from plugins import entries, keys
+from services.api import foreign
 from services.api.streams.formats import Format
 from services.api.streams.pages import Pages
 from services.api.streams.waiters import Waiters
@@ -64,6 +68,8 @@ class Tail:
         self._confirmations = 0
         self._pages = Pages(redis, task_id, nullcontext())  # live entries do not wait for late readers
         self._newest: list[bytes] = []  # the last entry of the window, if any
+        self._readable = True  # unless that entry cannot be read
+        self._published_end: bytes | None = None  # to be found in the list
         self._frames: list[bytes] = []
         self._bytes = 0
         self._batch: tuple[int, int, bytes] = (0, 0, b"")
@@ -106,12 +112,13 @@ class Tail:
         if not self._accepting:
             self._rescan.set()  # the read in flight may be too early for it
             return
-        try:
-            entry = entries.decode(line)
-        except msgspec.DecodeError:
-            self._rescan.set()  # another program published it: the list has the entries
-            return
-        if entry.seq == self.next:
+        entry = foreign.entry_of(self.task_id, line)
+        if entry is None:
+            self._rescan.set()  # the list has the entries
+        elif entry.seq == self.next and entry.ends:
+            self._published_end = line
+            self._rescan.set()  # another program may have published it: then the list does not have it
+        elif entry.seq == self.next:
             self._append(entry, line)
             self.waiters.notify()
         elif entry.seq > self.next or (entry.seq == self.next - 1 and [line] != self._newest):
@@ -130,14 +137,20 @@ class Tail:
                 self.heartbeats += 1
                 silent = True
             self._rescan.clear()
+            published_end, self._published_end = self._published_end, None
             try:
                 await self._catch_up()
+                if not self.broken and published_end not in (None, *self._newest):
+                    foreign.log_once("published end is not in the log", self.task_id, "it is forged, or was lost")
                 # If its metadata is lost, no process ends the task. Its readers reconnect, and get 404.
                 if silent and not (self.ended or await self.redis.exists(keys.metadata(self.task_id))):
                     self.broken = True
+                # Nor if another program has written the last entry. They get the problem that says so.
+                self.broken = self.broken or not self._readable
                 pause = self._heartbeat_s
             except RedisError as error:
                 logger.warning("log not read", task_id=self.task_id, error=str(error))
+                self.broken = foreign.is_wrong_type(error)
                 pause = RETRY_PAUSE_S
             self.waiters.notify()
 
@@ -146,9 +159,9 @@ class Tail:
         if not self._positioned:
             # Readers fetch earlier entries themselves; the last one shows whether there will be more.
             newest = await self._pages.newest()
-            self.first = self.next = entries.decode(newest[0]).seq if newest else 0
+            self.first = self.next = self._seq_of(newest)
             for line in newest:
-                self._append(entries.decode(line), line)
+                self._append(foreign.entry_of(self.task_id, line), line)
             self._positioned = True
             self._accepting = not newest or confirmations == self._confirmations
             return  # later entries are read when the subscription is confirmed: then nothing is missed
@@ -169,18 +182,25 @@ class Tail:
                 continue
             for seq, line in enumerate(lines, start):
                 if seq == self.next:
-                    self._append(entries.decode(line), line)
+                    self._append(foreign.entry_of(self.task_id, line), line)
             if len(lines) == len(newest):
                 return
             self.waiters.notify()
 
-    def _append(self, entry: entries.Entry, line: bytes) -> None:
-        frame = self.format.frame(entry.seq, line)
+    def _seq_of(self, lines: list[bytes]) -> int:
+        """Return the seq of the first of these lines, the last ones of the list: as the first says that can be read."""
+        found = ((at, entry) for at, line in enumerate(lines) if (entry := foreign.entry_of(self.task_id, line)))
+        at, entry = next(found, (0, None))
+        return max(0, entry.seq - at) if entry else 0
+
+    def _append(self, entry: entries.Entry | None, line: bytes) -> None:
+        frame = self.format.frame(self.next, line) if entry else b""
         self._frames.append(frame)
         self._bytes += len(frame)
         self._newest = [line]
         self.next += 1
-        self.ended = entry.ends
+        self._readable = entry is not None
+        self.ended = entry is not None and entry.ends
         if len(self._frames) > WINDOW_ENTRIES or self._bytes > WINDOW_BYTES:
             self._trim()
 
@@ -196,6 +216,7 @@ class Tail:
         """Reset after a lost log: readers get `gap`, or end if the log is empty; then their clients reconnect."""
         logger.warning("log changed unexpectedly", task_id=self.task_id, expected=self.next, length=length)
         self._newest = []
+        self._readable = True
         self._batch = (0, 0, b"")
         self._frames.clear()
         self._bytes = 0
@@ -204,10 +225,14 @@ class Tail:
         self.epoch += 1
         self.broken = length == 0
 
+    def frame_of(self, seq: int, line: bytes) -> bytes:
+        """Return the frame of a line; an empty one if it cannot be read."""
+        return self.format.frame(seq, line) if foreign.entry_of(self.task_id, line) else b""
+
     def continues(self, start: int, lines: list[bytes]) -> bool:
         """Return whether the window continues these lines: it has the same first entry, if that is among them."""
         index = self.first - start
-        return index >= len(lines) or self.format.frame(self.first, lines[index]) == self._frames[0]
+        return index >= len(lines) or self.frame_of(self.first, lines[index]) == self._frames[0]
 
     def batch(self, cursor: int) -> bytes:
         """Return all frames from `cursor` on, which must be in the window, in one piece."""

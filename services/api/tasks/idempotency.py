@@ -64,8 +64,8 @@ def task_id_of(reservation: bytes, fingerprint: str) -> str:
     Raises:
         ProblemDetailsException: 422, it was made by another request.
     """
-    task_id, _, reserved_for = reservation.decode().partition(":")
-    if reserved_for != fingerprint:
+    task_id, _, reserved_for = reservation.decode(errors="replace").partition(":")
+    if reserved_for != fingerprint or not keys.TASK_ID.fullmatch(task_id):
         raise problem(
             422,
             "idempotency-key-reused",

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.http.problems import problem
-from services.api.tasks.task import RawTask, Task, fetch, task_of
+from services.api.tasks.task import RawTask, Task, fetch, owner_of, task_of
 
 # Tasks per round trip. More would block the loop, and Redis, for long.
 MAX_BATCH_SIZE: Final = 200
@@ -31,9 +31,11 @@ class TaskLoader:
 
         Raises:
             ProblemDetailsException: 404, there is none; without asking Redis if the id is malformed.
+            UnreadableError: it is not of the form in which this product writes it. Only its owner is told.
         """
-        task = task_of(task_id, await self._raw(task_id)) if keys.TASK_ID.fullmatch(task_id) else None
-        if task is None or task.owner != owner:
+        raw = await self._raw(task_id) if keys.TASK_ID.fullmatch(task_id) else None
+        task = task_of(task_id, raw) if raw is not None and owner_of(raw) == owner else None
+        if task is None:
             raise problem(404, "unknown-task", "Unknown task", "There is no such task. Tasks are kept for a day.")
         return task
 

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from plugins import entries, keys, release, scripts
 from plugins.limits import Ticket
 from plugins.message import Message
+from services.api import foreign
 from services.api.redis_client import run_script
 from services.api.settings import Settings
 from services.api.tasks.contact import Contact
@@ -89,7 +90,7 @@ class Recovery:
         if isinstance(error.__cause__ or error, OutOfMemoryError):
             # It stays due: there may be room soon, and ends need none.
             logger.warning("task not recovered", task_id=member, reason="redis is full")
-        elif isinstance(error, ValueError) or (isinstance(error, ResponseError) and "WRONGTYPE" in str(error)):
+        elif isinstance(error, ValueError) or foreign.is_wrong_type(error):
             logger.error("task not readable", task_id=member, error=str(error))
             await self._redis.zadd(keys.OPEN, {member: now + UNREADABLE_S}, xx=True)
         else:

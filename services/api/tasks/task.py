@@ -5,8 +5,11 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
 
 from plugins import entries, keys, metadata
+from services.api import foreign
+from services.api.foreign import UnreadableError
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,20 +66,27 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         If the log has expired, the number that its end states.
         """
         if self.expired and self.recorded_end is not None:
-            return int(msgspec.json.decode(self.recorded_end, type=dict[str, Any]).get("chunks", 0))
+            return msgspec.json.decode(self.recorded_end, type=EndData).chunks
         return max(0, self.length - self.non_chunk_entries - (1 if self.end else 0))
 
 
-# A task as Redis returns it: its metadata, the length of its log, and the last entry.
-RawTask = tuple[dict[bytes, bytes], int, bytes | None]
+# A task as Redis returns it: its metadata, the length of its log, and the last entry; or errors in their places, if the
+# keys are of another type.
+RawTask = tuple[Any, Any, Any]
+
+
+class EndData(msgspec.Struct, frozen=True):
+    """What the data of every end are: an object. That of `done` has the number of chunks."""
+
+    chunks: int = 0
 
 
 async def read(redis: Redis, task_id: str) -> Task | None:
     """Return the task of this id and any owner, or None.
 
     Raises:
-        ValueError: its fields are not of the form in which this product writes them.
-        redis.exceptions.RedisError: Redis does not answer, or one of its keys is of another type.
+        UnreadableError: it is not of the form in which this product writes it.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     (raw,) = await fetch(redis, [task_id])
     return task_of(task_id, raw)
@@ -87,13 +97,18 @@ async def fetch(redis: Redis, task_ids: list[str]) -> list[RawTask]:
     async with redis.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
             queue_reads(pipeline, task_id)
-        answers = await pipeline.execute()
+        # A key of another type is a fault of its task, and not of those that share the round trip.
+        answers = await pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and not foreign.is_wrong_type(answer):
+            raise answer
     return list(zip(answers[::3], answers[1::3], answers[2::3], strict=True))
 
 
 async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> tuple[list[Task], str | None]:
     """Return at most `limit` of this owner's tasks, from the newest on or behind `before` (a task's id); and the
-    `before` of the next page, None if this one is the last. The page is empty if `before` is not listed any more.
+    `before` of the next page, None if this one is the last. The page is empty if `before` is not listed any more. Tasks
+    that cannot be read are skipped.
     """
     listed, start = keys.by_owner(owner), 0
     if before:
@@ -103,9 +118,19 @@ async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> t
             return [], None
         start = int(rank) + 1
     members: Any = await redis.zrange(listed, start, start + limit - 1, desc=True)
-    ids = [member.decode() for member in members]
-    tasks = map(task_of, ids, await fetch(redis, ids))
-    return [task for task in tasks if task is not None], ids[-1] if len(ids) == limit else None
+    ids = [task_id for member in members if keys.TASK_ID.fullmatch(task_id := member.decode(errors="replace"))]
+    tasks = map(_readable, ids, await fetch(redis, ids))
+    return [task for task in tasks if task is not None and task.owner == owner], ids[-1] if ids and len(
+        members
+    ) == limit else None
+
+
+def _readable(task_id: str, raw: RawTask) -> Task | None:
+    try:
+        return task_of(task_id, raw)
+    except UnreadableError as error:
+        foreign.log_once("task not readable", task_id, error)
+        return None
 
 
 def queue_reads(pipeline: Pipeline, task_id: str) -> None:
@@ -115,16 +140,41 @@ def queue_reads(pipeline: Pipeline, task_id: str) -> None:
     pipeline.lindex(keys.log(task_id), -1)
 
 
+def owner_of(raw: RawTask) -> str | None:
+    """Return the owner of a raw task, None if it has none that can be read."""
+    fields = raw[0]
+    owner = fields.get(metadata.OWNER.encode()) if isinstance(fields, dict) else None
+    return owner.decode(errors="replace") if owner is not None else None
+
+
 def task_of(task_id: str, raw: RawTask) -> Task | None:
     """Decode a raw task. Return None if it does not exist.
 
     Raises:
-        ValueError: its fields are not of the form in which this product writes them.
+        UnreadableError: it is not of the form in which this product writes it.
     """
-    hash_fields, length, last = raw
+    try:
+        return _decoded(task_id, raw)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(task_id, error) from error
+
+
+def _decoded(task_id: str, raw: RawTask) -> Task | None:
+    for answer in raw:
+        if isinstance(answer, ResponseError):
+            raise ValueError(str(answer))
+    hash_fields, length, line = raw
     fields: dict[str, Any] = {name.decode(): value.decode() for name, value in hash_fields.items()}
     if metadata.FUNCTION not in fields:
         return None
     fields.setdefault(metadata.QUEUED_AT, fields.get(metadata.CREATED_AT))
-    log = {"length": length, "last": entries.decode(last) if last else None, "last_line": last}
+    last = foreign.entry_of(task_id, line) if line is not None else None
+    if line is not None and last is None:
+        raise ValueError("the last entry of its log cannot be read")
+    if last is not None and last.seq < length - 1:  # the log may have grown since its length was read
+        raise ValueError(f"the last of {length} entries of its log says that it is number {last.seq}")
+    for end in (last.data if last is not None and last.ends else None, fields.get(metadata.END)):
+        if end is not None:
+            msgspec.json.decode(end, type=EndData)
+    log = {"length": length, "last": last, "last_line": line}
     return msgspec.convert(fields | log | {"task_id": task_id}, Task, strict=False)
