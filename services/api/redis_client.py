@@ -38,6 +38,8 @@ def pool_of(url: str, connections: int) -> BlockingConnectionPool:
         # RuntimeError if a connection is lost during a write, and redis-py does not count that as an error of its own.
         retry_on_error=[ReadOnlyError, RuntimeError],
         client_name=f"tailrace-api-{os.getpid()}",
+        # It would tell the server what library this is. Redis 7.0 does not know how to allow that (deploy/redis.acl).
+        driver_info=None,
     )
 
 
@@ -54,6 +56,7 @@ def subscriber_pool_of(url: str) -> ConnectionPool:
         retry=Retry(NoBackoff(), 0),
         socket_timeout=None,
         client_name=f"tailrace-hub-{os.getpid()}",
+        driver_info=None,
     )
     pool.connection_kwargs["protocol"] = 2  # the URL may say otherwise
     return pool

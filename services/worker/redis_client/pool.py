@@ -18,6 +18,8 @@ OPTIONS: Final[dict[str, Any]] = {
     "retry_on_error": [ReadOnlyError, RuntimeError],
     # Seconds. A blocking read needs more than its block.
     "socket_timeout": 10,
+    # It would tell the server what library this is. Redis 7.0 does not know how to allow that (deploy/redis.acl).
+    "driver_info": None,
 }
 
 
