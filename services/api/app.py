@@ -15,7 +15,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
 
-from services.api import logs
+from services.api import logs, redis_version
 from services.api.http import (
     declared,
     guard,
@@ -144,6 +144,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("contact", contact.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
+        asyncio.create_task(redis_version.report(redis)),
     ]
     restore = drain_on_signal(hub)
     try:

@@ -12,11 +12,12 @@ from services.worker.attempt.exits import survive_exits
 from services.worker.process import WRITE_S, Worker
 from services.worker.queue.broker import Queue
 from services.worker.queue.slots import Slots, configured_slots
-from services.worker.redis_client import eviction
+from services.worker.redis_client import admission, eviction
+from services.worker.redis_client.admission import UnusableRedisError
 from services.worker.redis_client.pool import connect
 from services.worker.registry import registry
 from services.worker.settings import Settings
-from services.worker.signals import stop_manager, stop_on_signal
+from services.worker.signals import give_up, stop_manager, stop_on_signal
 
 
 def read_settings() -> Settings:
@@ -50,6 +51,11 @@ async def start(state: TaskiqState) -> None:
     stop_on_signal(lambda: state.worker.drain(), lambda: state.worker.stop_now(), settings.drain_s, stop_s)
     functions = registry.load(settings.function_folders, settings.import_s)
     worker = state.worker = Worker(settings, broker, connect(settings.redis_url), functions)
+    try:
+        await admission.check(settings.redis_url)
+    except UnusableRedisError as error:
+        logger.error("redis cannot be used", error=str(error))
+        give_up()
     await worker.start()
     logger.info("functions loaded", names=sorted(worker.plugins))
     await eviction.warn(worker.redis)

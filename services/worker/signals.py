@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -78,6 +79,13 @@ def stop_manager() -> None:
     if manager is not None and manager.pid is not None:
         with suppress(ProcessLookupError):  # another of its workers was quicker
             os.kill(manager.pid, signal.SIGUSR1)
+
+
+def give_up() -> None:
+    """Exit at once with an error, and let Taskiq's manager start no other process in this one's place."""
+    stop_manager()
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def force_exit() -> None:

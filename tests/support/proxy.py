@@ -67,6 +67,7 @@ class Proxy:
         self.connections: set[Connection] = set()
         self.delay_s = 0.0  # each way, for whatever is read at once
         self.lost = 0  # replies that did not arrive
+        self.retell: Callable[[bytes], bytes] = bytes  # what arrives in place of a reply
         self._target = (target_host, target_port)
         self._path = path  # of the URL: the database
         self._frozen = False
@@ -162,18 +163,17 @@ class Proxy:
         connection: Connection,
         source: asyncio.StreamReader,
         sink: asyncio.StreamWriter,
-        note: Callable[[Connection, bytes], None],
+        note: Callable[[Connection, bytes], bytes],
     ) -> None:
         with suppress(OSError):
             while piece := await source.read(65_536):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 await connection.flows.wait()
-                note(connection, piece)
-                sink.write(piece)
+                sink.write(note(connection, piece))
                 await sink.drain()
 
-    def _heard(self, connection: Connection, piece: bytes) -> None:
+    def _heard(self, connection: Connection, piece: bytes) -> bytes:
         if len(connection.name) < 1_000:
             connection.name += piece[:1_000]
         connection.pubsub = connection.pubsub or b"SUBSCRIBE\r\n" in piece
@@ -186,9 +186,11 @@ class Proxy:
             self._held_after = b""
             connection.flows.clear()
         connection.recent = seen[max(0, len(seen) - len(self._after) + 1) :]  # the bytes may come in two pieces
+        return piece
 
-    def _answered(self, connection: Connection, piece: bytes) -> None:
+    def _answered(self, connection: Connection, piece: bytes) -> bytes:
         if connection.loses:
             self.lost += 1
             connection.cut()
             raise ConnectionResetError
+        return self.retell(piece)

@@ -10,6 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.api import redis_version
 from services.api.catalog import broken
 from services.api.http.request_rate import PASSES
 from services.api.streams.hub import Hub
@@ -47,9 +48,11 @@ async def ready(redis: NamedDependency[Redis], hub: NamedDependency[Hub]) -> Res
 
 
 async def redis_state_of(redis: Redis) -> tuple[str, str]:
-    """Return `ok`, or why Redis does not answer; and `ok`, or how many sources of functions are broken."""
+    """Return `ok`, or why Redis is of no use; and `ok`, or how many sources of functions are broken."""
     try:
         async with asyncio.timeout(REDIS_TIMEOUT_S):
+            if wrong := await redis_version.too_old(redis):
+                return wrong, "unknown"
             count = len(await broken(redis))
     except (RedisError, TimeoutError) as error:
         return f"unavailable: {type(error).__name__}", "unknown"
