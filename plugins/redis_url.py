@@ -5,6 +5,8 @@ request fail; a time-out would end the connection that waits for entries.
 """
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -46,6 +48,23 @@ INSTEAD: Final = {
 }
 
 ENCODED: Final = "In a user name or a password, / should be %2F, ? should be %3F, # should be %23, and @ should be %40"
+
+
+def from_file(env: Mapping[str, str]) -> dict[str, str]:
+    """Return `REDIS_URL` as it stands in the file that `REDIS_URL_FILE` names; nothing if that is not set.
+
+    Raises:
+        SystemExit: the file cannot be read, or `REDIS_URL` is set, too.
+    """
+    path = env.get("REDIS_URL_FILE", "")
+    if not path:
+        return {}
+    if env.get("REDIS_URL"):
+        raise SystemExit("REDIS_URL and REDIS_URL_FILE are both set: there should be one of them")
+    try:
+        return {"REDIS_URL": Path(path).read_text().strip()}
+    except OSError as error:
+        raise SystemExit(f"REDIS_URL_FILE is {path!r}: {error.strerror}") from None
 
 
 def check(url: str) -> str:

@@ -1,12 +1,13 @@
 """The settings of an API process, from environment variables."""
 
+import os
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from plugins.redis_url import check
+from plugins.redis_url import check, from_file
 from services.api.hosts import Host, hosts_of
 from services.api.logs import Format
 
@@ -71,7 +72,7 @@ class Settings(BaseSettings):
             SystemExit: variables are wrong; the message names each, what it is, and what would be right.
         """
         try:
-            return cls()
+            return cls(**from_file(os.environ))  # type: ignore[arg-type]  # by the name of the variable
         except ValidationError as error:
             raise SystemExit("\n".join(_in_words(details) for details in error.errors())) from None
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from plugins.redis_url import check
+from plugins.redis_url import check, from_file
 from services.worker.logs import Format
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
             SystemExit: variables are wrong; the message names each, what it is, and what would be right.
         """
         try:
-            return cls()
+            return cls(**from_file(os.environ))  # type: ignore[arg-type]  # by the name of the variable
         except ValidationError as error:
             raise SystemExit("\n".join(_in_words(details) for details in error.errors())) from None
 

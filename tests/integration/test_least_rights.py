@@ -4,6 +4,8 @@ Every server of the tests has these users, and the services of the tests are the
 fails the test that leads to it. These tests are about what the file must not allow, and about the oldest Redis.
 """
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from plugins import keys
 from tests.support import redis_acl
 from tests.support.client import client_of, follow, pause, resume, start, until_ready
+from tests.support.documents import blocks
 from tests.support.programs import program
 from tests.support.redis_servers import DURABLE, EmbeddedRedis, version
 from tests.support.system import system
@@ -121,6 +124,21 @@ def shipped(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     file.write_text(redis_acl.written(users))
     with EmbeddedRedis("--aclfile", str(file), *DURABLE, program=program("redis-server")) as server:
         yield server
+
+
+async def test_an_operators_passwords(tmp_path: Path) -> None:
+    """The commands of docs/deploy.md make a file that lets in the services by their passwords, and no other client."""
+    (block,) = (block for block in blocks("docs/deploy.md") if block.text.startswith("hash() {"))
+    (tmp_path / "deploy").symlink_to(redis_acl.FILE.parent)
+    env = {**os.environ, "API_PASSWORD": "of/the api", "WORKER_PASSWORD": "of the worker"}
+    subprocess.run(["bash", "-ec", block.text], cwd=tmp_path, env=env, check=True)  # noqa: ASYNC221
+    with EmbeddedRedis("--aclfile", str(tmp_path / "users.acl")) as server:
+        for url in ("api:of%2Fthe%20api", "worker:of%20the%20worker"):
+            async with Redis.from_url(server.url.replace("//", f"//{url}@")) as redis:
+                assert await redis.ping()
+        async with Redis.from_url(server.url.replace("//", "//worker:of%2Fthe%20api@")) as redis:
+            with pytest.raises(AuthenticationError):
+                await redis.ping()
 
 
 @pytest.mark.program

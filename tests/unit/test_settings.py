@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -44,6 +45,31 @@ def test_a_url_that_is_none(settings: type[ApiSettings | WorkerSettings], monkey
     """The message names REDIS_URL and the schemes that there are, and does not repeat the URL."""
     monkeypatch.setenv("REDIS_URL", "localhost:6379")
     with pytest.raises(SystemExit, match=r"^REDIS_URL is wrong: it should begin with redis://, rediss:// or unix://$"):
+        settings.read()
+
+
+@pytest.mark.parametrize("settings", [ApiSettings, WorkerSettings])
+def test_a_url_in_a_file(
+    settings: type[ApiSettings | WorkerSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A password need not stand in the environment, which all that a function starts inherits."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "url"))
+    (tmp_path / "url").write_text("redis://api:secret@elsewhere:6379/0\n")
+    assert settings.read().redis_url == "redis://api:secret@elsewhere:6379/0"
+
+
+@pytest.mark.parametrize("settings", [ApiSettings, WorkerSettings])
+def test_a_file_that_is_none(
+    settings: type[ApiSettings | WorkerSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The message names the variable and the file; or both variables, if it is not clear which counts."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "none"))
+    with pytest.raises(SystemExit, match=r"REDIS_URL_FILE is '.*/none': No such file or directory"):
+        settings.read()
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    with pytest.raises(SystemExit, match="REDIS_URL and REDIS_URL_FILE are both set"):
         settings.read()
 
 
