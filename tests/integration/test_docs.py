@@ -25,6 +25,7 @@ NOT_RUN: Final = {
     ("README.md", "docker compose"): "builds images, which needs an engine and a registry",
     ("docs/deploy.md", "docker compose"): "builds images, which needs an engine and a registry",
     ("docs/deploy.md", "hash() {"): "test_least_rights.py runs it, and starts a Redis with the file",
+    ("docs/deploy.md", "PYTHON_IMAGE="): "digests are for operators to look up",
     ("docs/deploy.md", "uvicorn --factory"): "tests/support/processes.py starts all processes with these commands",
     ("docs/design.md", "client ─POST"): "a diagram",
     ("docs/design.md", "stateDiagram-v2"): "a diagram; test_order_of_ends.py and integration/workers see its arrows",
