@@ -19,13 +19,13 @@ import msgspec
 from httpx_sse import aconnect_sse
 from pydantic.dataclasses import dataclass
 
-from plugins import function
+from plugins import Failure, function
 
 # Reading the certificates takes the event loop some 20 ms. All calls share what was read.
 _certificates = cache(httpx.create_ssl_context)
 
 
-class ChatError(Exception):
+class ChatError(Failure):
     """There is no answer, or not all of it. The message says what is wrong and what would be right."""
 
 

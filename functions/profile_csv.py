@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from plugins import Progress, function
+from plugins import Failure, Progress, function
 
 # Rows between two words of progress.
 STEP: Final = 10_000
@@ -85,7 +85,7 @@ def profile_csv(
     tallies = [Tally() for _ in names]
     for number, row in enumerate(rows, 1):
         if row and len(row) != len(names):
-            raise ValueError(f"line {rows.line_num} has {len(row)} values, where there are {len(names)} columns")
+            raise Failure(f"line {rows.line_num} has {len(row)} values, where there are {len(names)} columns")
         for tally, value in zip(tallies, row, strict=False):
             tally.add(value.strip())
         if number % STEP == 0:

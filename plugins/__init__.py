@@ -6,6 +6,7 @@ connection and wraps no client.
 
 from plugins.context import Context
 from plugins.event import Event, Progress
+from plugins.failure import Failure
 from plugins.function import function
 
-__all__ = ["Context", "Event", "Progress", "function"]
+__all__ = ["Context", "Event", "Failure", "Progress", "function"]

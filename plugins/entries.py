@@ -6,7 +6,7 @@
 | another     | the data of an `Event`           | no            |
 | `attempt`   | `{"attempt": 2, "keeps": false}` | no            |
 | `done`      | `{"chunks": n}`                  | yes           |
-| `failed`    | `{"code": …, "message": …}`      | yes           |
+| `failed`    | `{"code": …, "message": …, …}`   | yes           |
 | `cancelled` | `{"by": …}`                      | yes           |
 """
 
@@ -70,7 +70,10 @@ def _plain(value: Any) -> Any:
     itself.
     """
     if callable(dump := getattr(type(value), "model_dump", None)):
-        return dump(value, mode="json", by_alias=True)  # as its schema says
+        try:
+            return dump(value, mode="json", by_alias=True)  # as its schema says
+        except Exception as error:  # the text of its author is not for every reader
+            raise TypeError(f"{type(value).__name__}.model_dump raised {type(error).__name__}") from error
     # Of a class of their own: strings of parsers and templates, numbers of numpy.
     if isinstance(value, str):
         return str.__str__(value)

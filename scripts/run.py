@@ -89,8 +89,8 @@ def run(stack: ExitStack, ended: SimpleQueue[End]) -> NoReturn:
     redis_note = " (REDIS_URL)" if given else " (the bundled Valkey, empty again at the end)"
     api = f"http://{HOST}:{port}"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    # A person reads the log here, unless the environment says otherwise.
-    env = {"TAILRACE_LOG_FORMAT": "console"} | os.environ
+    # The author of the functions reads the log and their tasks here, unless the environment says otherwise.
+    env = {"TAILRACE_LOG_FORMAT": "console", "TAILRACE_FAILURE_TEXT": "always"} | os.environ
     env |= {"PORT": str(port), "REDIS_URL": url, "PATH": path, "PYTHONUNBUFFERED": "1"}
     commands = dict(re.findall(r"^([\w-]+):\s*(.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
     processes = Processes(commands, ended)

@@ -16,6 +16,7 @@ from services.worker.redis_client import admission, eviction
 from services.worker.redis_client.admission import UnusableRedisError
 from services.worker.redis_client.pool import connect
 from services.worker.registry import registry
+from services.worker.registry.reasons import Reasons
 from services.worker.settings import Settings
 from services.worker.signals import give_up, stop_manager, stop_on_signal
 
@@ -49,7 +50,7 @@ async def start(state: TaskiqState) -> None:
     # First, because the import of functions may take long. A signal that arrives meanwhile is handled after it, when
     # there is a worker.
     stop_on_signal(lambda: state.worker.drain(), lambda: state.worker.stop_now(), settings.drain_s, stop_s)
-    functions = registry.load(settings.function_folders, settings.import_s)
+    functions = registry.load(settings.function_folders, settings.import_s, Reasons(settings.failure_text == "always"))
     worker = state.worker = Worker(settings, broker, connect(settings.redis_url), functions)
     try:
         await admission.check(settings.redis_url)

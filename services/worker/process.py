@@ -79,9 +79,10 @@ class Worker:
             await resource.enter(self._settings.import_s)
         # It is its author's code: it may raise anything.
         except Exception as error:
-            logger.exception("lifespan entry failed", module=resource.name)
             raised = error.__cause__ if isinstance(error, LifespanError) and error.__cause__ else error
-            self.registry.drop(resource, reason_of(raised, resource.file))
+            told = self.registry.reasons.told(raised)
+            logger.exception("lifespan entry failed", module=resource.name, **told.fields)
+            self.registry.drop(resource, reason_of(raised, told, resource.file))
 
     async def run(self, delivery: Delivery) -> None:
         """Claim the task of a message, acknowledge the message, and run the task to its end."""
@@ -121,7 +122,8 @@ class Worker:
             logger.warning("message not acknowledged", task_id=delivery.message.task_id, error=str(error))
 
     async def _perform(self, claim: Claim) -> None:
-        attempt = Attempt(self.commands, claim, self.plugins.get(claim.function), self._settings.grace_s)
+        plugin = self.plugins.get(claim.function)
+        attempt = Attempt(self.commands, claim, plugin, self._settings.grace_s, self.registry.reasons)
         lease = self.leases.add(claim, lambda: attempt.stop(None))
         self.running[claim.task_id] = attempt
         if claim.cancelled:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     )
     # Folders of functions, separated as in PATH.
     functions_path: str = Field(default="functions", validation_alias="FUNCTIONS_PATH")
+    # Whose texts readers get when a function fails: those of a `Failure` alone, or those of every exception.
+    failure_text: Literal["declared", "always"] = "declared"
     # Seconds that the import of a module, and then its lifespan, may take.
     import_s: Seconds = 30
     # Seconds until a worker that stopped renewing counts as dead.

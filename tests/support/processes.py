@@ -29,8 +29,8 @@ GUARD: Final = "services.api.http.guard:Guard"
 
 launcher: Final = Launcher()
 
-# As `make run` has them: lines of the log can be read in an assertion.
-FOR_A_PERSON: Final = {"TAILRACE_LOG_FORMAT": "console"}
+# As `make run` has them: lines of the log, and why a task failed, can be read in an assertion.
+FOR_A_PERSON: Final = {"TAILRACE_LOG_FORMAT": "console", "TAILRACE_FAILURE_TEXT": "always"}
 
 
 # Ports for servers that must be told theirs.

@@ -11,7 +11,7 @@ from functions.count import count
 from functions.import_orders import import_orders
 from functions.profile_csv import profile_csv
 from functions.words import words
-from plugins import Context, Event
+from plugins import Context, Event, Failure
 from plugins.testing import run
 from services.worker.registry import registry
 from tests.support.context import CONTEXT
@@ -63,7 +63,7 @@ def test_a_long_table_shows_how_far_it_is() -> None:
 
 def test_a_crooked_table_is_an_error_with_its_line() -> None:
     """A row that lacks a value is not guessed at."""
-    with pytest.raises(ValueError, match="line 3 has 1 values, where there are 2 columns"):
+    with pytest.raises(Failure, match="line 3 has 1 values, where there are 2 columns"):
         run(profile_csv, text="a,b\n1,2\n3\n")
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from services.worker.registry import registry
 from services.worker.registry.invalid import InvalidInputError
-from services.worker.registry.registry import Plugin
+from services.worker.registry.reasons import Reasons
+from services.worker.registry.registry import Plugin, Registry
 from tests.support.context import CONTEXT
 from tests.support.processes import ROOT, Process
 
@@ -52,9 +53,14 @@ def folder(tmp_path: Path) -> Files:
     return make
 
 
+def registry_of(folders: list[Path], import_s: float = 30) -> Registry:
+    """The functions of these folders, and why others are none, with the texts of exceptions."""
+    return registry.load(folders, import_s, Reasons(always=True))
+
+
 def load(folders: list[Path]) -> dict[str, Plugin]:
     """The functions of these folders."""
-    return registry.load(folders).plugins
+    return registry_of(folders).plugins
 
 
 def only(place: Path) -> Plugin:
@@ -133,7 +139,8 @@ def test_a_broken_file_is_named_and_the_others_load(
     assert set(load([place])) == {"before", "after"}
 
     logged = "".join(capsys.readouterr())
-    assert re.search(rf'{re.escape(str(place / "m.py"))}(:|\\?", line ){line}\b', logged), logged
+    assert re.search(rf'\bdrop_in/m\.py(:|\\?", line ){line}\b', logged), logged
+    assert str(place / "m.py") in logged
     assert re.search(reason, logged), logged
     assert str(place / "a.py") not in logged
     assert str(place / "z.py") not in logged
@@ -167,14 +174,14 @@ def test_two_functions_of_one_name(folder: Files, capsys: pytest.CaptureFixture[
     """The first stays, in the order of folders and files, and an error names both."""
     one = folder("one", a=GOOD.format(name="twin"), b=GOOD.format(name="twin").replace("once", "twice"))
     two = folder("two", a=GOOD.format(name="twin").replace("once", "thrice") + GOOD.format(name="other"))
-    found = registry.load([one, two])
+    found = registry_of([one, two])
     loaded = found.plugins
 
     assert set(loaded) == {"twin", "other"}
-    assert set(found.broken) == {str(one / "b.py"), str(two / "a.py")}
+    assert set(found.broken) == {"one/b.py", "two/a.py"}
     for source, error in found.broken.items():
         assert "'twin'" in error
-        assert str(one / "a.py") in error
+        assert "one/a.py" in error
         assert source in error
     assert loaded["twin"].declaration.description == "Say it once."
     logged = "".join(capsys.readouterr())
@@ -445,20 +452,39 @@ def test_an_import_that_does_not_come_back(folder: Files) -> None:
         annotates="import time\n@function()\nasync def waits(x: 'time.sleep(3600) or int') -> None: ...\n",
         good=GOOD.format(name="good"),
     )
-    found = registry.load([place], import_s=0.2)
+    found = registry_of([place], import_s=0.2)
     assert set(found.plugins) == {"good"}
-    assert set(found.broken) == {str(place / f"{stem}.py") for stem in ("waits", "works", "catches", "annotates")}
+    assert set(found.broken) == {f"drop_in/{stem}.py" for stem in ("waits", "works", "catches", "annotates")}
     assert all("did not come back within 0.2 s (TAILRACE_IMPORT_S)" in error for error in found.broken.values())
 
 
 def test_what_is_wrong_is_said_with_its_line(folder: Files) -> None:
-    """The catalogue has the error and where it was raised, of an import as of a refusal."""
+    """The catalogue has the error and where it was raised, of an import as of a refusal. It names no other folders."""
     place = folder(raises="\n\n1 / 0\n", refused="@function()\nasync def odd(x): ...\n")
-    broken = registry.load([place]).broken
-    assert broken[str(place / "raises.py")] == f"ZeroDivisionError: division by zero ({place / 'raises.py'}:5)"
-    assert re.match(
-        rf"{place / 'refused.py'}:3: `odd` is refused: .*`x` has no type", broken[str(place / "refused.py")]
+    broken = registry_of([place]).broken
+    assert broken["drop_in/raises.py"] == "ZeroDivisionError: division by zero (drop_in/raises.py:5)"
+    assert re.match(r"drop_in/refused.py:3: `odd` is refused: .*`x` has no type", broken["drop_in/refused.py"])
+
+
+def test_a_reason_is_not_for_all_who_list_functions(folder: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a word of the operator's, the catalogue has an exception's type and place, and finds the line of the log
+    that has its text; the texts of failures and of refusals are for all.
+    """
+    place = folder(
+        raises="raise OSError('postgres://app:Canary@db')\n",
+        declares="from plugins import Failure\nraise Failure('set API_KEY')\n",
+        refused="@function()\nasync def odd(x): ...\n",
     )
+    broken = registry.load([place]).broken
+    found = re.fullmatch(
+        r"OSError \(drop_in/raises.py:3\); the worker's log has more, with the reference ([0-9a-f]{8})",
+        broken["drop_in/raises.py"],
+    )
+    assert found, broken
+    logged = "".join(capsys.readouterr())
+    assert re.search(rf"functions not loaded .*reference='?{found[1]}'?\b(.|\n)*Canary", logged)
+    assert broken["drop_in/declares.py"] == "set API_KEY (drop_in/declares.py:4)"
+    assert "`odd` is refused: " in broken["drop_in/refused.py"]
 
 
 MANY_WORDS: Final = """
@@ -493,23 +519,23 @@ STATEMENTS: Final = {
 def test_a_reason_is_told_whole(folder: Files, statement: str, told: list[str]) -> None:
     """The reason has all that an exception says, and the line of the author's own file."""
     file = folder(settings=MANY_WORDS.format(statement=statement)) / "settings.py"
-    (reason,) = registry.load([file.parent]).broken.values()
+    (reason,) = registry_of([file.parent]).broken.values()
     assert all(words in reason for words in told)
-    assert reason.endswith(f"({file}:11)")
+    assert reason.endswith("(drop_in/settings.py:11)")
     assert len(reason) < 500
 
 
 def test_a_syntax_error_is_told_with_its_line(folder: Files) -> None:
     """That of the file which has it: the one that is loaded, or one that it imports."""
     place = folder(bad="x = 1\ndef broken(:\n    ...\n", imports="from . import _bad\n", _bad="y = [\n")
-    broken = registry.load([place]).broken
-    assert broken[str(place / "bad.py")] == f"SyntaxError: invalid syntax ({place / 'bad.py'}:4)"
-    assert broken[str(place / "imports.py")] == f"SyntaxError: '[' was never closed ({place / '_bad.py'}:3)"
+    broken = registry_of([place]).broken
+    assert broken["drop_in/bad.py"] == "SyntaxError: invalid syntax (drop_in/bad.py:4)"
+    assert broken["drop_in/imports.py"] == "SyntaxError: '[' was never closed (drop_in/_bad.py:3)"
 
 
 def test_a_reason_is_bounded(folder: Files) -> None:
     """However much an exception says."""
-    (reason,) = registry.load([folder(talks="raise ValueError('x' * 1_000_000)\n")]).broken.values()
+    (reason,) = registry_of([folder(talks="raise ValueError('x' * 1_000_000)\n")]).broken.values()
     assert len(reason) < 3_000
     assert reason.endswith("talks.py:3)")
 
@@ -517,7 +543,7 @@ def test_a_reason_is_bounded(folder: Files) -> None:
 def test_all_refused_functions_of_a_file_are_told(folder: Files) -> None:
     """Not the first alone."""
     refused = "".join(f"@function()\nasync def {name}(x): ...\n" for name in ("one", "two", "three"))
-    (reason,) = registry.load([folder(several=refused)]).broken.values()
+    (reason,) = registry_of([folder(several=refused)]).broken.values()
     assert re.findall(r"`(\w+)` is refused", reason) == ["one", "two", "three"]
 
 
@@ -539,7 +565,7 @@ async def uses(x: int, model: Model) -> AsyncIterator[int]:
 def test_what_a_lifespan_makes_is_no_input(folder: Files) -> None:
     """The parameter of that type is given by the worker; clients neither see nor need it."""
     place = folder(m=LIFESPAN.format(decorator="@asynccontextmanager", yields="AsyncIterator[Model]"))
-    found = registry.load([place])
+    found = registry_of([place])
     assert list(found.plugins["uses"].made) == ["model"]
     assert "model" not in str(found.plugins["uses"].declaration.input)
     assert len(found.resources) == 1
@@ -550,6 +576,6 @@ def test_what_a_lifespan_makes_is_no_input(folder: Files) -> None:
 )
 def test_a_lifespan_that_cannot_be_used(folder: Files, decorator: str, yields: str) -> None:
     """Its module's functions are refused, and told what would be right."""
-    found = registry.load([folder(m=LIFESPAN.format(decorator=decorator, yields=yields))])
+    found = registry_of([folder(m=LIFESPAN.format(decorator=decorator, yields=yields))])
     assert found.plugins == {}
     assert "`async def lifespan() -> AsyncIterator[Model]`" in "".join(found.broken.values())

@@ -20,7 +20,7 @@ from services.worker.attempt.log_writer import Log, RefusedError
 from services.worker.attempt.opening import Opened, open_log
 from services.worker.attempt.produce import End, failed, produce
 from services.worker.redis_client.retry import retry_transient
-from services.worker.registry.reasons import described
+from services.worker.registry.reasons import DECLARED, Reasons
 from services.worker.registry.registry import Plugin
 
 T = TypeVar("T")
@@ -31,9 +31,12 @@ logger = structlog.get_logger()
 class Attempt:
     """A task while it runs here. `stop` may be called at any time, from the same loop."""
 
-    def __init__(self, commands: Commands, claim: Claim, plugin: Plugin | None, grace_s: float) -> None:
+    def __init__(
+        self, commands: Commands, claim: Claim, plugin: Plugin | None, grace_s: float, reasons: Reasons = DECLARED
+    ) -> None:
         self.claim: Final = claim
         self._grace_s = grace_s
+        self._reasons = reasons
         self._commands = commands
         self._plugin = plugin
         self._function: asyncio.Task[End] | None = None
@@ -90,18 +93,20 @@ class Attempt:
             task_id=claim.task_id,
             attempt=claim.attempt,
             yielded=opened.kept,
-            logger=logger.bind(task_id=claim.task_id, function=claim.function, attempt=claim.attempt),
+            logger=logger.bind(**claim.logged),
             stopping=self._stopping,
         )
 
     def _fail(self, error: SystemExit) -> None:
         """Stop the function: a task or a callback of its own has raised this."""
-        self.stop(failed("error", described(error), retryable=True))
+        told = self._reasons.told(error)
+        logger.error("function failed", exc_info=error, **self.claim.logged, **told.fields)
+        self.stop(failed("error", told.words, retryable=True, **told.fields))
 
     async def _write(self, log: Log, context: Context) -> None:
         on_exit.set(self._fail)
         writer = asyncio.create_task(log.flush())
-        self._function = asyncio.create_task(produce(self._plugin, context, self.claim, log))
+        self._function = asyncio.create_task(produce(self._plugin, context, self.claim, log, self._reasons))
         writer.add_done_callback(self._on_writer_done)
         if self._stopping.is_set():
             self._function.cancel()
@@ -168,8 +173,9 @@ class Attempt:
         if not self._function.done():
             return failed("timeout", f"did not stop after {timeout:g} s")
         if (error := self._function.exception()) is not None:  # a fault of this worker; the task ends nevertheless
-            logger.error("attempt crashed", task_id=self.claim.task_id, exc_info=error)
-            return failed("error", type(error).__name__)
+            told = DECLARED.told(error)
+            logger.error("attempt crashed", exc_info=error, **self.claim.logged, **told.fields)
+            return failed("error", told.words, retryable=False, **told.fields)
         return self._function.result()
 
     async def _on_refusal(self, refusal: append.Refusal) -> None:

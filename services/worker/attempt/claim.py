@@ -41,6 +41,11 @@ class Claim(msgspec.Struct, frozen=True):
     cancelled: bool
 
     @property
+    def logged(self) -> dict[str, Any]:
+        """The fields of log lines about this attempt."""
+        return {"task_id": self.task_id, "function": self.function, "attempt": self.attempt}
+
+    @property
     def ticket(self) -> Ticket:
         """The ticket of this attempt at its limit."""
         return Ticket(self.task_id, self.attempt)

@@ -14,7 +14,7 @@ from plugins.forks import end_forks, exit_fork
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.log_writer import ClosedError, LimitError, Log
 from services.worker.registry.invalid import InvalidInputError
-from services.worker.registry.reasons import described
+from services.worker.registry.reasons import Reasons
 from services.worker.registry.registry import Plugin
 
 logger = structlog.get_logger()
@@ -31,17 +31,18 @@ class End(msgspec.Struct, frozen=True):
     retryable: bool = False
 
 
-def failed(code: str, message: str, *, retryable: bool = False) -> End:
-    """Return the end of a task that failed. `code` is one of the few that clients may rely on.
+def failed(code: str, message: str, *, retryable: bool = False, **more: str) -> End:
+    """Return the end of a task that failed. `code` is one of the few that clients may rely on. `more` is a reference
+    to the line of the log that says more.
 
     The message is cut to `MAX_MESSAGE`, and what JSON cannot represent is replaced.
     """
     printable = message[:MAX_MESSAGE].encode(errors="replace").decode()
-    return End("failed", {"code": code, "message": printable}, retryable)
+    return End("failed", {"code": code, "message": printable, **more}, retryable)
 
 
-async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Log) -> End:
-    """Run the function, put its chunks into the log, and return how it ended.
+async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Log, reasons: Reasons) -> End:
+    """Run the function, put its chunks into the log, and return how it ended. `reasons` puts exceptions into words.
 
     Raises:
         asyncio.CancelledError: the attempt was stopped; the function's clean-up has run.
@@ -63,6 +64,7 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
                 except ClosedError:
                     refused = failed("error", "it was stopped, and went on")
                 except entries.NotJSONError as error:
+                    logger.exception("chunk not JSON", **claim.logged)
                     refused = failed("error", f"chunk {log.chunks} is not JSON: {error}")
                 except LimitError as error:
                     refused = failed("limit", str(error))
@@ -75,8 +77,9 @@ async def produce(plugin: Plugin | None, context: Context, claim: Claim, log: Lo
             raise
         if refused is None and deadline.expired():
             return failed("timeout", f"stopped after {timeout:g} s, its time-out")
-        logger.exception("function failed", task_id=claim.task_id, function=claim.function, attempt=claim.attempt)
-        return refused or failed("error", described(error), retryable=True)
+        told = reasons.told(error)
+        logger.exception("function failed", **claim.logged, **told.fields)
+        return refused or failed("error", told.words, retryable=True, **told.fields)
     return refused or End("done", {"chunks": log.chunks})
 
 

@@ -18,7 +18,7 @@ from plugins.lifespan import lifespan_of
 from services.worker.registry.docstrings import docs_of
 from services.worker.registry.lifespan import Resource
 from services.worker.registry.output import output_of
-from services.worker.registry.reasons import described, printable, reason_of
+from services.worker.registry.reasons import DECLARED, Reasons, place_of, printable, reason_of
 from services.worker.registry.signature import Input, input_of
 from services.worker.registry.sources import Source, import_timeout, sources
 
@@ -58,9 +58,10 @@ class Plugin(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """The functions that were loaded, by name; and the reasons why others were not, by source."""
+    """The functions that were loaded, by name; and why others were not, by source, as `reasons` puts it into words."""
 
-    def __init__(self) -> None:
+    def __init__(self, reasons: Reasons = DECLARED) -> None:
+        self.reasons: Final = reasons
         self.plugins: Final[dict[str, Plugin]] = {}
         self.broken: Final[dict[str, str]] = {}
         self._origins: dict[str, str] = {}
@@ -79,14 +80,15 @@ class Registry:
                     self._load(source, candidate, attached)
         # It runs its author's code: nothing is known of what it may raise, sys.exit() included.
         except BaseException as error:
-            logger.exception("functions not loaded", source=source.name)
-            self.refuse(source.name, reason_of(error, source.file))
+            told = self.reasons.told(error)
+            logger.exception("functions not loaded", source=source.name, file=str(source.file), **told.fields)
+            self.refuse(source.name, reason_of(error, told, source.file))
 
     def _load(self, source: Source, candidate: Callable[..., Any], attached: Policy) -> None:
         try:
-            self._take(source, plugin_of(candidate, attached, self._resource_of(candidate)))
+            self._take(source, plugin_of(candidate, attached, self._resource_of(candidate), self.reasons))
         except RefusedFunctionError as error:
-            logger.exception("function not loaded", source=source.name)
+            logger.exception("function not loaded", source=source.name, file=str(source.file))
             self.refuse(source.name, str(error))
 
     def refuse(self, source: str, reason: str) -> None:
@@ -118,19 +120,21 @@ class Registry:
                 self._resources[module] = Resource(lifespan) if lifespan else None
             # Annotations are the author's code, too: whatever evaluating them raises is a reason.
             except BaseException as error:
-                raise refused(candidate, described(error)) from error
+                raise refused(candidate, _said(error, self.reasons)) from error
         return self._resources[module]
 
 
-def load(folders: Iterable[Path], import_s: float = 30) -> Registry:
+def load(folders: Iterable[Path], import_s: float = 30, reasons: Reasons = DECLARED) -> Registry:
     """Load the functions of these folders and of installed packages. An import may take `import_s` seconds."""
-    registry = Registry()
+    registry = Registry(reasons)
     for source in sources(folders):
         registry.load(source, import_s)
     return registry
 
 
-def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resource | None) -> Plugin:
+def plugin_of(
+    candidate: Callable[..., Any], attached: Policy, resource: Resource | None, reasons: Reasons = DECLARED
+) -> Plugin:
     """Return a function as a plug-in: its signature is the input's schema, its docstring the description.
 
     Raises:
@@ -153,7 +157,7 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resourc
         output = output_of(candidate, docs)
     # Annotations are the author's code, too: whatever evaluating them raises is a reason.
     except BaseException as error:
-        raise refused(candidate, f"its signature cannot be a schema: {_said(error)}") from error
+        raise refused(candidate, f"its signature cannot be a schema: {_said(error, reasons)}") from error
     if len(contexts) > 1:
         raise refused(candidate, f"only one parameter can be the Context, not {' and '.join(contexts)}")
     if attached.resumable and not contexts:
@@ -183,9 +187,9 @@ def plugin_of(candidate: Callable[..., Any], attached: Policy, resource: Resourc
     )
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException, reasons: Reasons) -> str:
     """Return the message of a TypeError, which says what is wrong with a signature; any other error in words."""
-    return str(error) if type(error) is TypeError and str(error) else described(error)
+    return str(error) if type(error) is TypeError and str(error) else reasons.told(error).words
 
 
 def version_of(candidate: Callable[..., Any]) -> str:
@@ -205,7 +209,7 @@ def refused(candidate: Callable[..., Any], reason: str) -> RefusedFunctionError:
     """Return the error with the function's file and line, and the reason."""
     called = getattr(candidate, "__name__", repr(candidate))
     try:
-        place = f"{inspect.getsourcefile(candidate)}:{inspect.getsourcelines(candidate)[1]}"
+        place = place_of(f"{inspect.getsourcefile(candidate)}", inspect.getsourcelines(candidate)[1])
     except (OSError, TypeError):  # an object, or nothing of Python's
         place = f"{getattr(candidate, '__module__', None)}"
     return RefusedFunctionError(f"{place}: `{called}` is refused: {reason}")

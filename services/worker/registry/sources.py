@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from plugins.failure import Failure
 from plugins.function import Policy, policy
 from services.worker.registry.modules import module_of
 
@@ -49,16 +50,21 @@ def sources(folders: Iterable[Path]) -> Iterator[Source]:
     """Return all sources: first the files of the folders, by name; then the entry points of packages."""
     for folder in folders:
         if not folder.is_dir():
-            yield Source(str(folder), partial(_no_folder, folder))
+            yield Source(_named(folder), partial(_no_folder, folder))
         for file in sorted(folder.glob("[!_]*.py")):
-            yield Source(str(file), partial(_marked_in, file), file)
+            yield Source(f"{_named(folder)}/{file.name}", partial(_marked_in, file), file)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
         yield Source(f"{point.name} = {point.value}{package}", partial(_entry_point, point))
 
 
+def _named(folder: Path) -> str:
+    """Return a folder as `FUNCTIONS_PATH` has it; of an absolute path the last part, because clients see it."""
+    return folder.name if folder.is_absolute() else str(folder)
+
+
 def _no_folder(folder: Path) -> list[Found]:
-    raise FileNotFoundError(f"there is no folder {folder}: FUNCTIONS_PATH names the folders of functions")
+    raise Failure(f"there is no folder {_named(folder)}: FUNCTIONS_PATH names the folders of functions")
 
 
 def _marked_in(file: Path) -> list[Found]:

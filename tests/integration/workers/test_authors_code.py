@@ -172,7 +172,7 @@ async def healthy(worker: Process, own_client: httpx.AsyncClient, own: Redis, tm
 async def test_what_a_file_raises(own_client: httpx.AsyncClient, healthy: None, bad: Path, stem: str) -> None:
     """A file that raises anything at import, or in its lifespan, is listed with the reason and the line."""
     listed = (await own_client.get("/functions")).json()
-    told = {each["source"]: each["error"] for each in listed["broken"]}[str(bad / f"{stem}.py")]
+    told = {each["source"]: each["error"] for each in listed["broken"]}[f"{bad.name}/{stem}.py"]
     kinds = {
         "panic": "PanicException: index out of bounds",
         "interrupt": "KeyboardInterrupt",
@@ -190,8 +190,8 @@ async def test_texts_that_json_cannot_represent(own_client: httpx.AsyncClient, h
     """A lone surrogate in a message or a docstring is told with an escape, and odd notes are left out."""
     listed = (await own_client.get("/functions")).json()
     told = {each["source"]: each["error"] for each in listed["broken"]}
-    assert told[str(bad / "surrogate.py")].startswith("ValueError: \\udcff (")
-    assert told[str(bad / "notes.py")].startswith("ValueError: its notes are none (")
+    assert told[f"{bad.name}/surrogate.py"].startswith("ValueError: \\udcff (")
+    assert told[f"{bad.name}/notes.py"].startswith("ValueError: its notes are none (")
     (documented,) = (each for each in listed["functions"] if each["name"] == "documented")
     assert documented["description"] == "\\ud800"
 
@@ -200,8 +200,8 @@ async def test_the_files_beside_those_run(own_client: httpx.AsyncClient, healthy
     """The worker offers everything else; an annotation that raises is a reason, too."""
     assert (await follow(own_client, await start(own_client, "fine")))[0] == ["fine"]
     broken = {each["source"]: each["error"] for each in (await own_client.get("/functions")).json()["broken"]}
-    assert "`annotated` is refused" in broken[str(bad / "annotation.py")]
-    assert "KeyboardInterrupt" in broken[str(bad / "annotation.py")]
+    assert "`annotated` is refused" in broken[f"{bad.name}/annotation.py"]
+    assert "KeyboardInterrupt" in broken[f"{bad.name}/annotation.py"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -156,12 +156,12 @@ async def test_one_bad_module_does_not_take_the_others_along(
     answer = (await own_client.get("/functions")).json()
     said = {each["source"]: each["error"] for each in answer["broken"]}
     # Errors of another test's worker stay announced for a minute.
-    broken = {source: why for source, why in said.items() if Path(source).parent in (functions, Path())}
-    assert broken[str(functions / "broken.py")].startswith("ModuleNotFoundError: No module named 'no_such_package' (")
-    assert "did not come back within 3 s" in broken[str(functions / "hangs.py")]
-    assert broken[str(functions / "fails.py")].startswith("`needs` is refused: ConnectionError: no such database (")
+    broken = {source: why for source, why in said.items() if Path(source).parent in (Path(functions.name), Path())}
+    assert broken[f"{functions.name}/broken.py"].startswith("ModuleNotFoundError: No module named 'no_such_package' (")
+    assert "did not come back within 3 s" in broken[f"{functions.name}/hangs.py"]
+    assert broken[f"{functions.name}/fails.py"].startswith("`needs` is refused: ConnectionError: no such database (")
     assert "AttributeError" in broken["gone = loud:whisper of loud 1.2"]
-    assert "SystemExit: 3 (" in broken[str(functions / "quits.py")]
+    assert "SystemExit: 3 (" in broken[f"{functions.name}/quits.py"]
     # Before any is started: a task of a function that this worker lacks waits for another that has it.
     assert len(broken) == 5, broken
     for number in range(10):
