@@ -14,6 +14,9 @@ import structlog
 
 Format = Literal["auto", "json", "console"]
 
+# Uvicorn's logger of requests, which `--no-access-log` silences.
+ACCESS: Final = "uvicorn.access"
+
 logger = structlog.get_logger()
 
 _console: Final = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
@@ -38,9 +41,10 @@ def forward_libraries() -> None:
     """Log what uvicorn and other libraries log by `logging`, and Python's warnings, as lines of this process."""
     logging.captureWarnings(True)
     logging.getLogger().handlers = [Forwarder()]
-    for name in ("uvicorn", "uvicorn.access"):
+    for name in ("uvicorn", ACCESS):
         library = logging.getLogger(name)
-        library.handlers, library.propagate = [], True
+        if library.handlers:  # otherwise an option of uvicorn's silences it
+            library.handlers = [Forwarder()]
 
 
 class Forwarder(logging.Handler):
@@ -49,12 +53,21 @@ class Forwarder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record. A record that cannot be formatted is reported on standard error, as `logging` does it."""
         try:
+            if record.name == ACCESS:
+                _log_request(record.args)
+                return
             level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
             # uvicorn calls the logger of its messages, of any level, uvicorn.error.
             fields = {"exc_info": record.exc_info} if record.exc_info else {}
             logger.log(level, record.getMessage(), logger=record.name.removesuffix(".error"), **fields)
         except Exception:  # noqa: BLE001  # the record's arguments are of any type
             self.handleError(record)
+
+
+def _log_request(arguments: Any) -> None:
+    """Log a request without the query of its target: cursors are of no use there, and a secret may be in it."""
+    client, method, target, _, status = arguments
+    logger.info("request", client=client, method=method, path=target.partition("?")[0], status=status)
 
 
 def _for_a_person(of: Any, method: str, fields: Any) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from datetime import datetime
 from typing import Any, Final
 
@@ -51,6 +52,25 @@ async def test_lines_of_json(own_database: str) -> None:
     assert {"thread crashed", "function failed", "Listening started."} <= set(worker_events)
     assert [FORGED in each["exception"] for each in said[0] if each["event"] == "function failed"] == [True]
     assert any(event.startswith("Uvicorn running on") for event in api_events)
+
+
+async def test_a_request_without_its_query(own_database: str) -> None:
+    """The log has a line for each request, with the path and without the query, which may have what is not for the log;
+    `--no-access-log` has none.
+    """
+    for flags, logged in (([], True), (["--no-access-log"], False)):
+        with api_process(own_database, *flags, TAILRACE_LOG_FORMAT="json") as api:
+            async with client_of(api) as client:
+                for path in ("/tasks?before=Canary", "/health/live?Canary=1", "/nope?Canary"):
+                    await client.get(path)
+            assert api.process.stop() in (0, -signal.SIGTERM)
+            requests = [line for line in objects(api.process.lines) if line["event"] == "request"]
+        assert [(line["method"], line["path"], line["status"]) for line in requests] == [
+            ("GET", "/tasks", 400),
+            ("GET", "/health/live", 400),
+            ("GET", "/nope", 404),
+        ] * logged
+        assert "Canary" not in api.process.output
 
 
 async def test_lines_for_a_person(own_database: str) -> None:

@@ -191,9 +191,10 @@ def test_the_last_lines_of_one_that_dies(place: Place) -> None:
 
 
 async def test_its_own_sudden_end(place: Place) -> None:
-    """The processes that it has started end, too, when it is killed."""
+    """The processes that it has started end, too, when it is killed. Its log was for a person."""
     run = place.start()
     run.wait_for(READY)
+    run.wait_for(r"worker +\| \d{4}-\S+Z \[info +\] functions loaded")
     run.signal(signal.SIGKILL)
     await until(lambda: not place.left())
     assert run.wait() == -signal.SIGKILL

@@ -29,7 +29,7 @@ GUARD: Final = "services.api.http.guard:Guard"
 
 launcher: Final = Launcher()
 
-# As `make run` has them: lines of the log, and why a task failed, can be read in an assertion.
+# Settings of every service, as `make run` has them: assertions read lines of the log, and why a task failed.
 FOR_A_PERSON: Final = {"TAILRACE_LOG_FORMAT": "console", "TAILRACE_FAILURE_TEXT": "always"}
 
 
@@ -53,7 +53,9 @@ class Process:
         self._ended = threading.Event()
         # One with a path of its own has other libraries.
         fork = not fresh and command[:2] == [sys.executable, "-m"] and "PYTHONPATH" not in (env or {})
-        whole = redis_acl.as_own_user(command, {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})})
+        service = any("services." in part for part in command)
+        whole = {**os.environ, "PYTHONUNBUFFERED": "1", **(FOR_A_PERSON if service else {}), **(env or {})}
+        whole = redis_acl.as_own_user(command, whole)
         self.pid, output, self._keeper = launcher.launch(command, whole, cwd, fork=fork)
         self._reader = threading.Thread(target=self._read, args=[output], daemon=True)
         self._waiter = threading.Thread(target=self._wait, daemon=True)
@@ -167,7 +169,7 @@ class Api:
     def __init__(self, redis_url: str, *flags: str, **settings: str) -> None:
         command = ["uvicorn", "--factory", "services.api.app:create_app", "--http", GUARD, "--timeout-keep-alive", "75"]
         command += ["--no-server-header", "--port", "0", *flags]
-        self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **FOR_A_PERSON, **settings})
+        self.process = Process([sys.executable, "-m", *command], {"REDIS_URL": redis_url, **settings})
         self.url = self.process.wait_for(r"running on (http://[\d.:]+)").group(1)
 
 
@@ -186,7 +188,7 @@ def worker_process(redis_url: str, *flags: str, broker: str = BROKER, **settings
     """A worker that listens, and knows the examples and the tests' own functions; with these flags of Taskiq's."""
     command = ["services.worker"] if broker == BROKER else ["taskiq", "worker", broker]
     command += ["--workers", "1", *flags]
-    env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": FUNCTIONS, **FOR_A_PERSON, **settings}
+    env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": FUNCTIONS, **settings}
     process = Process([sys.executable, "-m", *command], env)
     try:
         process.wait_for("Listening started")
