@@ -1,8 +1,11 @@
 """What a worker announces of a function, and the api reads: all that is known of it without importing it."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+# Bytes of an announcement, its name in the hash included. Every listing of functions has it, so it must not be large.
+MAX_BYTES: Final = 262_144
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -40,3 +43,9 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     concurrency_key: str | None = None
     rate: str | None = None
     announced_at: int | None = None
+
+
+def size_of(declaration: Declaration) -> int:
+    """Return the bytes of a declaration as it will be announced, its name in the hash and the time included."""
+    announced = msgspec.structs.replace(declaration, announced_at=2**53)
+    return len(declaration.name) + len(msgspec.json.encode(announced))

@@ -16,6 +16,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
 
 from services.api import logs, redis_version
+from services.api.catalog import Catalog
 from services.api.http import (
     declared,
     guard,
@@ -30,6 +31,7 @@ from services.api.http import (
     spelling,
 )
 from services.api.http.body import JSONRequest
+from services.api.http.documents import Documents
 from services.api.http.places import Places
 from services.api.http.quotas import Quota
 from services.api.http.request_rate import RequestRate
@@ -45,7 +47,7 @@ from services.api.tasks.recovery import Recovery
 from services.api.tasks.submission import Submissions
 
 # Parts of the running application that handlers may have.
-PARTS: Final = ("redis", "loader", "hub", "submissions", "cancels", "places", "request_rate")
+PARTS: Final = ("redis", "catalog", "documents", "loader", "hub", "submissions", "cancels", "places", "request_rate")
 
 logger = structlog.get_logger()
 
@@ -133,10 +135,12 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     )
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pools.commands)
+    catalog = app.state.catalog = Catalog(redis)
+    app.state.documents = Documents()
     loader = app.state.loader = TaskLoader(redis)
     hub = app.state.hub = Hub(redis, settings, pools.subscriber)
     limiter = Limiter(redis, settings.unclaimed_s)
-    app.state.submissions = Submissions(redis, limiter, settings.unclaimed_s, settings.input_ttl_s)
+    app.state.submissions = Submissions(redis, catalog, limiter, settings.unclaimed_s, settings.input_ttl_s)
     app.state.cancels = Cancels(redis, loader, limiter, settings.cancelled_ttl_s)
     contact = Contact(redis, settings.lease_s)
     recovery = Recovery(redis, limiter, contact, settings)

@@ -91,6 +91,7 @@ REQUESTS: Final = [
     Asked("GET", f"{TASK}/chunks", 404, f"/tasks/{UNKNOWN}/chunks"),
     Asked("GET", f"{TASK}/chunks", 410, "/tasks/{expired}/chunks"),
     Asked("GET", "/functions", 200),
+    Asked("GET", "/functions", 304, headers={"If-None-Match": "*"}),
     Asked("GET", "/functions/{name}", 200, "/functions/chat"),
     Asked("GET", "/functions/{name}", 404, "/functions/nope"),
     Asked("PUT", "/functions/{name}/paused", 200, "/functions/nothing/paused"),

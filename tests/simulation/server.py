@@ -176,8 +176,8 @@ class Server:
         return [("HSET", CLOCK, "s", int(time), "us", int(time % 1 * 1_000_000))]
 
     def _translated(self, command: Command) -> Command:
-        if command[0] == "EVAL":
-            return ("EVAL", by_simulated_clock(command[1]), *command[2:])
+        if command[0] in ("EVAL", "EVAL_RO"):
+            return (command[0], by_simulated_clock(command[1]), *command[2:])
         if command[0] == "TIME":
             return ("HMGET", CLOCK, "s", "us")
         if command[0] == "XAUTOCLAIM" and self._delivered:

@@ -121,7 +121,7 @@ def bare(script: str) -> str:
 def described(command: Command) -> str:
     """A command in a few words."""
     name, *parts = command
-    if name == "EVAL":
+    if name in ("EVAL", "EVAL_RO"):
         script, count, *parts = parts
         name = named_scripts().get(bare(script)) or "script " + " ".join(re.findall(r"call\('(\w+)'", script))
         parts = [*parts[:count], *(part for part in parts[count:] if part not in ("", b""))]

@@ -1,16 +1,17 @@
 """Functions: GET says what can be run; PUT …/paused keeps one from being started, until DELETE lets it again."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from litestar import delete, get, put
+from litestar import Request, Response, delete, get, put
 from litestar.di import NamedDependency
-from redis.asyncio import Redis
+from litestar.openapi.datastructures import ResponseSpec
+from msgspec.structs import replace
 
 from plugins.declaration import Broken
-from services.api import catalog
-from services.api.catalog import Function
+from services.api.catalog import Catalog, Function
 from services.api.http import problems
+from services.api.http.documents import Documents, answer, document_of
 from services.api.http.parameters import FunctionName
 
 CHANGED: Final = problems.documented(404, 503)
@@ -23,26 +24,44 @@ class Functions(msgspec.Struct, frozen=True):
     broken: list[Broken]
 
 
-@get("/functions", summary="List functions", tags=["functions"], responses=problems.documented(503))
-async def list_functions(redis: NamedDependency[Redis]) -> Functions:
+@get(
+    "/functions",
+    summary="List functions",
+    tags=["functions"],
+    responses={
+        304: ResponseSpec(None, description="`If-None-Match` has the `ETag` of this list: it has not changed."),
+        **problems.documented(503),
+    },
+)
+async def list_functions(
+    request: Request[Any, Any, Any], catalog: NamedDependency[Catalog], documents: NamedDependency[Documents]
+) -> Response[Functions]:
     """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
-    return Functions(await catalog.functions(redis), await catalog.broken(redis))
+    listed = Functions(await catalog.functions(), await catalog.broken())
+    return answer(request, documents.functions.of(listed, lambda: document_of(listed, _without_times(listed))))
+
+
+def _without_times(listed: Functions) -> Functions:
+    """Return the list without what changes whenever a worker announces the same once more."""
+    return Functions(
+        [replace(each, announced_at=None) for each in listed.functions], [replace(each, at=0) for each in listed.broken]
+    )
 
 
 @get("/functions/{name:str}", summary="Get a function", tags=["functions"], responses=problems.documented(404, 503))
-async def get_function(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
+async def get_function(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
     """What is announced of this function, and whether it is paused."""
-    return await catalog.function_of(redis, name)
+    return await catalog.function_of(name)
 
 
 @put("/functions/{name:str}/paused", summary="Pause a function", tags=["functions"], responses=CHANGED)
-async def pause(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
+async def pause(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
     """Workers start it no more, from the moment they hear of it. Its tasks wait, those that are submitted later too;
     what runs goes on.
     """
-    await catalog.function_of(redis, name)
-    await catalog.pause(redis, name)
-    return await catalog.function_of(redis, name)
+    await catalog.function_of(name)
+    await catalog.pause(name)
+    return await catalog.function_of(name)
 
 
 @delete(
@@ -52,8 +71,8 @@ async def pause(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
     tags=["functions"],
     responses=CHANGED,
 )
-async def resume(name: FunctionName, redis: NamedDependency[Redis]) -> Function:
+async def resume(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
     """What has waited starts, in order."""
     # One that is not announced any more, too: its mark would stay for ever.
-    await catalog.resume(redis, name)
-    return await catalog.function_of(redis, name)
+    await catalog.resume(name)
+    return await catalog.function_of(name)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.api import redis_version
-from services.api.catalog import broken
+from services.api.catalog import Catalog
 from services.api.http.request_rate import PASSES
 from services.api.streams.hub import Hub
 
@@ -40,20 +40,22 @@ async def live() -> dict[str, str]:
     opt={PASSES: True},
     responses={503: ResponseSpec(Health, description="It cannot serve.", generate_examples=False)},
 )
-async def ready(redis: NamedDependency[Redis], hub: NamedDependency[Hub]) -> Response[Health]:
+async def ready(
+    redis: NamedDependency[Redis], catalog: NamedDependency[Catalog], hub: NamedDependency[Hub]
+) -> Response[Health]:
     """200 when Redis answers and the hub hears; 503 otherwise, and while the process drains."""
-    redis_state, functions = await redis_state_of(redis)
+    redis_state, functions = await redis_state_of(redis, catalog)
     health = Health(redis=redis_state, hub=hub_state_of(hub), functions=functions)
     return Response(health, status_code=200 if health.redis == health.hub == "ok" else 503)
 
 
-async def redis_state_of(redis: Redis) -> tuple[str, str]:
+async def redis_state_of(redis: Redis, catalog: Catalog) -> tuple[str, str]:
     """Return `ok`, or why Redis is of no use; and `ok`, or how many sources of functions are broken."""
     try:
         async with asyncio.timeout(REDIS_TIMEOUT_S):
             if wrong := await redis_version.too_old(redis):
                 return wrong, "unknown"
-            count = len(await broken(redis))
+            count = len(await catalog.broken())
     except (RedisError, TimeoutError) as error:
         return f"unavailable: {type(error).__name__}", "unknown"
     return "ok", f"{count} broken: GET /functions has them" if count else "ok"

@@ -1,7 +1,7 @@
 """GET /schema: the OpenAPI document, in which every announced function has an operation of its own.
 
 What Litestar makes of the routes is the base, and never changes. What the workers have announced is added at each
-request: they come and go while this process runs.
+change: they come and go while this process runs.
 """
 
 import re
@@ -9,12 +9,13 @@ from collections.abc import Callable, Container
 from typing import Any, Final
 from urllib.parse import unquote
 
-import msgspec
 from litestar import MediaType, Request, Response
 from litestar.openapi.spec import OpenAPI
+from msgspec.structs import replace
 
 from plugins.declaration import Declaration
-from services.api.catalog import declarations
+from services.api.catalog import Catalog
+from services.api.http.documents import Document, Documents, answer, document_of
 from services.api.http.methods import options
 from services.api.http.root_path import prefix_of
 from services.api.streams.formats import NDJSON, SSE
@@ -39,10 +40,16 @@ async def current(request: Request[Any, Any, Any]) -> Response[Any] | None:
         return await options(request)
     if request.scope["path"] not in PATHS:
         return None
-    announced = await declarations(request.app.state.redis)
-    document = with_functions(request.app.openapi_schema, announced)
-    document["servers"] = [{"url": prefix_of(request.scope) or "/"}]
-    return Response(msgspec.json.encode(document), media_type=MediaType.JSON)
+    catalog: Catalog = request.app.state.catalog
+    documents: Documents = request.app.state.documents
+    # Workers announce again and again; the time at which they do is not in the document.
+    functions = [replace(each, announced_at=None) for each in await catalog.declarations()]
+    server = prefix_of(request.scope) or "/"
+
+    def make() -> Document:
+        return document_of(with_functions(request.app.openapi_schema, functions) | {"servers": [{"url": server}]})
+
+    return answer(request, documents.schema.of((server, functions), make))
 
 
 def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:
@@ -107,12 +114,15 @@ def schemas_of(function: Declaration, others: Container[str]) -> dict[str, Any]:
         """Return a reference within the input's schema as it must be in the document."""
         path = reference.removeprefix("#").split("/")
         if path[:2] == ["", "$defs"] and len(path) > 2:
-            return "/".join([REFERENCE + names[unescaped(path[2])], *path[3:]])
+            definition = names.get(unescaped(path[2]), root)
+            return "/".join([REFERENCE + definition, *path[3:]])
         return "/".join([REFERENCE + root, *path[1:]])
 
     schemas = {root: function.input} | {names[definition]: schema for definition, schema in definitions.items()}
     return {
-        name: {word: _moved_member(word, item, moved) for word, item in schema.items() if word not in OF_ITS_OWN}
+        name: _moved({word: item for word, item in schema.items() if word not in OF_ITS_OWN}, moved)
+        if isinstance(schema, dict)
+        else schema
         for name, schema in schemas.items()
     }
 
@@ -134,5 +144,7 @@ def _moved_member(word: str, item: Any, moved: Callable[[str], str]) -> Any:
     if word == "$ref" and isinstance(item, str):
         return moved(item) if item.startswith("#") else item
     if word == "discriminator" and isinstance(item, dict) and isinstance(item.get("mapping"), dict):
-        return item | {"mapping": {tag: moved(reference) for tag, reference in item["mapping"].items()}}
+        return item | {
+            "mapping": {tag: _moved_member("$ref", reference, moved) for tag, reference in item["mapping"].items()}
+        }
     return _moved(item, moved)

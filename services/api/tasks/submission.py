@@ -14,7 +14,7 @@ from plugins import keys, metadata, scripts
 from plugins.declaration import Declaration
 from plugins.limits import Ticket
 from plugins.message import FIELD, Message, encode
-from services.api.catalog import declaration_of
+from services.api.catalog import Catalog
 from services.api.http import validation
 from services.api.http.problems import problem, unavailable
 from services.api.http.validation import Errors
@@ -46,6 +46,7 @@ class Submissions(NamedTuple):
     """Starts tasks."""
 
     redis: Redis
+    catalog: Catalog
     limiter: Limiter
     unclaimed_s: int
     input_ttl_s: int
@@ -101,7 +102,7 @@ class Submissions(NamedTuple):
         Raises:
             ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
         """
-        declaration = await declaration_of(self.redis, request.function)
+        declaration = await self.catalog.declaration_of(request.function)
         if (errors := validation.errors(declaration.input, request.input, pointer)).told:
             raise _invalid_input(declaration.name, errors)
         return Submission(declaration, encoded, limit_key_of(declaration, request.input))

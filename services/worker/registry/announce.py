@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -12,6 +12,9 @@ from redis.typing import EncodableT, FieldT
 from plugins import keys
 from plugins.declaration import Broken
 from services.worker.registry.registry import Registry
+
+# Characters that say what is wrong with a source, of which many functions may be refused. JSON may need six bytes each.
+MAX_ERROR: Final = 10_000
 
 
 async def announce(redis: Redis, registry: Registry) -> None:
@@ -22,7 +25,7 @@ async def announce(redis: Redis, registry: Registry) -> None:
         for name, plugin in registry.plugins.items()
     }
     broken: dict[FieldT, EncodableT] = {
-        source: msgspec.json.encode(Broken(source, error, now)) for source, error in registry.broken.items()
+        source: msgspec.json.encode(Broken(source, error[:MAX_ERROR], now)) for source, error in registry.broken.items()
     }
     hashes = [(keys.FUNCTIONS, declared, keys.FUNCTIONS_TTL_S), (keys.BROKEN, broken, keys.BROKEN_TTL_S)]
     for key, mapping, ttl_s in hashes:

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import msgspec
 import structlog
 
+from plugins import declaration
 from plugins.calls import Chunks, chunks_of
 from plugins.context import Context
 from plugins.declaration import Declaration
@@ -165,25 +166,33 @@ def plugin_of(
     key = attached.concurrency_key
     if key is not None and key not in taken.schema["properties"]:
         raise refused(candidate, f"its concurrency_key must be one of its parameters, not {key!r}")
+    declared = Declaration(
+        name=attached.name,
+        description=docs.function,
+        version=version_of(candidate),
+        input=taken.schema,
+        output=output,
+        timeout=attached.timeout,
+        retries=attached.retries,
+        resumable=attached.resumable,
+        concurrency=attached.concurrency,
+        concurrency_key=key,
+        rate=attached.rate,
+    )
+    size = declaration.size_of(declared)
+    if size > declaration.MAX_BYTES:
+        raise refused(
+            candidate,
+            f"its description and its schemas have {size:,} bytes, and every listing of functions has them: at most "
+            f"{declaration.MAX_BYTES:,} are announced",
+        )
     return Plugin(
         call=call,
         policy=attached,
         input=taken,
         context=contexts[0] if contexts else None,
         made=made,
-        declaration=Declaration(
-            name=attached.name,
-            description=docs.function,
-            version=version_of(candidate),
-            input=taken.schema,
-            output=output,
-            timeout=attached.timeout,
-            retries=attached.retries,
-            resumable=attached.resumable,
-            concurrency=attached.concurrency,
-            concurrency_key=key,
-            rate=attached.rate,
-        ),
+        declaration=declared,
     )
 
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from plugins import entries, keys
 from plugins.declaration import Broken
-from services.api import catalog
+from services.api.catalog import Catalog
 from services.worker.registry import announce, registry
 from tests.support.client import follow, start
 from tests.support.files import open_gate
@@ -157,9 +157,9 @@ async def test_the_clock_of_a_worker(own: Redis, tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patched:
         patched.setattr(time, "time_ns", lambda: wrong)
         await announce.announce(own, loaded)
-    shown = await catalog.broken(own)
+    shown = await Catalog(own).broken()
     assert [Path(each.source).name for each in shown] == ["wrong.py"]
 
     later = [msgspec.structs.replace(each, at=each.at - keys.BROKEN_TTL_S * 1_000) for each in shown]
     await own.hset(keys.BROKEN, mapping={each.source: msgspec.json.encode(each) for each in later})
-    assert await catalog.broken(own) == []
+    assert await Catalog(own).broken() == []

@@ -205,12 +205,12 @@ async def test_a_full_redis_can_be_told(own_client: httpx.AsyncClient, own: Redi
 
 
 async def test_a_function_that_there_is_not(own_client: httpx.AsyncClient, own: Redis) -> None:
-    """404 with the names there are. The mark of one that was removed can be taken off all the same."""
+    """404, and where the names are. The mark of one that was removed can be taken off all the same."""
     await own.sadd(keys.PAUSED, "gone")
     for method, name in (("PUT", "never"), ("DELETE", "gone")):
         answer = await own_client.request(method, f"/functions/{name}/paused")
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailrace:problem:unknown-function")
-        assert "count" in answer.json()["known"]
+        assert "GET /functions" in answer.json()["detail"]
     assert not await own.exists(keys.PAUSED)
 
 
