@@ -46,6 +46,9 @@ logger = structlog.get_logger()
 # Seconds until a retry makes sense if Redis is unreachable: it restarts, or fails over, in about that time.
 RETRY_AFTER_S: Final = 2
 
+# Every call may be sent an unknown parameter, by a foreign host, or too often. Health checks are open to every client.
+OF_EVERY_CALL: Final = (400, 403, 429)
+
 
 class Fault(msgspec.Struct, frozen=True):
     """A fault of a body: a JSON pointer to the place, and what is wrong there."""
@@ -73,11 +76,16 @@ class Problem(msgspec.Struct, frozen=True):
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
     """Return the errors that an operation answers with, for the OpenAPI document: these, and those of every call."""
+    return described(*statuses, *OF_EVERY_CALL)
+
+
+def described(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return these errors, for the OpenAPI document."""
     return {
         status: ResponseSpec(
             Problem, description=MEANINGS[status], media_type="application/problem+json", generate_examples=False
         )
-        for status in sorted({*statuses, 403, 429})
+        for status in sorted(set(statuses))
     }
 
 

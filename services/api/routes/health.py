@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from services.api import redis_version
 from services.api.catalog import Catalog
+from services.api.http import problems
 from services.api.http.request_rate import PASSES
 from services.api.streams.hub import Hub
 
@@ -27,7 +28,13 @@ class Health(msgspec.Struct, frozen=True):
     functions: str
 
 
-@get("/health/live", summary="Check that the process lives", tags=["health"], opt={PASSES: True})
+@get(
+    "/health/live",
+    summary="Check that the process lives",
+    tags=["health"],
+    opt={PASSES: True},
+    responses=problems.described(400),
+)
 async def live() -> dict[str, str]:
     """200 as long as the event loop turns."""
     return {"status": "ok"}
@@ -38,7 +45,10 @@ async def live() -> dict[str, str]:
     summary="Check that the process can serve",
     tags=["health"],
     opt={PASSES: True},
-    responses={503: ResponseSpec(Health, description="It cannot serve.", generate_examples=False)},
+    responses={
+        503: ResponseSpec(Health, description="It cannot serve.", generate_examples=False),
+        **problems.described(400),
+    },
 )
 async def ready(
     redis: NamedDependency[Redis], catalog: NamedDependency[Catalog], hub: NamedDependency[Hub]
