@@ -80,6 +80,7 @@ FLOODS: Final = {
     "trailers": (CHUNKED + b"\r\n0\r\n", b"a:\r\n" * 2**14, (413, "too-large")),
     "one trailer": (CHUNKED + b"\r\n0\r\na: ", b"a" * 2**16, (413, "too-large")),
     "a long body": (HEAD + b"Content-Length: 99999999999\r\n\r\n", b" " * 2**16, (413, "too-large")),
+    "requests": (b"", b"GET /tasks HTTP/1.1\r\nHost: localhost\r\n\r\n" * 800, None),
     "a body where none is read": (LIVE[:-2] + b"Content-Length: 99999999999\r\n\r\n", b" " * 2**16, None),
 }
 
@@ -231,6 +232,20 @@ async def test_a_body_that_is_too_long(api: Api) -> None:
         await client.send(LIVE)
         await client.answers(3)
     assert statuses(client.received) == [413, 413, 200]
+
+
+async def test_requests_that_wait_for_each_other(api: Api) -> None:
+    """A client may send a hundred before the first is answered. One more is refused, when those have their answers."""
+    async with connection(api.url) as client:
+        await client.send(LIVE * 101)
+        await client.answers(101)
+        await client.send(LIVE * 200)
+        received = await client.until_end()
+    assert statuses(received)[:101] == [200] * 101
+    *answered, last = statuses(received)[101:]
+    assert (answered, last) == ([200] * len(answered), 429)
+    assert len(answered) >= 101
+    assert refused(received) == (429, "too-many-pipelined")
 
 
 async def test_trailers(api: Api, redis: Redis) -> None:

@@ -21,9 +21,11 @@ from services.api.http.refusals import (
     HEAD_TOO_LARGE,
     MAX_HEAD,
     MAX_MESSAGE,
+    MAX_PIPELINED,
     NO_HOST,
     NOT_HTTP,
     TOO_LATE,
+    TOO_MANY_PIPELINED,
     TWO_HOSTS,
     URL_TOO_LONG,
     Refusal,
@@ -183,6 +185,8 @@ class Guard(HttpToolsProtocol):
             self._stop_parser(TWO_HOSTS)
         if hosts == 0 and self.parser.get_http_version() != "1.0":
             self._stop_parser(NO_HOST)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._stop_parser(TOO_MANY_PIPELINED)
         super().on_headers_complete()
         self._incoming.in_head = False
         self._incoming.received = 0

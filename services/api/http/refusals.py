@@ -17,6 +17,9 @@ FIELD_BYTES: Final = 32
 # Bytes behind the head of a request, in whatever encoding. No call takes a body of nearly that length.
 MAX_MESSAGE: Final = 1_048_576
 
+# Requests of a connection that wait for the answer to the one before them.
+MAX_PIPELINED: Final = 100
+
 # Seconds until a connection that was refused is worth another try.
 RETRY_AFTER_S: Final = 5
 
@@ -78,6 +81,12 @@ TOO_LATE: Final = Refusal(
     "too-late",
     "Request incomplete",
     "The rest of the request did not come in time. Send the whole request again.",
+)
+TOO_MANY_PIPELINED: Final = Refusal(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "too-many-pipelined",
+    "Too many waiting requests",
+    f"{MAX_PIPELINED} requests of this connection wait for the answer to the one before them. Read some answers first.",
 )
 FULL: Final = Refusal(
     HTTPStatus.SERVICE_UNAVAILABLE,
