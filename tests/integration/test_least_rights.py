@@ -67,7 +67,6 @@ FOREIGN: Final = [
     # Only workers say which functions there are.
     ("api", f"HSET {keys.FUNCTIONS} count {{}}"),
     ("api", f"HSET {keys.BROKEN} x {{}}"),
-    ("api", f"ZADD {keys.parked('count')} 0 x"),
     ("api", f"XREADGROUP GROUP {keys.QUEUE_GROUP} x STREAMS {keys.QUEUE} >"),
     # Whatever else is in this Redis.
     ("api", "GET session:1"),

@@ -25,12 +25,18 @@ def texts(service: str) -> Iterator[tuple[str, str]]:
         yield str(path.relative_to(ROOT)), scripts.read(path.name, str(path))
     for path, source in sources.items():
         yield str(path.relative_to(ROOT)), source
-    everything = "\n".join(sources.values())
     for path in (ROOT / "plugins").glob("*.py"):
         module = importlib.import_module(f"plugins.{path.stem}")
         for name, text in vars(module).items():
-            if isinstance(text, str) and "redis.call" in text and f"{path.stem}.{name}" in everything:
+            is_script = isinstance(text, str) and "redis.call" in text
+            if is_script and any(uses(source, path.stem, name) for source in sources.values()):
                 yield f"plugins.{path.stem}.{name}", text
+
+
+def uses(source: str, module: str, name: str) -> bool:
+    """Whether a file uses this name of a module of the contract, which it may call otherwise."""
+    called = re.search(rf"^from plugins import .*\b{module} as (\w+)", source, re.MULTILINE)
+    return f"{called.group(1) if called else module}.{name}" in source
 
 
 def commands(text: str) -> set[str]:
