@@ -17,8 +17,8 @@
 -- record_end.lua for an end, of record_mark.lua for the mark of an attempt, nothing for chunks.
 --
 -- Answers: the length after the entries, or
---   -1 FENCED     the task is not this claim's any more, a newer attempt has written, or other entries stand there; or a
---                 task that should have lost its worker is leased
+--   -1 FENCED     the task is not this claim's any more, or is purged; a newer attempt has written, or other entries stand
+--                 there; or a task that should have lost its worker is leased
 --   -2 CLOSED     the last entry is an end
 --   -3 TRUNCATED  the log is shorter than expected: expired, evicted or lost in a failover
 
@@ -46,8 +46,9 @@ end
 
 -- Redis may have lost its last second, with the claim in it: then another worker may have the same attempt.
 local function is_fenced()
-  if claim == '' then return false end
   local fields = redis.call('HMGET', KEYS[2], 'status', 'claim', 'lease_until')
+  if not fields[1] then return true end -- purged, or lost: nothing ends the log of a task that is unknown
+  if claim == '' then return false end
   if claim ~= '-' then return fields[1] ~= 'running' or fields[2] ~= claim end
   local clock = redis.call('TIME')
   return fields[1] == 'running' and (tonumber(fields[3]) or 0) > clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -14,6 +14,7 @@ OWNER: Final = "owner"
 CREATED_AT: Final = "created_at"
 ATTEMPTS: Final = "attempts"  # how many there may be
 LIMIT_KEY: Final = "gate"  # only if the function has limits
+RESERVATION: Final = "reservation"  # the name of its `keys.idempotency`; only if its client sent an Idempotency-Key
 
 # `queued`, `running`, or the event of the end. Written by each step that changes it.
 STATUS: Final = "status"
@@ -46,7 +47,14 @@ Fields = dict[Any, Any]
 
 
 def created(
-    function: str, version: str, owner: str, *, attempts: int, input_ttl_s: int, limit_key: str | None = None
+    function: str,
+    version: str,
+    owner: str,
+    *,
+    attempts: int,
+    input_ttl_s: int,
+    limit_key: str | None = None,
+    reservation: str | None = None,
 ) -> Fields:
     """Return the fields of a new task, without its times, which are the server's."""
     fields: Fields = {
@@ -57,4 +65,5 @@ def created(
         INPUT_TTL: input_ttl_s,
         ATTEMPTS: attempts,
     }
-    return fields if limit_key is None else fields | {LIMIT_KEY: limit_key}
+    optional = {LIMIT_KEY: limit_key, RESERVATION: reservation}
+    return fields | {field: value for field, value in optional.items() if value is not None}

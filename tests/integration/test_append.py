@@ -68,6 +68,8 @@ class Histories(RuleBasedStateMachine):
         Histories.number += 1
         self.task_id = f"{Histories.number:032x}"
         self.script = self.redis.register_script(append.SCRIPT)
+        self.redis.hset(keys.metadata(self.task_id), "status", "running")
+        self.redis.expire(keys.metadata(self.task_id), keys.TASK_TTL_S)
         self.model = Model()
         self.writers = {attempt: Writer(attempt) for attempt in WRITERS}
         self.clock = 0
@@ -189,7 +191,7 @@ def ask(redis_url: str) -> Iterator["Asking"]:
     """The script on a log of its own."""
     with Redis.from_url(redis_url) as redis:
         yield Asking(redis)
-        redis.delete(keys.log(Asking.task_id))
+        redis.delete(keys.log(Asking.task_id), keys.metadata(Asking.task_id))
 
 
 class Asking:
@@ -200,6 +202,7 @@ class Asking:
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
         self.script = redis.register_script(append.SCRIPT)
+        redis.hset(keys.metadata(self.task_id), "status", "running")
 
     def __call__(self, expected: int, attempt: int, *lines: bytes) -> int:
         """The script's answer."""

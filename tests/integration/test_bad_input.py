@@ -621,7 +621,7 @@ KNOWN: Final = {
     ("POST", "/tasks"): [],
     ("POST", "/functions/count/tasks"): [],
     ("GET", f"/tasks/{UNKNOWN}"): [],
-    ("DELETE", f"/tasks/{UNKNOWN}"): [],
+    ("DELETE", f"/tasks/{UNKNOWN}"): ["purge"],
     ("GET", f"/tasks/{UNKNOWN}/stream"): ["after", "last_event_id"],
     ("GET", f"/tasks/{UNKNOWN}/chunks"): ["after", "limit", "wait"],
     ("GET", "/functions"): [],

@@ -79,6 +79,7 @@ REQUESTS: Final = [
     Asked("DELETE", TASK, 200, "/tasks/{ended}"),
     Asked("DELETE", TASK, 202, "/tasks/{silent}"),
     Asked("DELETE", TASK, 400, "/tasks/{ended}?x=1"),
+    Asked("DELETE", TASK, 204, "/tasks/{ended}?purge=true"),
     Asked("DELETE", TASK, 404, f"/tasks/{UNKNOWN}"),
     Asked("GET", f"{TASK}/stream", 200, "/tasks/{ended}/stream"),
     Asked("GET", f"{TASK}/stream", 200, "/tasks/{ended}/stream", headers=LINES),
@@ -229,7 +230,7 @@ def parameters(document: Any) -> list[tuple[str, Any]]:
 async def test_parameters_are_plain(document: Any) -> None:
     """A header and a query are left out or have a value: none is null. Numbers are numbers, with their bounds."""
     for operation, parameter in parameters(document):
-        assert parameter["schema"]["type"] in ("string", "integer", "number"), (operation, parameter)
+        assert parameter["schema"]["type"] in ("string", "integer", "number", "boolean"), (operation, parameter)
         assert parameter["required"] == (parameter["in"] == "path")
     numbers = {
         (operation, parameter["name"]): [parameter["schema"].get(word) for word in ("type", "minimum", "maximum")]

@@ -4,7 +4,7 @@ from secrets import token_hex
 
 from redis.asyncio import Redis
 
-from plugins import append, entries, keys
+from plugins import append, entries, keys, metadata
 from services.api.tasks.task import Task
 
 
@@ -20,6 +20,10 @@ class Writer:
     async def write(self, count: int = 1, event: str = "chunk") -> None:
         """Append so many entries."""
         start = len(self.lines)
+        async with self.redis.pipeline() as pipeline:  # the write rule knows no log without a task
+            pipeline.hset(keys.metadata(self.task_id), metadata.STATUS, "running")
+            pipeline.expire(keys.metadata(self.task_id), keys.TASK_TTL_S)
+            await pipeline.execute()
         new = [entries.encode(event, 1, seq, 0, f"entry {seq}") for seq in range(start, start + count)]
         for at in range(0, count, append.MAX_ENTRIES):
             group = new[at : at + append.MAX_ENTRIES]

@@ -113,6 +113,30 @@ class Number(msgspec.Struct, frozen=True, kw_only=True):
         return float(text)
 
 
+class Flag(msgspec.Struct, frozen=True, kw_only=True):
+    """A parameter of the query that is `true` or `false`; false if it is missing or empty."""
+
+    name: str
+
+    def described(self, meaning: str) -> QueryParameter:
+        """Return the parameter for the OpenAPI document."""
+        return QueryParameter(
+            description=meaning, schema_extra=OPTIONAL | {"type": OpenAPIType.BOOLEAN, "default": False}
+        )
+
+    def parse(self, text: str | None) -> bool:
+        """Return the flag.
+
+        Raises:
+            ProblemDetailsException: 400, it is neither `true` nor `false`.
+        """
+        if text and text not in ("true", "false"):
+            raise problem(
+                400, f"invalid-{self.name}", f"Invalid {self.name}", f"The parameter {self.name} must be true or false."
+            )
+        return text == "true"
+
+
 def media_types(request: Request[Any, Any, Any]) -> set[str]:
     """Return the media types that the header `Accept` names and does not exclude (`q=0`), without parameters."""
     ranges = ",".join(request.headers.getall("accept", [])).lower().split(",")

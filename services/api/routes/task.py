@@ -1,7 +1,7 @@
-"""Tasks: GET lists them, or answers the state of one; DELETE cancels one."""
+"""Tasks: GET lists them, or answers the state of one; DELETE cancels or purges one."""
 
 import asyncio
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Response, delete, get
@@ -12,13 +12,16 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.http import problems
-from services.api.http.parameters import OPTIONAL, Number, TaskId
+from services.api.http.parameters import OPTIONAL, Flag, Number, TaskId
 from services.api.http.problems import problem
 from services.api.tasks.cancel import Cancels
 from services.api.tasks.loader import TaskLoader
+from services.api.tasks.purge import purge_task
 from services.api.tasks.task import Task, page_of
 
 LIMIT: Final = Number(name="limit", default=20, low=1, high=100, whole=True)
+
+PURGE: Final = Flag(name="purge")
 
 # Seconds to try to append an end to the log of a function that writes all the time.
 CANCEL_TIMEOUT_S: Final = 5
@@ -66,6 +69,11 @@ def status_of(task: Task) -> Status:
     )
 
 
+def gone() -> Response[Any]:
+    """Return the answer to a purge: nothing is left to tell."""
+    return Response(None, status_code=204)
+
+
 class Tasks(msgspec.Struct, frozen=True):
     """A page of tasks. `next` is the `before` of the next page; null where there is none."""
 
@@ -98,22 +106,30 @@ async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDepe
 
 @delete(
     "/tasks/{task_id:str}",
-    summary="Cancel a task",
+    summary="Cancel or purge a task",
     status_code=202,
     tags=["tasks"],
     responses={
         200: ResponseSpec(Status, description="It had ended already.", generate_examples=False),
-        **problems.documented(404, 503),
+        204: ResponseSpec(None, description="It is purged."),
+        **problems.documented(400, 404, 503),
     },
 )
 async def cancel(
     task_id: TaskId,
     owner: NamedDependency[str],
     cancels: NamedDependency[Cancels],
+    purge: Annotated[str | None, PURGE.described("Remove all that is kept of the task, too.")] = None,
 ) -> Response[Status]:
-    """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already."""
+    """202: it is cancelled, whether it was queued, running or silent. 200: it had ended already. With `purge`, 204: it
+    is cancelled unless it had ended, and nothing of it is kept; from then on it is unknown.
+    """
+    purges = PURGE.parse(purge)
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
+            if purges:
+                await purge_task(cancels, task_id, owner)
+                return gone()
             task, cancelled_now = await cancels.cancel(task_id, owner)
     except TimeoutError:
         raise problem(

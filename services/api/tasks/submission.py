@@ -83,7 +83,7 @@ class Submissions(NamedTuple):
         if redis_key is not None:
             task_id = await reserve(self.redis, redis_key, task_id, fingerprint)
         try:
-            task = await self._create(owner, task_id, submission)
+            task = await self._create(owner, task_id, submission, redis_key)
         except ResponseError as error:
             raise unavailable(error) from error
         if task.limit_key is not None and task.status == "queued" and not task.attempt:
@@ -107,7 +107,7 @@ class Submissions(NamedTuple):
             raise _invalid_input(declaration.name, errors)
         return Submission(declaration, encoded, limit_key_of(declaration, request.input))
 
-    async def _create(self, owner: str, task_id: str, submission: Submission) -> Task:
+    async def _create(self, owner: str, task_id: str, submission: Submission, reservation: str | None) -> Task:
         """Create the task unless it exists, and read it, in one round trip.
 
         A task without limits is enqueued in the same step. So a task that exists needs nothing more, and one that Redis
@@ -121,6 +121,7 @@ class Submissions(NamedTuple):
             attempts=declaration.retries + 1,
             input_ttl_s=self.input_ttl_s,
             limit_key=limit_key,
+            reservation=reservation,
         )
         names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(owner), keys.QUEUE, keys.task_input(task_id)]
         message = encode(Message(task_id, declaration.name)) if limit_key is None else b""

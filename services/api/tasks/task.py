@@ -24,6 +24,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     version: str  # of the function, as it was when the task was submitted
     ran_version: str | None = None  # as the latest attempt's worker has it
     limit_key: str | None = msgspec.field(name=metadata.LIMIT_KEY, default=None)  # if its function had limits
+    reservation: str | None = None  # of its Idempotency-Key: a name in Redis
     recorded_status: str = msgspec.field(name=metadata.STATUS)  # an end in the log takes precedence
     attempt: int = 0
     attempts: int = 1  # the maximum

@@ -158,6 +158,7 @@ def test_every_order_of_a_cancel_and_the_last_chunks(bare: SyncRedis, kind: type
     outcomes: Counter[str] = Counter()
     for number, order in enumerate(itertools.product(range(3), repeat=8)):
         task_id = f"{number:032x}"
+        bare.hset(keys.metadata(task_id), "status", "running")
         kinds = {"worker": kind, "one": Canceller, "other": Canceller}
         parties: list[Party] = [each(bare, script, task_id, name) for name, each in kinds.items()]
         running = {index: party.steps() for index, party in enumerate(parties)}
@@ -168,7 +169,7 @@ def test_every_order_of_a_cancel_and_the_last_chunks(bare: SyncRedis, kind: type
             if index in running and next(running[index], StopIteration) is StopIteration:
                 del running[index]
         log = parties[0].log()
-        bare.delete(keys.log(task_id))
+        bare.delete(keys.log(task_id), keys.metadata(task_id))
         assert [entry.ends for entry in log] == [False] * (len(log) - 1) + [True]
         assert [party.won for party in parties].count(True) == 1
         assert parties[0].won is (log[-1].event == "done")
