@@ -138,6 +138,17 @@ async def test_a_worker_that_was_not_told(
     assert await traces(own, task_id) == []
 
 
+async def test_a_queued_task(own_client: httpx.AsyncClient, own: Redis, one_worker: Process) -> None:
+    """Its message leaves the queue, though no worker is there to read it."""
+    one_worker.stop()
+    task_id = await start(own_client, "count", to=3)
+    other = await start(own_client, "count", to=3)
+    await purge(own_client, own, task_id)
+    assert await traces(own, task_id) == []
+    assert await own.xlen(keys.QUEUE) == 1
+    assert keys.metadata(other) in await traces(own, other)
+
+
 async def test_a_task_that_is_parked(own_client: httpx.AsyncClient, own: Redis, one_worker: Process) -> None:
     """Its ticket goes with it, and no worker runs it after the resume."""
     await pause(own_client, "count", heard_by=[one_worker])

@@ -8,19 +8,22 @@
 -- KEYS[4]  the index of open tasks (sorted set)
 -- KEYS[5]  its owner's tasks (sorted set)
 -- KEYS[6]  parked tickets of its function (sorted set)
--- KEYS[7]  the reservation of its Idempotency-Key (string); only if it has one
+-- KEYS[7]  the queue (stream)
+-- KEYS[8]  the reservation of its Idempotency-Key (string); only if it has one
 -- ARGV[1]  the task's id
 -- ARGV[2…] its tickets, which may be parked
 --
--- Its message may still be on the queue: an id and the name of a function. The claim drops it. A worker that still runs
--- the function loses its lease at the next renewal, and the write rule accepts nothing from it.
+-- A worker that has read the message finds nothing to claim. One that still runs the function loses its lease at the next
+-- renewal, and the write rule accepts nothing from it.
 
 local task_id = ARGV[1]
+local message = redis.call('HGET', KEYS[1], 'message')
+if message then redis.call('XDEL', KEYS[7], message) end
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
 redis.call('ZREM', KEYS[4], task_id)
 redis.call('ZREM', KEYS[5], task_id)
 redis.call('ZREM', KEYS[6], unpack(ARGV, 2))
 
 -- The key may have been reserved for another task since.
-local reservation = KEYS[7] and redis.call('GET', KEYS[7])
-if reservation and string.match(reservation, '^[^:]*') == task_id then redis.call('UNLINK', KEYS[7]) end
+local reservation = KEYS[8] and redis.call('GET', KEYS[8])
+if reservation and string.match(reservation, '^[^:]*') == task_id then redis.call('UNLINK', KEYS[8]) end
