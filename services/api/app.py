@@ -43,11 +43,23 @@ from services.api.tasks.cancel import Cancels
 from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
+from services.api.tasks.memory import Memory
 from services.api.tasks.recovery import Recovery
 from services.api.tasks.submission import Submissions
 
 # Parts of the running application that handlers may have.
-PARTS: Final = ("redis", "catalog", "documents", "loader", "hub", "submissions", "cancels", "places", "request_rate")
+PARTS: Final = (
+    "redis",
+    "catalog",
+    "documents",
+    "loader",
+    "hub",
+    "submissions",
+    "cancels",
+    "memory",
+    "places",
+    "request_rate",
+)
 
 logger = structlog.get_logger()
 
@@ -139,14 +151,16 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     app.state.documents = Documents()
     loader = app.state.loader = TaskLoader(redis)
     hub = app.state.hub = Hub(redis, settings, pools.subscriber)
+    memory = app.state.memory = Memory(redis, settings.memory_share)
     limiter = Limiter(redis, settings.unclaimed_s)
-    app.state.submissions = Submissions(redis, catalog, limiter, settings.unclaimed_s, settings.input_ttl_s)
+    app.state.submissions = Submissions(redis, catalog, limiter, settings.unclaimed_s, settings.input_ttl_s, memory)
     app.state.cancels = Cancels(redis, loader, limiter, settings.cancelled_ttl_s)
     contact = Contact(redis, settings.lease_s)
     recovery = Recovery(redis, limiter, contact, settings)
     background_tasks = [
         asyncio.create_task(supervised("hub", hub.run)),
         asyncio.create_task(supervised("contact", contact.run)),
+        asyncio.create_task(supervised("memory", memory.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
         asyncio.create_task(redis_version.report(redis)),
     ]

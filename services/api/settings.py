@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     input_ttl_s: int = Field(default=3_600, ge=0, le=86_400)
     # Seconds for which the log of a cancelled task is kept: at most as long as that of any other.
     cancelled_ttl_s: int = Field(default=3_600, ge=1, le=3_600)
+    # How much of its `maxmemory` Redis may use when a task is started: the rest is for those that run.
+    memory_share: float = Field(default=0.85, gt=0, le=1)
     # Seconds that a single send to a client may take, until its connection is aborted.
     send_timeout_s: Seconds = 30
     # Connections of clients. A stream is one.

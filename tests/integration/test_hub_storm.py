@@ -191,6 +191,7 @@ async def test_the_death_of_the_hubs_own_task(proxy: Proxy, redis_url: str, tmp_
                 "redis": "ok",
                 "hub": "disconnected",
                 "functions": "ok",
+                "memory": "ok",
             }
             await asyncio.to_thread(gate.touch)
             await reader.until(1)

@@ -282,7 +282,7 @@ async def test_redis_is_full_for_a_while() -> None:
             await reader.until(5)
             await redis.config_set("maxmemory", 1)
             await asyncio.to_thread(worker.wait_for, "refused by redis, retrying.*operation=append")
-            assert_unavailable(await call(client, "POST", "/tasks"))
+            assert_unavailable(await call(client, "POST", "/tasks"), "redis-full")
             await redis.config_set("maxmemory", 0)
 
             seen = await reader.until_end()

@@ -94,6 +94,7 @@ async def test_readiness_while_it_is_deaf(tmp_path: Path) -> None:
                 "redis": "ok",
                 "hub": "disconnected",
                 "functions": "ok",
+                "memory": "ok",
             }
             held.cancel()
             await asyncio.wait([held])

@@ -41,11 +41,11 @@ async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Respo
         return await client.request(method, path, headers=headers, json=BODIES[path] if method == "POST" else None)
 
 
-def assert_unavailable(answer: httpx.Response) -> None:
+def assert_unavailable(answer: httpx.Response, kind: str = "unavailable") -> None:
     """It says that asking again makes sense, and when."""
     assert answer.status_code == 503, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "urn:tailrace:problem:unavailable"
+    assert answer.json()["type"] == f"urn:tailrace:problem:{kind}"
     assert 1 <= int(answer.headers["retry-after"]) <= 60
 
 

@@ -11,7 +11,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from plugins.transient import is_transient
 from services.api import foreign
@@ -46,6 +46,8 @@ logger = structlog.get_logger()
 # Seconds until a retry makes sense if Redis is unreachable: it restarts, or fails over, in about that time.
 RETRY_AFTER_S: Final = 2
 
+# The same if Redis is full: it has room when logs expire, or when its operator has acted.
+FULL_RETRY_AFTER_S: Final = 30
 # Every call may be sent an unknown parameter, by a foreign host, or too often. Health checks are open to every client.
 OF_EVERY_CALL: Final = (400, 403, 429)
 
@@ -103,9 +105,23 @@ def problem(
     )
 
 
+def redis_full() -> ProblemDetailsException:
+    """503: Redis has no room for a new task."""
+    return problem(
+        503,
+        "redis-full",
+        "No room for new tasks",
+        "The store is nearly full, so no task is started. Running tasks and their streams go on, and tasks may be "
+        "cancelled and purged. There is room again when logs expire.",
+        headers={"Retry-After": str(FULL_RETRY_AFTER_S)},
+    )
+
+
 def unavailable(error: BaseException) -> ProblemDetailsException:
     """Log that Redis cannot serve a request now, and return the error 503."""
     logger.warning("redis unavailable", error=str(error))
+    if isinstance(error, OutOfMemoryError):
+        return redis_full()
     return problem(
         503,
         "unavailable",

@@ -15,17 +15,21 @@ from services.api.catalog import Catalog
 from services.api.http import problems
 from services.api.http.request_rate import PASSES
 from services.api.streams.hub import Hub
+from services.api.tasks.memory import Memory
 
 # Seconds for Redis to answer. A probe that hangs tells as little as a failed one, and later.
 REDIS_TIMEOUT_S: Final = 2
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`ok`, or what is not. The status is still 200 if functions could not be loaded: the others can run."""
+    """`ok`, or what is not. The status is still 200 if functions could not be loaded, because the others can run. So it
+    is if the memory of Redis is nearly full: all but new tasks is served.
+    """
 
     redis: str
     hub: str
     functions: str
+    memory: str
 
 
 @get(
@@ -51,11 +55,14 @@ async def live() -> dict[str, str]:
     },
 )
 async def ready(
-    redis: NamedDependency[Redis], catalog: NamedDependency[Catalog], hub: NamedDependency[Hub]
+    redis: NamedDependency[Redis],
+    catalog: NamedDependency[Catalog],
+    hub: NamedDependency[Hub],
+    memory: NamedDependency[Memory],
 ) -> Response[Health]:
     """200 when Redis answers and the hub hears; 503 otherwise, and while the process drains."""
     redis_state, functions = await redis_state_of(redis, catalog)
-    health = Health(redis=redis_state, hub=hub_state_of(hub), functions=functions)
+    health = Health(redis=redis_state, hub=hub_state_of(hub), functions=functions, memory=memory.state)
     return Response(health, status_code=200 if health.redis == health.hub == "ok" else 503)
 
 

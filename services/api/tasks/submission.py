@@ -20,6 +20,7 @@ from services.api.http.problems import problem, unavailable
 from services.api.http.validation import Errors
 from services.api.tasks.idempotency import find_task, fingerprint_of, redis_key_of, reserve, unknown_key
 from services.api.tasks.limits import Limiter, limit_key_of
+from services.api.tasks.memory import Memory
 from services.api.tasks.task import Task, queue_reads, task_of
 
 CREATE: Final = scripts.read("create.lua", __file__)
@@ -50,6 +51,7 @@ class Submissions(NamedTuple):
     limiter: Limiter
     unclaimed_s: int
     input_ttl_s: int
+    memory: Memory
 
     async def start(
         self,
@@ -68,7 +70,7 @@ class Submissions(NamedTuple):
         Raises:
             ProblemDetailsException: 404, the function is unknown, or the request resumes and there is no such task;
                 400, the input does not fit its schema, or the key is malformed; 422, the key was used for another
-                request; 503, Redis refuses the task.
+                request; 503, Redis is nearly full, or refuses the task.
             redis.exceptions.RedisError: Redis does not answer.
         """
         encoded = msgspec.json.encode(request.input, order="deterministic")
@@ -79,6 +81,7 @@ class Submissions(NamedTuple):
         if resumes:
             raise unknown_key()
         submission = await self._check(request, encoded, pointer)
+        self.memory.refuse_if_full()
         task_id = secrets.token_hex(16)
         if redis_key is not None:
             task_id = await reserve(self.redis, redis_key, task_id, fingerprint)
