@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from tests.support.client import client_of, data, start
 from tests.support.connections import connection, refused, statuses
 from tests.support.files import open_gate
-from tests.support.processes import Api, Process, api_process
+from tests.support.processes import FOR_A_PERSON, Api, Process, api_process
 from tests.support.readers import Reader
 from tests.support.sockets import accepted, resident
 from tests.support.waiting import until
@@ -289,7 +289,7 @@ async def test_few_files(redis_url: str, worker: Process, tmp_path: Path) -> Non
     """A process that may open few files takes fewer connections, and says so when it starts: no client is reset."""
     uvicorn = "-m uvicorn --factory services.api.app:create_app --http services.api.http.guard:Guard --port 0"
     command = ["/bin/sh", "-c", f"ulimit -n 150; exec {sys.executable} {uvicorn}"]
-    process = Process(command, {"REDIS_URL": redis_url})
+    process = Process(command, {"REDIS_URL": redis_url, **FOR_A_PERSON})
     try:
         url = process.wait_for(r"running on (http://[\d.:]+)").group(1)
         most = int(process.wait_for(r"warning .*connections limited .*file_limit=150 most=(\d+)").group(1))
@@ -309,7 +309,10 @@ async def test_few_files(redis_url: str, worker: Process, tmp_path: Path) -> Non
 async def test_thousands_of_connections(redis_url: str) -> None:
     """Are room by default, also where a shell gives a process few files: it takes as many as it may."""
     uvicorn = "-m uvicorn --factory services.api.app:create_app --http services.api.http.guard:Guard --port 0"
-    process = Process(["/bin/sh", "-c", f"ulimit -S -n 200; exec {sys.executable} {uvicorn}"], {"REDIS_URL": redis_url})
+    process = Process(
+        ["/bin/sh", "-c", f"ulimit -S -n 200; exec {sys.executable} {uvicorn}"],
+        {"REDIS_URL": redis_url, **FOR_A_PERSON},
+    )
     try:
         process.wait_for(r"info .*connections limited .*file_limit=\d{5} most=10000")
     finally:
@@ -319,7 +322,7 @@ async def test_thousands_of_connections(redis_url: str) -> None:
 def test_a_server_without_bounds(redis_url: str) -> None:
     """It says so when it starts, and what to do about it."""
     command = [sys.executable, "-m", "uvicorn", "--factory", "services.api.app:create_app", "--port", "0"]
-    process = Process(command, {"REDIS_URL": redis_url})
+    process = Process(command, {"REDIS_URL": redis_url, **FOR_A_PERSON})
     try:
         process.wait_for("running on")
     finally:
