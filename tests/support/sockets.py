@@ -17,15 +17,17 @@ ORPHANED: Final = "0"
 
 
 class Client:
-    """One connection to an API that has asked for a stream."""
+    """One connection to an API that has asked for a task's stream, or for another target."""
 
-    def __init__(self, url: str, task_id: str, *headers: str, buffer: int | None = None) -> None:
+    def __init__(
+        self, url: str, task_id: str, *headers: str, buffer: int | None = None, target: str | None = None
+    ) -> None:
         address = urlsplit(url)
         self.socket = socket.socket()
         if buffer is not None:  # bytes the kernel takes for a client that reads nothing; before connecting
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.connect((address.hostname, address.port))
-        lines = [f"GET /tasks/{task_id}/stream HTTP/1.1", f"Host: {address.netloc}", *headers, "", ""]
+        lines = [f"GET {target or f'/tasks/{task_id}/stream'} HTTP/1.1", f"Host: {address.netloc}", *headers, "", ""]
         self.socket.sendall("\r\n".join(lines).encode())
         self.socket.setblocking(False)
         self.received = b""

@@ -8,6 +8,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
+from litestar.types import Receive
 
 from services.api import foreign
 from services.api.http import problems
@@ -16,7 +17,8 @@ from services.api.http.places import Places
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Pages
-from services.api.streams.response import log_expired
+from services.api.streams.reader import Reader
+from services.api.streams.response import disconnected, log_expired
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task
 
@@ -97,7 +99,8 @@ async def chunks(
     first = 0 if beyond else start
     if first == task.length and wait_s and not task.end:
         places.take(request.scope, owner)
-        await wait_for_entry(hub, task, first, wait_s)
+        if not await wait_for_entry(hub, task, first, wait_s, request.receive):
+            return Response(b"", status_code=204)  # to no client
     lines = await entries_from(hub.pages(task_id), first, max_entries)
     readable = [(entry, line) for line in lines if (entry := foreign.entry_of(task_id, line))]
     ended = readable[-1][0].ends if readable else task.end is not None
@@ -124,14 +127,24 @@ async def entries_from(pages: Pages, start: int, max_entries: int) -> list[bytes
     return lines
 
 
-async def wait_for_entry(hub: Hub, task: Task, cursor: int, wait_s: float) -> None:
-    """Wait until the log has an entry at `cursor`, or this time has passed."""
+async def wait_for_entry(hub: Hub, task: Task, cursor: int, wait_s: float, receive: Receive) -> bool:
+    """Wait until the log has an entry at `cursor`, this time has passed, or the client has disconnected.
+
+    Return whether the client is still there.
+    """
     reader = hub.open(task, NDJSON, cursor, lambda: None)
+    waiting = asyncio.create_task(_arrival(hub, reader))
+    leaving = asyncio.create_task(disconnected(receive))
     try:
-        async with asyncio.timeout(wait_s):
-            while not (hub.draining or reader.ended or await reader.read()):
-                pass
-    except TimeoutError:
-        pass  # an empty page is an answer
+        await asyncio.wait([waiting, leaving], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        return not leaving.done()
     finally:
+        waiting.cancel()
+        leaving.cancel()
         hub.close(reader)
+
+
+async def _arrival(hub: Hub, reader: Reader) -> None:
+    """Wait until there is something for the reader, or nothing will come. It reads no page: `chunks` does."""
+    while not (hub.draining or reader.take() or reader.behind or reader.ended):
+        await reader.tail.waiters.changed()
