@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     memory_share: float = Field(default=0.85, gt=0, le=1)
     # Seconds that a single send to a client may take, until its connection is aborted.
     send_timeout_s: Seconds = 30
+    # Bytes of pages that late readers hold in the process: a hundred and more can be sent at once.
+    page_bytes: Count = 67_108_864
     # Connections of clients. A stream is one.
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
     # Seconds for a client to send the head of a request, and then its body.

@@ -4,6 +4,7 @@ import asyncio
 import re
 from contextlib import AsyncExitStack, nullcontext
 from itertools import pairwise
+from typing import Final
 from uuid import uuid4
 
 import pytest
@@ -13,12 +14,18 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from plugins import keys
+from services.api.streams.late_pages import LatePages
+from services.api.streams.page_budget import PageBudget
 from services.api.streams.pages import FIRST_PAGE_ENTRIES, GROWTH, MAX_ENTRIES, PAGE_BYTES, Pages, PageSemaphore
 from tests.support.client import start
+from tests.support.settings import NEVER_S
 from tests.support.system import proxy_of, system
 from tests.support.waiting import DEADLINE_S
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
+
+# Bytes: room for all pages of a test.
+PLENTY: Final = 1_000_000_000
 
 
 async def log(redis: Redis, *lines: bytes) -> str:
@@ -94,15 +101,15 @@ async def test_room_for_everything_else(redis_url: str, redis: Redis) -> None:
     async def read_on_and_on(redis: Redis, turns: PageSemaphore) -> None:
         nonlocal pages
         while not enough:  # no cancel: in Python 3.11 `asyncio.wait_for`, with which redis-py reads, may swallow it
-            late, place = Pages(redis, task_id, turns), 0
+            late, place = LatePages(Pages(redis, task_id, turns), budget), 0
             while place < 20_000:
-                place += len(await late.read_on(place, 20_000))
+                place += len(await late.read_on(place, 20_000) or ())
                 async with many:
                     pages += 1
                     many.notify_all()
 
     async with Redis.from_pool(pool) as shared, asyncio.TaskGroup() as group:
-        turns = PageSemaphore(2, 30)
+        turns, budget = PageSemaphore(2, 30), PageBudget(PLENTY, NEVER_S)
         for _ in range(50):
             group.create_task(read_on_and_on(shared, turns))
         waited = []
@@ -148,3 +155,51 @@ async def test_late_readers_of_a_redis_that_is_silent(redis_url: str) -> None:
             await asyncio.gather(*map(rest, range(8)))
         for each in seen:
             assert list(map(int, re.findall(rb"^id: (\d+)$", each, re.MULTILINE))) == list(range(4_097))
+
+
+async def late_pages(redis: Redis, budget: PageBudget, task_id: str) -> LatePages:
+    """The pages of one late reader that has read the first."""
+    late = LatePages(Pages(redis, task_id, PageSemaphore(10, 30), 2), budget)
+    assert len(await late.read_on(0, 20) or ()) == 2
+    return late
+
+
+async def test_readers_wait_until_another_gives_back(redis: Redis) -> None:
+    """The budget has room for one page. Readers get theirs in the order in which they came, one after the other, and
+    none is turned away; a reader that waits is told that it is not its turn.
+    """
+    task_id = await log(redis, *[b"x" * 100_000] * 20)
+    budget = PageBudget(1, patience_s=0.01)
+    holder = await late_pages(redis, budget, task_id)
+    others = [LatePages(Pages(redis, task_id, PageSemaphore(10, 30)), budget) for _ in range(3)]
+    for number, late in enumerate(others):
+        assert await asyncio.gather(*(each.read_on(0, 20) for each in others[number:])) == [None] * (3 - number)
+        holder.release()
+        for each in others[number + 1 :]:
+            assert await each.read_on(0, 20) is None
+        assert await late.read_on(0, 20)
+        holder = late
+    for late in others:
+        late.close()
+
+
+@pytest.mark.parametrize("leave", ["before its turn", "while it reads", "with a page"])
+async def test_a_reader_that_leaves_gives_back(redis: Redis, leave: str) -> None:
+    """Whenever its client leaves, and however often, the budget has all of its bytes for those that stay."""
+    task_id = await log(redis, *[b"x" * 100_000] * 20)
+    budget = PageBudget(1, patience_s=0.01)
+    for _ in range(20):
+        late = LatePages(Pages(redis, task_id, PageSemaphore(10, 30)), budget)
+        other = await late_pages(redis, budget, task_id) if leave == "before its turn" else None
+        reading = asyncio.create_task(late.read_on(0, 20))
+        if leave == "while it reads":
+            await asyncio.sleep(0)
+        else:
+            await reading
+        late.close()
+        reading.cancel()
+        await asyncio.wait([reading])
+        if other is not None:
+            other.close()
+        assert budget._free == 1
+    (await late_pages(redis, budget, task_id)).close()

@@ -64,6 +64,43 @@ async def test_readers_that_take_nothing(strict: tuple[Api, httpx.AsyncClient], 
         each.close()
 
 
+# A log of 8 MiB, in 32 entries of nearly the most that a chunk may have.
+LARGE: Final[dict[str, Any]] = {"chunks": 32, "size": 255_000}
+BUDGET: Final = 8 << 20
+
+
+async def test_late_readers_of_large_chunks_that_take_nothing(redis_url: str, worker: object, redis: Redis) -> None:
+    """A hundred hold no more pages in the memory of the API than its budget allows. A reader that takes what it is
+    sent waits behind them until they lose their connection, and gets all of it.
+    """
+    settings = {"TAILRACE_SEND_TIMEOUT_S": "4", "TAILRACE_HEARTBEAT_S": "5", "TAILRACE_PAGE_BYTES": str(BUDGET)}
+    with api_process(redis_url, **settings) as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
+            task_id = await start(client, "bulky", **LARGE)
+            await events(client, task_id)
+            memory_before = resident(api.process.pid)
+            stuck = [Client(api.url, task_id, buffer=4_096) for _ in range(100)]
+            for each in stuck:
+                await each.until(b": open\n")
+            late = Client(api.url, task_id, "Connection: close")
+            most = 0
+
+            async def has_all() -> bool:
+                nonlocal most
+                most = max(most, resident(api.process.pid) - memory_before)
+                return b"\nevent: done\n" in late.received[-100:]
+
+            reading = asyncio.create_task(late.until_end())
+            await until(has_all, "the late reader has the whole log", deadline_s=3 * DEADLINE_S)
+            await reading
+            assert late.ids == list(range(LARGE["chunks"] + 1))
+            # Each of them would hold some MiB. The page that is read and formatted at a moment is not in the budget.
+            assert most < 3 * BUDGET, f"{most >> 20} MiB"
+            await until_left(api, 1)  # the client's own
+            for each in [*stuck, late]:
+                each.close()
+
+
 async def test_a_reader_that_stops_before_the_last_piece(strict: tuple[Api, httpx.AsyncClient], redis: Redis) -> None:
     """Unsent bytes of a finished response keep no connection open either."""
     api, client = strict

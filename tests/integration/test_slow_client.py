@@ -13,6 +13,7 @@ from services.api.redis_client import subscriber_pool_of
 from services.api.settings import Settings
 from services.api.streams.formats import SSE
 from services.api.streams.hub import Hub
+from services.api.streams.page_budget import PageBudget
 from services.api.streams.pages import PageSemaphore
 from services.api.streams.reader import Reader
 from services.api.streams.tail import Tail
@@ -75,7 +76,9 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     client = Client()
     before = asyncio.all_tasks()
     hub = Hub(redis, Settings(redis_url=redis_url), subscriber_pool_of(redis_url))
-    writer = Writer(hub, Reader(tail, 0, PageSemaphore(2, 15)), client.send, Connection(client.receive))
+    writer = Writer(
+        hub, Reader(tail, 0, PageSemaphore(2, 15), PageBudget(67_108_864, 15)), client.send, Connection(client.receive)
+    )
     writer.wake(b"hello")
     await turns()
     assert asyncio.all_tasks() - before  # it waits for its client, in a task

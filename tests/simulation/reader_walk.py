@@ -26,6 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from plugins import entries, keys
 from services.api.streams import pages, tail
 from services.api.streams.formats import NDJSON
+from services.api.streams.page_budget import PageBudget
 from services.api.streams.pages import PageSemaphore
 from services.api.streams.reader import Reader
 from services.api.streams.tail import RETRY_PAUSE_S, Tail
@@ -40,6 +41,9 @@ FEWEST, MOST = 20, 120
 # Readers of a history, and how often Redis returns to an earlier state.
 READERS: Final = 6
 LOSSES: Final = 3
+
+# Bytes: more than all pages of a history have.
+PLENTY: Final = 1_000_000_000
 
 # The reader or the tail that sends a command.
 sender: ContextVar[str] = ContextVar("sender")
@@ -122,6 +126,8 @@ class Client:
                 self.accepted.clear()
                 self.holds = True
                 await self.accepted.wait()
+            self.reader.page_sent()
+        self.reader.close()
 
     def accept(self) -> None:
         """Accept the last piece."""
@@ -165,6 +171,8 @@ class Walk:
         self._faulty = self._dice.random() < 0.4
         self._losses = self._dice.randint(0, LOSSES)
         self._semaphore = PageSemaphore(2 * READERS, NEVER_S)
+        # Room for one page: readers that wait for their turn hold none.
+        self._budget = PageBudget(self._dice.choice([1, PLENTY]), NEVER_S)
         self._tail: Tail | None = None
         self._ended_before: dict[Tail, int] = {}  # how many ends were lost before a tail began to read
         self._tails: list[asyncio.Task[None]] = []
@@ -384,7 +392,9 @@ class Walk:
         newest.readers += 1
         slow = self._dice.random() < 0.6
         self._say(f"{name}{' (slow)' if slow else ''} opens at {cursor} of {length} entries")
-        self._clients.append(Client(name, Reader(newest, cursor, self._semaphore), slow, self._ended_before[newest]))
+        self._clients.append(
+            Client(name, Reader(newest, cursor, self._semaphore, self._budget), slow, self._ended_before[newest])
+        )
 
     def _live_tail(self) -> Tail:
         if self._tail is None or self._tail.ended or self._tails[-1].done():

@@ -101,7 +101,7 @@ async def chunks(
         places.take(request.scope, owner)
         if not await wait_for_entry(hub, task, first, wait_s, request.receive):
             return Response(b"", status_code=204)  # to no client
-    lines = await entries_from(hub.pages(task_id), first, max_entries)
+    lines = await entries_from(hub.pages(task), first, max_entries)
     readable = [(entry, line) for line in lines if (entry := foreign.entry_of(task_id, line))]
     ended = readable[-1][0].ends if readable else task.end is not None
     gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""

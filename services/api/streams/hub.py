@@ -26,7 +26,8 @@ from redis.exceptions import RedisError
 from plugins import keys
 from services.api.settings import Settings
 from services.api.streams.formats import Format
-from services.api.streams.pages import Pages, PageSemaphore
+from services.api.streams.page_budget import PageBudget
+from services.api.streams.pages import MIN_ENTRIES, Pages, PageSemaphore, first_entries
 from services.api.streams.reader import Reader
 from services.api.streams.tail import Tail
 from services.api.tasks.task import Task
@@ -54,6 +55,7 @@ class Hub:
         self._probe_s = settings.probe_s
         # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
         self._page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
+        self._page_budget = PageBudget(settings.page_bytes, settings.heartbeat_s)
         self._probe_channel = keys.hub(token_hex(8)).encode()
         self._pool = pool
         self._tails: dict[bytes, dict[str, Tail]] = {}  # by channel, then by content type
@@ -77,21 +79,24 @@ class Hub:
         else:
             tail = self._live_tail(task.task_id, fmt)
         tail.readers += 1
-        reader = Reader(tail, cursor, self._page_semaphore)
+        reader = Reader(tail, cursor, self._page_semaphore, self._page_budget)
         self._readers[reader] = abort
         return reader
 
     def close(self, reader: Reader) -> None:
         """Close the reader, and the subscription with its last reader. Synchronous: no cancel interrupts it."""
         del self._readers[reader]
+        reader.close()
         tail = reader.tail
         tail.readers -= 1
         if tail.readers == 0 and tail in self._following:
             self._drop(tail)
 
-    def pages(self, task_id: str) -> Pages:
+    def pages(self, task: Task) -> Pages:
         """Return the pages of a log. They share the semaphore of the readers that are behind."""
-        return Pages(self._redis, task_id, self._page_semaphore)
+        known = task.last_line is not None and not task.end  # an end says nothing of the chunks before it
+        first = first_entries(len(task.last_line)) if known and task.last_line else MIN_ENTRIES
+        return Pages(self._redis, task.task_id, self._page_semaphore, first)
 
     def drain(self) -> None:
         """End all readers, because the process stops: wake them, and abort those that remain after `CLOSING_S`."""

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from plugins import keys
 
-# Entries of a first page, when their size is not known yet: 4 MiB if they are of the largest.
+# Entries of a first page, at most, when their size is not known yet: 4 MiB if they are of the largest.
 FIRST_PAGE_ENTRIES: Final = 16
 
 # Bounds of the pages after it. The minimum is two: a tail reads one entry that it knows, and one that it does not. The
@@ -26,6 +26,11 @@ MAX_ENTRIES: Final = 4_096
 # entries than the previous one is bounded: long entries may follow a few short ones.
 PAGE_BYTES: Final = 393_216
 GROWTH: Final = 8
+
+
+def first_entries(entry_bytes: float) -> int:
+    """Return how many entries a first page has, if one has about so many bytes."""
+    return max(MIN_ENTRIES, min(int(PAGE_BYTES / max(1, entry_bytes)), FIRST_PAGE_ENTRIES))
 
 
 class PageSemaphore(asyncio.Semaphore):
@@ -57,13 +62,17 @@ class PageSemaphore(asyncio.Semaphore):
 class Pages:
     """Reads one log. The number of entries of a page is chosen by the bytes of the previous one."""
 
-    def __init__(self, redis: Redis, task_id: str, semaphore: AbstractAsyncContextManager[Any]) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        task_id: str,
+        semaphore: AbstractAsyncContextManager[Any],
+        first_size: int | None = None,
+    ) -> None:
         self._redis = redis
         self._semaphore = semaphore
         self._log = keys.log(task_id)
-        self._size = FIRST_PAGE_ENTRIES
-        self._prefetch: asyncio.Task[list[bytes]] | None = None
-        self._prefetch_start = 0
+        self._size = first_size or FIRST_PAGE_ENTRIES
 
     async def read(self, start: int, stop: int) -> list[bytes]:
         """Read a page of entries from `start` to `stop` (exclusive) at most. Return an empty list if there are none.
@@ -82,28 +91,7 @@ class Pages:
             self._size = max(MIN_ENTRIES, min(fit, MAX_ENTRIES, self._size * GROWTH))
         return list(lines)
 
-    async def read_on(self, start: int, stop: int) -> list[bytes]:
-        """Read page after page: as `read`, and prefetch the next page, so that Redis works at it meanwhile.
-
-        Raises:
-            redis.exceptions.RedisError: as `read`.
-        """
-        prefetch, self._prefetch = self._prefetch, None
-        lines = await (prefetch if prefetch and self._prefetch_start == start else self.read(start, stop))
-        self._prefetch_start = start + len(lines)
-        if lines and self._prefetch_start < stop:
-            self._prefetch = asyncio.ensure_future(self.read(self._prefetch_start, stop))
-            self._prefetch.add_done_callback(_retrieve_error)
-            await asyncio.sleep(0)  # the prefetch is sent before the caller is busy with this page
-        return lines
-
     async def newest(self) -> list[bytes]:
         """Read the last entries, as many as a first page has."""
         lines: Any = await self._redis.lrange(self._log, -FIRST_PAGE_ENTRIES, -1)
         return list(lines)
-
-
-def _retrieve_error(prefetch: asyncio.Task[list[bytes]]) -> None:
-    # Its reader may have been closed. Then asyncio would log an error that was never retrieved.
-    if not prefetch.cancelled():
-        prefetch.exception()

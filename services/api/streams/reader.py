@@ -8,6 +8,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from services.api import foreign
+from services.api.streams.late_pages import LatePages
+from services.api.streams.page_budget import PageBudget
 from services.api.streams.pages import Pages, PageSemaphore
 from services.api.streams.tail import RETRY_PAUSE_S, Tail
 
@@ -17,16 +19,17 @@ logger = structlog.get_logger()
 class Reader:
     """Reads from a cursor to the end."""
 
-    __slots__ = ("_epoch", "_heartbeats", "_pages", "_semaphore", "cursor", "ended", "tail")
+    __slots__ = ("_budget", "_epoch", "_heartbeats", "_pages", "_semaphore", "cursor", "ended", "tail")
 
-    def __init__(self, tail: Tail, cursor: int, semaphore: PageSemaphore) -> None:
+    def __init__(self, tail: Tail, cursor: int, semaphore: PageSemaphore, budget: PageBudget) -> None:
         self.tail: Final = tail
         self.cursor = cursor  # seq of the entry to read next
         self.ended = False
         self._epoch = tail.epoch
         self._heartbeats = tail.heartbeats
-        self._pages: Pages | None = None
+        self._pages: LatePages | None = None
         self._semaphore = semaphore
+        self._budget = budget
 
     @property
     def behind(self) -> bool:
@@ -73,11 +76,15 @@ class Reader:
         return piece
 
     async def page(self) -> bytes:
-        """Return frames between the cursor and the window, or an empty piece if Redis does not give them now."""
+        """Return frames between the cursor and the window; an empty piece if Redis does not give them now, or if it is
+        not this reader's turn yet.
+
+        `page_sent` must be called when the client's kernel has them.
+        """
         tail = self.tail
         try:
             lines = await self._next_lines()
-            if not lines and self.behind and tail.ended:
+            if lines == [] and self.behind and tail.ended:
                 # Nothing else looks at the list any more. The answer may have been read ahead, or by a server that was
                 # behind.
                 lines = await self._next_lines()
@@ -86,7 +93,7 @@ class Reader:
             self.ended = foreign.is_wrong_type(error)  # another program has put something else in the place of the log
             await asyncio.sleep(RETRY_PAUSE_S)
             return b""
-        if self._epoch != tail.epoch:
+        if lines is None or self._epoch != tail.epoch:
             return b""  # `take` announces the loss
         if not lines:
             return await self._lost()
@@ -97,16 +104,33 @@ class Reader:
         self.cursor += len(lines)
         return piece
 
-    async def _next_lines(self) -> list[bytes]:
-        """Read the next lines of the list. Return none if it is not, or not any more, the log that the tail has."""
+    def page_sent(self) -> None:
+        """Hold the last page no more."""
+        if self._pages is not None:
+            self._pages.release()
+
+    def close(self) -> None:
+        """Hold no page any more. Synchronous: no cancel interrupts it."""
+        if self._pages is not None:
+            self._pages.close()
+            self._pages = None
+
+    async def _next_lines(self) -> list[bytes] | None:
+        """Read the next lines of the list. Return an empty list if it is not, or not any more, the log that the tail
+        has; None if it is not this reader's turn yet.
+        """
         tail = self.tail
-        self._pages = self._pages or Pages(tail.redis, tail.task_id, self._semaphore)
+        if self._pages is None:
+            pages = Pages(tail.redis, tail.task_id, self._semaphore, tail.first_page_entries)
+            self._pages = LatePages(pages, self._budget)
         # Together with the first entry of the window. The window continues the pages only if both have the same one.
         lines = await self._pages.read_on(self.cursor, tail.first + 1)
+        if lines is None:
+            return None
         if self._epoch == tail.epoch and self.cursor + len(lines) == tail.first:
             del lines[-1:]  # so that the next page has one before that entry
         if self._epoch != tail.epoch or not lines or not tail.continues(self.cursor, lines):
-            self._pages = None  # nor is what it has read ahead
+            self.close()  # nor is what it has read ahead
             return []
         return lines
 
@@ -122,5 +146,5 @@ class Reader:
 
     def _gap(self, length: int) -> bytes:
         after, self.cursor, self._epoch = self.cursor - 1, 0, self.tail.epoch
-        self._pages = None  # it may have read ahead in the log that was lost
+        self.close()  # it may have read ahead in the log that was lost
         return self.tail.format.gap(after, length)

@@ -33,7 +33,7 @@ from redis.exceptions import RedisError
 from plugins import entries, keys
 from services.api import foreign
 from services.api.streams.formats import Format
-from services.api.streams.pages import Pages
+from services.api.streams.pages import MIN_ENTRIES, Pages, first_entries
 from services.api.streams.waiters import Waiters
 
 logger = structlog.get_logger()
@@ -224,6 +224,14 @@ class Tail:
         self.remaining = length
         self.epoch += 1
         self.broken = length == 0
+
+    @property
+    def first_page_entries(self) -> int:
+        """How many entries the first page of a late reader has, if they are as long as those of the window. An end
+        alone says nothing of the chunks before it: then, the least.
+        """
+        only_end = self.ended and len(self._frames) == 1
+        return MIN_ENTRIES if only_end else first_entries(self._bytes / max(1, len(self._frames)))
 
     def frame_of(self, seq: int, line: bytes) -> bytes:
         """Return the frame of a line; an empty one if it cannot be read."""

@@ -85,8 +85,8 @@ class Writer:
                     return
                 if piece is None:
                     await asyncio.sleep(0)  # from here on in a task: Redis' client needs one
-                    piece = await reader.page()
-                if piece or not reader.ended:
+                    await self._write_page()
+                elif piece or not reader.ended:
                     await self._put(piece or reader.tail.format.heartbeat)
             if not self._stopped:
                 await self._finish()
@@ -98,6 +98,22 @@ class Writer:
             self._connection.abort()
         finally:
             self._caught_up()
+
+    async def _write_page(self) -> None:
+        """Write the reader's next page, and hold it no longer than until the kernel has all of it."""
+        reader = self._reader
+        piece = await reader.page()
+        if self._stopped:
+            return
+        if not piece:
+            if not reader.ended:
+                await self._put(reader.tail.format.heartbeat)
+            return
+        await self._put(piece)
+        del piece  # the server has a copy
+        with self._connection.strict():
+            await self._put(b"")
+        reader.page_sent()
 
     async def _finish(self) -> None:
         """End the response. Without the task's end it breaks off: many clients take a complete one for that end."""
