@@ -6,6 +6,7 @@ The braces in the comments are Python's, not Redis hash tags. A script touches a
 its log, the index, the queue. One server has them all: a single Redis, alone or behind Sentinel, not a Redis Cluster.
 """
 
+import hashlib
 import re
 from typing import Final
 
@@ -127,5 +128,15 @@ def by_owner(owner: str) -> str:
 
 
 def idempotency(owner: str, key: str) -> str:
-    """String: `task_id:fingerprint` of the first request with this key. Written and read by the api at submit."""
+    """String: `task_id:fingerprint` of the first request with this key. Written and read by the api at submit.
+
+    The name has a digest: a key may be long, and may say what only its client should know. No key has a NUL, so no two
+    pairs of owner and key are the same text.
+    """
+    digest = hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
+    return f"idempotency:{digest}"
+
+
+def idempotency_before(owner: str, key: str) -> str:
+    """String: the same, as an api of an older release names it. Read by the api at submit: it lasts for a day."""
     return f"idempotency:{owner}:{key}"

@@ -22,8 +22,9 @@ def fingerprint_of(function: str, encoded: bytes) -> str:
     return hashlib.sha256(function.encode() + b"\0" + encoded).hexdigest()
 
 
-def redis_key_of(owner: str, key: str) -> str:
-    """Return the name in Redis under which this owner's key is reserved.
+def redis_keys_of(owner: str, key: str) -> tuple[str, str]:
+    """Return the name in Redis under which this owner's key is reserved; and the one that an older release uses, whose
+    reservations last for a day after an upgrade.
 
     Raises:
         ProblemDetailsException: 400, the key is malformed.
@@ -32,17 +33,18 @@ def redis_key_of(owner: str, key: str) -> str:
         raise problem(
             400, "invalid-idempotency-key", "Invalid Idempotency-Key", "It must be 1 to 255 printable ASCII characters."
         )
-    return keys.idempotency(owner, key)
+    return keys.idempotency(owner, key), keys.idempotency_before(owner, key)
 
 
-async def find_task(redis: Redis, redis_key: str, fingerprint: str) -> Task | None:
-    """Return the task for which the key is reserved; None if it is not reserved, or if the task does not exist (yet, or
-    any more).
+async def find_task(redis: Redis, redis_keys: tuple[str, str], fingerprint: str) -> Task | None:
+    """Return the task for which the key is reserved, under one of these names; None if it is not reserved, or if the
+    task does not exist (yet, or any more).
 
     Raises:
         ProblemDetailsException: 422, the key was used for another request.
     """
-    reservation: Any = await redis.get(redis_key)
+    reservations: Any = await redis.mget(redis_keys)
+    reservation = reservations[0] or reservations[1]
     return await read(redis, task_id_of(reservation, fingerprint)) if reservation else None
 
 

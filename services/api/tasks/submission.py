@@ -18,7 +18,7 @@ from services.api.catalog import Catalog
 from services.api.http import validation
 from services.api.http.problems import problem, unavailable
 from services.api.http.validation import Errors
-from services.api.tasks.idempotency import find_task, fingerprint_of, redis_key_of, reserve, unknown_key
+from services.api.tasks.idempotency import find_task, fingerprint_of, redis_keys_of, reserve, unknown_key
 from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.memory import Memory
 from services.api.tasks.task import Task, queue_reads, task_of
@@ -75,16 +75,16 @@ class Submissions(NamedTuple):
         """
         encoded = msgspec.json.encode(request.input, order="deterministic")
         fingerprint = fingerprint_of(request.function, encoded)
-        redis_key = redis_key_of(owner, idempotency_key) if idempotency_key is not None else None
-        if redis_key is not None and (task := await find_task(self.redis, redis_key, fingerprint)) is not None:
+        redis_keys = redis_keys_of(owner, idempotency_key) if idempotency_key is not None else None
+        if redis_keys is not None and (task := await find_task(self.redis, redis_keys, fingerprint)) is not None:
             return task
         if resumes:
             raise unknown_key()
         submission = await self._check(request, encoded, pointer)
         self.memory.refuse_if_full()
         task_id = secrets.token_hex(16)
-        if redis_key is not None:
-            task_id = await reserve(self.redis, redis_key, task_id, fingerprint)
+        if redis_keys is not None:
+            task_id = await reserve(self.redis, redis_keys[0], task_id, fingerprint)
         try:
             task = await self._create(owner, task_id, submission, redis_key)
         except ResponseError as error:
