@@ -127,6 +127,19 @@ def by_owner(owner: str) -> str:
     return f"tasks:by-owner:{owner}"
 
 
+def open_by_owner(owner: str) -> str:
+    """Sorted set: an owner's open tasks, and some that have ended, by creation (ms). The step that creates a task adds
+    it, and removes those that have left `OPEN` when the owner seems to have its quota. Kept `TASK_TTL_S` after the
+    last.
+    """
+    return f"tasks:open-by-owner:{owner}"
+
+
+def open_checked(owner: str) -> str:
+    """String: that set was compared with `OPEN` within a second. Written by the same step."""
+    return f"tasks:open-checked:{owner}"
+
+
 def idempotency(owner: str, key: str) -> str:
     """String: `task_id:fingerprint` of the first request with this key. Written and read by the api at submit.
 

@@ -44,6 +44,7 @@ from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.memory import Memory
+from services.api.tasks.open_tasks import OpenTasks
 from services.api.tasks.recovery import Recovery
 from services.api.tasks.submission import Submissions
 
@@ -153,7 +154,14 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     hub = app.state.hub = Hub(redis, settings, pools.subscriber)
     memory = app.state.memory = Memory(redis, settings.memory_share)
     limiter = Limiter(redis, settings.unclaimed_s)
-    app.state.submissions = Submissions(redis, catalog, limiter, settings.unclaimed_s, settings.input_ttl_s, memory)
+    open_tasks = OpenTasks(
+        Quota(settings.owner_tasks, "TAILRACE_OWNER_TASKS"),
+        Quota(settings.tasks, "TAILRACE_TASKS"),
+        Quota(settings.waiting_tasks, "TAILRACE_WAITING_TASKS"),
+    )
+    app.state.submissions = Submissions(
+        redis, catalog, limiter, settings.unclaimed_s, settings.input_ttl_s, memory, open_tasks
+    )
     app.state.cancels = Cancels(redis, loader, limiter, settings.cancelled_ttl_s)
     contact = Contact(redis, settings.lease_s)
     recovery = Recovery(redis, limiter, contact, settings)

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     owner_burst: Count = 10_000
     # How log lines look: `auto` is `console` in a terminal, and `json` elsewhere.
     log_format: Format = "auto"
+    # Open tasks, queued or running: of one owner; of all owners; that wait at one limit.
+    owner_tasks: Count = 10_000
+    tasks: Count = 100_000
+    waiting_tasks: Count = 5_000
 
     @classmethod
     def read(cls) -> Self:

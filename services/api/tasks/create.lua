@@ -7,13 +7,21 @@
 -- KEYS[3]  its owner's tasks (sorted set)
 -- KEYS[4]  the queue (stream); only with a message
 -- KEYS[5]  the task's input (string)
+-- KEYS[6]  its owner's open tasks (sorted set)
+-- KEYS[7]  there while those were looked at within a second (string)
+-- KEYS[8]  its limit (sorted set); only if the task has one
 -- ARGV[1]  the task's id
 -- ARGV[2]  lifetime of the metadata, the input and the list from now, in seconds
 -- ARGV[3]  seconds until recovery looks at the task, if no worker has claimed it
 -- ARGV[4]  the field of the message
 -- ARGV[5]  the message; or empty: the task has a limit, which enqueues it
 -- ARGV[6]  the input
--- ARGV[7…] the other fields of the metadata, and their values
+-- ARGV[7]  how many open tasks its owner may have
+-- ARGV[8]  how many there may be of all owners
+-- ARGV[9]  how many may wait at its limit
+-- ARGV[10…] the other fields of the metadata, and their values
+--
+-- Answers nothing; or `owner`, `all` or `limit`: that quota is used up, and nothing is written.
 
 local task, open, owned = KEYS[1], KEYS[2], KEYS[3]
 local task_id, ttl = ARGV[1], ARGV[2]
@@ -23,16 +31,45 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function number(value) return string.format('%d', value) end
 
+-- Tasks end in many places, and none of them has to keep this set: the tasks in it that have left the index are removed
+-- here, when the owner seems to have its quota. Not at every request: that would cost more than the task.
+local mine = KEYS[6]
+local function owner_has(most)
+  if redis.call('ZCARD', mine) < most or not redis.call('SET', KEYS[7], 1, 'NX', 'EX', 1) then
+    return redis.call('ZCARD', mine) >= most
+  end
+  local ids = redis.call('ZRANGE', mine, 0, -1)
+  for first = 1, #ids, 1000 do
+    local last = math.min(first + 999, #ids)
+    local due = redis.call('ZMSCORE', open, unpack(ids, first, last))
+    for i = first, last do
+      if not due[i - first + 1] then redis.call('ZREM', mine, ids[i]) end
+    end
+  end
+  return redis.call('ZCARD', mine) >= most
+end
+
+-- The scores of waiting tickets (limits.lua).
+local function limit_has(most)
+  return KEYS[8] and redis.call('ZCOUNT', KEYS[8], '(0', '(100000000000000') >= most
+end
+
+if owner_has(tonumber(ARGV[7])) then return 'owner' end
+if redis.call('ZCARD', open) >= tonumber(ARGV[8]) then return 'all' end
+if limit_has(tonumber(ARGV[9])) then return 'limit' end
+
 -- First: if the queue is no queue, nothing is written.
 local message = ARGV[5] ~= '' and redis.call('XADD', KEYS[4], '*', ARGV[4], ARGV[5])
 redis.call('ZADD', open, 'NX', clock[1] + ARGV[3], task_id)
 redis.call('ZADD', owned, 'NX', number(now), task_id)
+redis.call('ZADD', mine, 'NX', number(now), task_id)
+redis.call('EXPIRE', mine, ttl)
 redis.call('ZREMRANGEBYSCORE', owned, 0, number(now - ttl * 1000))
 redis.call('EXPIRE', owned, ttl)
 
 -- If Redis has evicted the metadata and lost a part of it, the rest stays.
 redis.call('SET', KEYS[5], ARGV[6], 'EX', ttl, 'NX')
-for i = 7, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
+for i = 10, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
 redis.call('HSETNX', task, 'created_at', number(now))
 redis.call('HSETNX', task, 'queued_at', number(now))
 if message then redis.call('HSET', task, 'message', message) end

@@ -23,7 +23,7 @@ async def purge_task(cancels: Cancels, task_id: str, owner: str) -> None:
         await leave(cancels.redis, cancels.limiter, task)
     names = [
         *[keys.metadata(task_id), keys.log(task_id), keys.task_input(task_id)],
-        *[keys.OPEN, keys.by_owner(owner), keys.parked(task.function), keys.QUEUE],
+        *[keys.OPEN, keys.by_owner(owner), keys.open_by_owner(owner), keys.parked(task.function), keys.QUEUE],
         *([task.reservation] if task.reservation else []),
     ]
     # The message of a task without a limit names no attempt: 0.

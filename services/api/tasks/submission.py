@@ -21,6 +21,7 @@ from services.api.http.validation import Errors
 from services.api.tasks.idempotency import find_task, fingerprint_of, redis_keys_of, reserve, unknown_key
 from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.memory import Memory
+from services.api.tasks.open_tasks import OpenTasks
 from services.api.tasks.task import Task, queue_reads, task_of
 
 CREATE: Final = scripts.read("create.lua", __file__)
@@ -52,6 +53,7 @@ class Submissions(NamedTuple):
     unclaimed_s: int
     input_ttl_s: int
     memory: Memory
+    open_tasks: OpenTasks
 
     async def start(
         self,
@@ -71,6 +73,7 @@ class Submissions(NamedTuple):
             ProblemDetailsException: 404, the function is unknown, or the request resumes and there is no such task;
                 400, the input does not fit its schema, or the key is malformed; 422, the key was used for another
                 request; 503, Redis is nearly full, or refuses the task.
+            QuotaError: the owner, all owners, or the limit have as many open tasks as they may.
             redis.exceptions.RedisError: Redis does not answer.
         """
         encoded = msgspec.json.encode(request.input, order="deterministic")
@@ -86,7 +89,7 @@ class Submissions(NamedTuple):
         if redis_keys is not None:
             task_id = await reserve(self.redis, redis_keys[0], task_id, fingerprint)
         try:
-            task = await self._create(owner, task_id, submission, redis_key)
+            task = await self._create(owner, task_id, submission, redis_keys[0] if redis_keys else None)
         except ResponseError as error:
             raise unavailable(error) from error
         if task.limit_key is not None and task.status == "queued" and not task.attempt:
@@ -114,7 +117,10 @@ class Submissions(NamedTuple):
         """Create the task unless it exists, and read it, in one round trip.
 
         A task without limits is enqueued in the same step. So a task that exists needs nothing more, and one that Redis
-        refuses has left nothing.
+        or a quota refuses has left nothing.
+
+        Raises:
+            QuotaError: as `start`.
         """
         declaration, limit_key = submission.declaration, submission.limit_key
         fields = metadata.created(
@@ -127,14 +133,20 @@ class Submissions(NamedTuple):
             reservation=reservation,
         )
         names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(owner), keys.QUEUE, keys.task_input(task_id)]
+        names += [keys.open_by_owner(owner), keys.open_checked(owner)]
+        if limit_key is not None:
+            names.append(limit_key)
         message = encode(Message(task_id, declaration.name)) if limit_key is None else b""
         arguments: list[Any] = [task_id, keys.TASK_TTL_S, self.unclaimed_s, FIELD, message, submission.input]
+        arguments += self.open_tasks.arguments
         parts = [part for field in fields.items() for part in field]
         async with self.redis.pipeline(transaction=False) as pipeline:
             # As text: to call a script by its hash would cost a pipeline of redis-py one more round trip.
             pipeline.eval(CREATE, len(names), *names, *arguments, *parts)
             queue_reads(pipeline, task_id)
-            _, hash_fields, length, last = await pipeline.execute()
+            refused, hash_fields, length, last = await pipeline.execute()
+        if refused:
+            raise self.open_tasks.refusal(refused)
         task = task_of(task_id, (hash_fields, length, last))
         assert task is not None, "it was created just now"
         return task

@@ -1,0 +1,132 @@
+"""Quotas of open tasks: a task beyond one is refused and leaves nothing; what has ended, however, makes room."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from plugins import keys
+from tests.support.client import client_of, follow, start
+from tests.support.processes import api_process, worker_process
+from tests.support.tasks import closed
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+# It stays queued where no worker runs; `count` is announced by one that does not read the queue any more.
+COUNT: Final[dict[str, Any]] = {"function": "count", "input": {"to": 1}}
+
+
+@pytest.fixture
+async def own(own_database: str) -> AsyncIterator[Redis]:
+    """A client of a database in which all functions are announced, and no worker runs."""
+    with worker_process(own_database):
+        pass
+    async with Redis.from_url(own_database) as own:
+        yield own
+
+
+@asynccontextmanager
+async def small(url: str, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API with small quotas."""
+    with api_process(url, **settings) as api:
+        async with client_of(api) as client:
+            yield client
+
+
+def told(answer: httpx.Response, status: int, kind: str, limit: int, setting: str) -> None:
+    """The answer is this problem, and says when to ask again."""
+    body = answer.json()
+    assert (answer.status_code, body["type"]) == (status, f"urn:tailrace:problem:{kind}"), answer.text
+    assert (body["limit"], body["setting"]) == (limit, setting)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_an_owner_has_its_open_tasks(own: Redis, own_database: str) -> None:
+    """The next one is refused and leaves nothing, and the same request with a known key is not refused. When one of the
+    tasks is over there is room for one.
+    """
+    async with small(own_database, TAILRACE_OWNER_TASKS="3") as client:
+        key = {"Idempotency-Key": uuid4().hex}
+        known = await start(client, "count", key, to=1)
+        others = [await start(client, "count", to=1) for _ in range(2)]
+        before = await own.dbsize(), await own.xlen(keys.QUEUE), await own.zcard(keys.OPEN)
+        told(await client.post("/tasks", json=COUNT), 429, "too-many-tasks", 3, "TAILRACE_OWNER_TASKS")
+        assert await own.exists(keys.open_checked("anonymous"))
+        await own.delete(keys.open_checked("anonymous"))
+        assert (await own.dbsize(), await own.xlen(keys.QUEUE), await own.zcard(keys.OPEN)) == before
+        assert (await client.post("/tasks", json=COUNT, headers=key)).json()["task_id"] == known
+
+        assert (await client.delete(f"/tasks/{others[0]}")).status_code == 202
+
+        async def accepted() -> bool:
+            return (await client.post("/tasks", json=COUNT)).status_code == 202
+
+        await until(accepted, "there is room for one")
+        told(await client.post("/tasks", json=COUNT), 429, "too-many-tasks", 3, "TAILRACE_OWNER_TASKS")
+        assert await own.zcard(keys.OPEN) == 3
+
+
+async def test_many_requests_at_once_take_no_more_than_there_is(own: Redis, own_database: str) -> None:
+    """The step that creates a task counts: of forty that come together ten are accepted, at whichever API."""
+    settings = {"TAILRACE_OWNER_TASKS": "10"}
+    async with small(own_database, **settings) as one, small(own_database, **settings) as other:
+        answers = await asyncio.gather(*(each.post("/tasks", json=COUNT) for each in [one, other] * 20))
+    assert sorted(answer.status_code for answer in answers) == [202] * 10 + [429] * 30
+    assert await own.zcard(keys.OPEN) == 10
+
+
+async def test_the_queue_has_a_depth(own: Redis, own_database: str) -> None:
+    """Open tasks of all owners are bounded: 503, because no client has done wrong."""
+    async with small(own_database, TAILRACE_TASKS="2") as client:
+        for _ in range(2):
+            await start(client, "count", to=1)
+        told(await client.post("/tasks", json=COUNT), 503, "queue-full", 2, "TAILRACE_TASKS")
+        assert await own.zcard(keys.OPEN) == 2
+
+
+async def test_a_limit_has_its_waiting_tasks(own: Redis, own_database: str) -> None:
+    """One value of the `concurrency_key` is refused that has as many as may wait; another one is not."""
+    async with small(own_database, TAILRACE_WAITING_TASKS="2") as client:
+
+        def body(key: str) -> dict[str, Any]:
+            return {"function": "one_for_each", "input": {"place": "", "name": "", "hold": 0, "who": key}}
+
+        for _ in range(3):  # one is admitted, two wait
+            assert (await client.post("/tasks", json=body("a"))).status_code == 202
+        told(await client.post("/tasks", json=body("a")), 429, "too-many-waiting", 2, "TAILRACE_WAITING_TASKS")
+        assert (await client.post("/tasks", json=body("b"))).status_code == 202
+        assert await own.zcard(keys.by_owner("anonymous")) == 4
+
+
+async def test_a_set_that_has_drifted_mends_itself(own: Redis, own_database: str) -> None:
+    """Tasks that Redis has lost count no more, though nothing has told their owner's set."""
+    async with small(own_database, TAILRACE_OWNER_TASKS="3") as client:
+        tasks = [await start(client, "count", to=1) for _ in range(3)]
+        await own.zrem(keys.OPEN, *tasks)
+
+        async def accepted() -> bool:
+            return (await client.post("/tasks", json=COUNT)).status_code == 202
+
+        await until(accepted, "there is room")
+        assert await own.zcard(keys.open_by_owner("anonymous")) == 1
+
+
+async def test_tasks_that_end_make_room(own: Redis, own_database: str) -> None:
+    """A hundred that run one after the other fit where there is room for two; and over and over again."""
+    with worker_process(own_database):
+        async with small(own_database, TAILRACE_OWNER_TASKS="2") as client:
+            for _ in range(20):
+
+                async def answered() -> str | None:
+                    answer = await client.post("/tasks", json=COUNT)
+                    return answer.json()["task_id"] if answer.status_code == 202 else None
+
+                task_id = await until(answered, "a task is accepted")
+                await follow(client, task_id)
+                await closed(own, task_id)
