@@ -25,7 +25,10 @@ IDEMPOTENCY_TTL_S: Final = 86_400
 # Sorted set: id of every task that has not ended, and key of every limit at which tickets wait, by the time (s) of the
 # next scan. Written by the scripts of both services (create, claim, release, end, limits), read by recovery. An index,
 # never the truth.
+# A task that waits for a worker, and a limit, have scores of `WAITING` and that time. So they are scanned apart from
+# tasks that run, or that are due at a certain time: leases, back-offs, places to release. A claim lowers the score.
 OPEN: Final = "tasks:open"
+WAITING: Final = 1_000_000_000_000
 
 # Channel: the id of every task that another than its worker has ended, or is about to. Published by the script that
 # appends the end, and by the api; every worker listens.

@@ -16,7 +16,8 @@
 -- ARGV[6]  its order (above 0): when its task was created, in milliseconds
 -- ARGV[7]  seconds until recovery looks at the limit, at most; or empty: the index stays as it is
 -- ARGV[8]  1: this is recovery's look, and the next one may be later; or 0
--- ARGV[9…] tickets to release, admitted or waiting
+-- ARGV[9]  what the limit's score in the index is above the time of its next scan
+-- ARGV[10…] tickets to release, admitted or waiting
 --
 -- A ticket whose attempt is over is not acquired: the call may come late, after the task was cancelled or Redis has lost it.
 --
@@ -40,7 +41,7 @@ local function number(value) return string.format('%d', value) end
 local function count(from, to) return redis.call('ZCOUNT', key, from, to) end
 
 local released, admitted = 0, {}
-for i = 9, #ARGV do released = released + redis.call('ZREM', key, ARGV[i]) end
+for i = 10, #ARGV do released = released + redis.call('ZREM', key, ARGV[i]) end
 
 local function may_run()
   local fields = redis.call('HMGET', KEYS[3], 'status', 'attempt')
@@ -51,7 +52,7 @@ end
 if ticket ~= '' and may_run() then
   redis.call('ZADD', key, 'NX', ARGV[6], ticket)
   if tonumber(redis.call('ZSCORE', key, ticket)) < 0 then admitted = {ticket} end
-elseif #ARGV > 8 and released == 0 then
+elseif #ARGV > 9 and released == 0 then
   admitted = redis.call('ZRANGEBYSCORE', key, '-inf', '(' .. STARTED)
 end
 
@@ -80,7 +81,7 @@ local function schedule_scan(open, at_most, is_scan)
   if is_scan then redis.call('ZREM', open, key) end
   if waiting == 0 then return end
   local seconds = wait < 0 and at_most or math.min(math.floor(wait / 1000) + 2, at_most)
-  redis.call('ZADD', open, 'LT', clock[1] + seconds, key)
+  redis.call('ZADD', open, 'LT', clock[1] + seconds + ARGV[9], key)
 end
 if ARGV[7] ~= '' then schedule_scan(KEYS[2], tonumber(ARGV[7]), ARGV[8] == '1') end
 

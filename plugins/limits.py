@@ -87,7 +87,7 @@ def arguments(
     concurrency = "" if limits.concurrency is None else limits.concurrency
     starts = "" if limits.starts is None else limits.starts
     ticket = "" if acquire is None else str(acquire)
-    scan = ["" if scan_s is None else scan_s, int(is_scan)]
+    scan = ["" if scan_s is None else scan_s, int(is_scan), keys.WAITING]
     names = [key, keys.OPEN] if acquire is None else [key, keys.OPEN, keys.metadata(acquire.task_id)]
     return {
         "keys": names,

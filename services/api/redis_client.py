@@ -1,7 +1,7 @@
 """The API's connections to Redis, and how it sends scripts."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
@@ -60,6 +60,32 @@ def subscriber_pool_of(url: str) -> ConnectionPool:
     )
     pool.connection_kwargs["protocol"] = 2  # the URL may say otherwise
     return pool
+
+
+# A command and its arguments.
+Call = tuple[Any, ...]
+
+
+def script_call(script: str, keys: Sequence[Any], args: Sequence[Any]) -> Call:
+    """Return the command that runs this script."""
+    return ("EVAL", script, len(keys), *keys, *args)
+
+
+async def pipelined(redis: Redis, calls: Iterable[Call]) -> list[Any]:
+    """Send these commands in one round trip, and return their answers; refusals are among them.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer; or it is a replica by now.
+    """
+    async with redis.pipeline(transaction=False) as pipeline:
+        for call in calls:
+            pipeline.execute_command(*call)
+        answers = list(await pipeline.execute(raise_on_error=False))
+    for answer in answers:
+        if isinstance(answer, ReadOnlyError):  # the same name leads to the new master
+            await redis.connection_pool.disconnect(inuse_connections=False)
+            raise answer
+    return answers
 
 
 async def run_script(redis: Redis, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:

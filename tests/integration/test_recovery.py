@@ -89,10 +89,10 @@ async def test_a_task_that_waits_is_looked_at_ever_more_rarely(own: Redis, own_c
     await own.zadd(keys.OPEN, {task_id: 0})
 
     async def later() -> bool:
-        return (await own.zscore(keys.OPEN, task_id) or 0) >= seconds + 990
+        return (await own.zscore(keys.OPEN, task_id) or 0) >= keys.WAITING + seconds + 990
 
     await until(later, "the next look is after as long again")
-    assert (await own.zscore(keys.OPEN, task_id) or 0) < seconds + 1_100
+    assert (await own.zscore(keys.OPEN, task_id) or 0) < keys.WAITING + seconds + 1_100
     await own_client.delete(f"/tasks/{task_id}")
 
 

@@ -12,7 +12,7 @@
 -- KEYS[8]  its limit (sorted set); only if the task has one
 -- ARGV[1]  the task's id
 -- ARGV[2]  lifetime of the metadata, the input and the list from now, in seconds
--- ARGV[3]  seconds until recovery looks at the task, if no worker has claimed it
+-- ARGV[3]  its score in the index, above the time: of a task that waits, and in how many seconds recovery looks at it
 -- ARGV[4]  the field of the message
 -- ARGV[5]  the message; or empty: the task has a limit, which enqueues it
 -- ARGV[6]  the input

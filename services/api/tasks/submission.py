@@ -137,7 +137,8 @@ class Submissions(NamedTuple):
         if limit_key is not None:
             names.append(limit_key)
         message = encode(Message(task_id, declaration.name)) if limit_key is None else b""
-        arguments: list[Any] = [task_id, keys.TASK_TTL_S, self.unclaimed_s, FIELD, message, submission.input]
+        first_look = keys.WAITING + self.unclaimed_s
+        arguments: list[Any] = [task_id, keys.TASK_TTL_S, first_look, FIELD, message, submission.input]
         arguments += self.open_tasks.arguments
         parts = [part for field in fields.items() for part in field]
         async with self.redis.pipeline(transaction=False) as pipeline:

@@ -94,7 +94,7 @@ async def read(redis: Redis, task_id: str) -> Task | None:
 
 
 async def fetch(redis: Redis, task_ids: list[str]) -> list[RawTask]:
-    """Return the raw tasks of these ids, in one round trip."""
+    """Return the raw tasks of these ids, in one round trip. Errors of a task are among its answers."""
     async with redis.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
             queue_reads(pipeline, task_id)

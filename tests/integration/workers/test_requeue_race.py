@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from plugins import keys, release
 from services.api.settings import Settings
@@ -13,7 +14,7 @@ from services.api.tasks import recovery as recovery_module
 from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
 from services.api.tasks.recovery import Recovery
-from services.api.tasks.task import Task, read
+from services.api.tasks.task import RawTask, fetch
 from services.worker.attempt.commands import Commands
 from tests.support.files import left
 from tests.support.processes import worker_process
@@ -24,16 +25,32 @@ from tests.support.waiting import DEADLINE_S
 pytestmark = pytest.mark.anyio
 
 
-class Unhurried(Redis):
-    """A client that hears that the queue has taken its message only when the function has begun."""
+class UnhurriedPipeline(Pipeline):
+    """Sends one command after the other. The one behind a message for the queue is sent when the function has begun."""
 
     folder: Path
 
-    async def xadd(self, *arguments: Any, **more: Any) -> Any:
-        """Add it, and wait."""
-        added = await super().xadd(*arguments, **more)
-        await left(self.folder, "begun.*")
-        return added
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send them, and wait behind a message."""
+        answers: list[Any] = []
+        for arguments, _ in list(self.command_stack):
+            self.command_stack = [(arguments, {})]
+            answers += await super().execute(raise_on_error=raise_on_error)
+            if "XADD" in str(arguments[1]):
+                await left(self.folder, "begun.*")
+        return answers
+
+
+class Unhurried(Redis):
+    """A client that goes on only when the function has begun whose message it has sent."""
+
+    folder: Path
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Make one that does not hurry."""
+        pipeline = UnhurriedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipeline.folder = self.folder
+        return pipeline
 
 
 @pytest.fixture
@@ -91,14 +108,14 @@ async def test_a_task_that_has_failed_meanwhile(
     await unwatched.hset(keys.metadata(task_id), "queued_at", (seconds - 36_000) * 1000)
     await unwatched.zadd(keys.OPEN, {task_id: 0})
 
-    async def read_before_it_failed(redis: Redis, task_id: str) -> Task | None:
-        task, commands = await read(redis, task_id), Commands(redis, {})
+    async def fetch_before_it_failed(redis: Redis, task_ids: list[str]) -> list[RawTask]:
+        tasks, commands = await fetch(redis, task_ids), Commands(redis, {})
         claim = await commands.claims.take(task_id, "quick", 15)
         assert claim is not None
         await commands.batcher.run_script(release.SCRIPT, **release.arguments(task_id, claim.token, pause_s))
-        return task
+        return tasks
 
-    monkeypatch.setattr(recovery_module, "read", read_before_it_failed)
+    monkeypatch.setattr(recovery_module, "fetch", fetch_before_it_failed)
     settings = Settings()
     await Recovery(unwatched, Limiter(unwatched, 60), Contact(unwatched, settings.lease_s), settings).scan()
     due = await unwatched.zscore(keys.OPEN, task_id)
