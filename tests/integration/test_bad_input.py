@@ -455,7 +455,7 @@ async def test_an_id_of_the_wrong_form(alone: tuple[Api, EmbeddedRedis], task_id
     api, server = alone
     async with asked(server) as commands:
         unknown = [await get(api, f"/tasks/{UNKNOWN}{route}", method=method) for method, route in ROUTES]
-    assert len(about_tasks(commands)) == 3 * len(ROUTES), "what a look-up asks is seen here"
+    assert len(about_tasks(commands)) == 4 * len(ROUTES), "what a look-up asks is seen here"
 
     async with asked(server) as commands:
         answers = [await get(api, f"/tasks/{task_id}{route}", method=method) for method, route in ROUTES]

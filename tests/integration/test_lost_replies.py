@@ -37,7 +37,7 @@ REQUESTS: Final = {
     "append": b'"event":"chunk"',
     "renewal": lease.SCRIPT.encode(),
     "end": b'"event":"done"',
-    "closing": b"ended_at",
+    "closing": b"then return redis.call('ZREM', open, task_id)",
 }
 
 

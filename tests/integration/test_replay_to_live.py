@@ -112,7 +112,7 @@ async def reading(
     task = queued(writer.task_id)
     if closed:
         last = writer.lines[-1]
-        task = replace(task, length=len(writer.lines), last=entries.decode(last), last_line=last)
+        task = replace(task, length=len(writer.lines), end_line=last, end=entries.decode(last))
     reader = hub.open(task, NDJSON, cursor, lambda: None)
     try:
         yield reader

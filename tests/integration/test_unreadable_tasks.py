@@ -87,7 +87,6 @@ UNREADABLE: Final[dict[str, Damage]] = {
     "a time is none": field(metadata.CREATED_AT, "soon"),
     "a number is none": field(metadata.ATTEMPT, "first"),
     "a field is no text": field(metadata.VERSION, b"\xff\xfe"),
-    "its name is no text": field(b"\xff\xfe", "1"),
     "the recorded end is no JSON": field(metadata.END, "{"),
     "the recorded end is no object": field(metadata.END, "[1]"),
     "the recorded end counts no chunks": field(metadata.END, '{"chunks":"many"}'),
@@ -96,11 +95,14 @@ UNREADABLE: Final[dict[str, Damage]] = {
     "the last entry is no JSON": last(b"{"),
     "the last entry is empty": last(b""),
     "the last entry has fields of another release": last(b'{"v":2,"kind":"chunk"}'),
-    "the last entry is deep": last(b'{"event":"chunk","attempt":1,"seq":2,"at":1,"data":' + b"[" * 100_000),
+    "the last entry is deep": last(b'{"event":"chunk","attempt":1,"seq":2,"at":1,"data":' + b"[" * 400),
     "the last entry is no text": last(HEAD % (b"chunk", 2, b'"\xff"')),
     "the last entry has several lines": last(HEAD % (b"chunk", 2, b'{\n\n"event":"done"}')),
     "the name of the last entry is a frame": last(HEAD % (rb"x\ndata: 1\n\nevent: done", 2, b"1")),
     "the last entry is of another place": last(HEAD % (b"done", 0, b'{"chunks":0}')),
+    "a long last entry is none": last(b"x" * 5_000),
+    "a long last entry is of another place": last(HEAD % (b"chunk", 0, b'"%b"' % (b"x" * 5_000))),
+    "the end is longer than any": last(HEAD % (b"done", 2, b'{"chunks":2,"x":"%b"}' % (b"x" * 70_000))),
     "the end is no object": last(HEAD % (b"done", 2, b"5")),
 }
 

@@ -29,7 +29,7 @@ async def test_a_cancel_that_meets_a_claim(system: System) -> None:
     first, second = [await system.submitted(api, "limited") for _ in range(2)]
 
     cancel = api.cancel(first)
-    end = await simulator.until(lambda step: step.says("cancelled"), api)
+    end = await simulator.until(lambda step: step.says('{"event":"cancelled"'), api)
     await simulator.go(one)
     assert [run.task_id for run in system.running] == [first]
     assert not end.answered.done()
@@ -60,7 +60,7 @@ async def test_a_cancel_whose_api_dies(system: System) -> None:
     assert [run.task_id for run in system.running] == [first]
 
     api.cancel(first)
-    simulator.let(await simulator.until(lambda step: step.says("cancelled"), api))
+    simulator.let(await simulator.until(lambda step: step.says('{"event":"cancelled"'), api))
     for connection in simulator.deliverable:
         simulator.deliver(connection, lost=True)
     simulator.die(api)

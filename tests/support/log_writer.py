@@ -47,5 +47,5 @@ def queued(task_id: str) -> Task:
     return Task(
         task_id=task_id, owner="", function="f", version="", ran_version=None, limit_key=None,
         recorded_status="running", attempt=1, attempts=1, lease_until=0, non_chunk_entries=0, queued_at=0,
-        created_at=0, started_at=0, recorded_end=None, recorded_ended_at=None, length=0, last=None,
+        created_at=0, started_at=0, recorded_end=None, recorded_ended_at=None, length=0, last_attempt=0, last_bytes=0,
     )  # fmt: skip

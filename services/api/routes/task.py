@@ -14,6 +14,7 @@ from plugins import keys
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, Flag, Number, TaskId
 from services.api.http.problems import problem
+from services.api.streams.hub import Hub
 from services.api.tasks.cancel import Cancels
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.purge import purge_task
@@ -85,6 +86,7 @@ class Tasks(msgspec.Struct, frozen=True):
 async def list_tasks(
     owner: NamedDependency[str],
     redis: NamedDependency[Redis],
+    hub: NamedDependency[Hub],
     limit: Annotated[str | None, LIMIT.described("Tasks per page")] = None,
     before: Annotated[
         str | None, QueryParameter(description="Id of the last task of the page before.", schema_extra=OPTIONAL)
@@ -94,7 +96,8 @@ async def list_tasks(
     page_size = int(LIMIT.parse(limit))
     if before and not keys.TASK_ID.fullmatch(before):
         raise problem(400, "invalid-before", "Invalid before", "The parameter before must be the id of a task.")
-    tasks, next_before = await page_of(redis, owner, before, page_size)
+    async with hub.page_semaphore:  # a listing reads much at once, as late readers do
+        tasks, next_before = await page_of(redis, owner, before, page_size)
     return Tasks([status_of(task) for task in tasks], next_before)
 
 

@@ -54,7 +54,7 @@ class Hub:
         self._heartbeat_s = settings.heartbeat_s
         self._probe_s = settings.probe_s
         # Late readers may wait longer than other commands do for a free connection; but not longer than a heartbeat.
-        self._page_semaphore = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
+        self.page_semaphore: Final = PageSemaphore(settings.redis_connections, settings.heartbeat_s)
         self._page_budget = PageBudget(settings.page_bytes, settings.heartbeat_s)
         self._probe_channel = keys.hub(token_hex(8)).encode()
         self._pool = pool
@@ -79,7 +79,7 @@ class Hub:
         else:
             tail = self._live_tail(task.task_id, fmt)
         tail.readers += 1
-        reader = Reader(tail, cursor, self._page_semaphore, self._page_budget)
+        reader = Reader(tail, cursor, self.page_semaphore, self._page_budget)
         self._readers[reader] = abort
         return reader
 
@@ -94,9 +94,9 @@ class Hub:
 
     def pages(self, task: Task) -> Pages:
         """Return the pages of a log. They share the semaphore of the readers that are behind."""
-        known = task.last_line is not None and not task.end  # an end says nothing of the chunks before it
-        first = first_entries(len(task.last_line)) if known and task.last_line else MIN_ENTRIES
-        return Pages(self._redis, task.task_id, self._page_semaphore, first)
+        known = task.last_bytes and not task.end  # an end says nothing of the chunks before it
+        first = first_entries(task.last_bytes) if known else MIN_ENTRIES
+        return Pages(self._redis, task.task_id, self.page_semaphore, first)
 
     def drain(self) -> None:
         """End all readers, because the process stops: wake them, and abort those that remain after `CLOSING_S`."""

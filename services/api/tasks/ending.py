@@ -30,7 +30,7 @@ async def append_end(
     `log_ttl_s` is how long the log is kept from then on, in seconds. A worker that runs its function is told to stop.
     `worker_lost` says that none does: then return False if the task is leased after all.
     """
-    attempt = max(task.attempt, task.last.attempt if task.last else 0)
+    attempt = max(task.attempt, task.last_attempt)
     line = entries.encode(event, attempt, task.length, entries.now_ms(), data)
     claim = append.LOST_WORKER if worker_lost else ""
     arguments = append.end_arguments(task.task_id, task.length, attempt, line, claim=claim, log_ttl_s=log_ttl_s)

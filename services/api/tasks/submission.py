@@ -22,7 +22,7 @@ from services.api.tasks.idempotency import find_task, fingerprint_of, redis_keys
 from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.memory import Memory
 from services.api.tasks.open_tasks import OpenTasks
-from services.api.tasks.task import Task, queue_reads, task_of
+from services.api.tasks.task import Task, read_call, task_of
 
 CREATE: Final = scripts.read("create.lua", __file__)
 
@@ -144,11 +144,11 @@ class Submissions(NamedTuple):
         async with self.redis.pipeline(transaction=False) as pipeline:
             # As text: to call a script by its hash would cost a pipeline of redis-py one more round trip.
             pipeline.eval(CREATE, len(names), *names, *arguments, *parts)
-            queue_reads(pipeline, task_id)
-            refused, hash_fields, length, last = await pipeline.execute()
+            pipeline.execute_command(*read_call([task_id]))
+            refused, (raw,) = await pipeline.execute()
         if refused:
             raise self.open_tasks.refusal(refused)
-        task = task_of(task_id, (hash_fields, length, last))
+        task = task_of(task_id, raw)
         assert task is not None, "it was created just now"
         return task
 

@@ -1,19 +1,38 @@
-"""Tasks as Redis has them: metadata and the state of the log, in one round trip; and an owner's tasks, by pages."""
+"""Tasks as Redis has them: metadata and the state of the log, in one round trip; and an owner's tasks, by pages.
 
-from typing import Any
+Neither a task's input nor a chunk is read: both may be large, and no answer has them.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError
 
-from plugins import entries, keys, metadata
+from plugins import entries, keys, metadata, scripts
 from services.api import foreign
 from services.api.foreign import UnreadableError
+from services.api.redis_client import Call, pipelined, script_call
+
+READ: Final = scripts.read("read.lua", __file__)
+
+# Tasks per call of the script. Redis serves nothing else meanwhile, and a last entry has 256 KiB at most.
+MAX_READ: Final = 50
+
+# Bytes of a last entry that are read. A longer one is judged by its beginning.
+MAX_LINE: Final = 512
+
+# Bytes of an end that are read. None that this product writes is longer.
+MAX_END: Final = 65_536
+
+# How a line begins.
+HEAD: Final = re.compile(rb'\{"event":"([A-Za-z0-9_.-]+)","attempt":(\d{1,18}),"seq":(\d{1,18}),')
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as it was read: the fields of its metadata; the length of its log, and the last entry, if any.
+    """A task as it was read: the fields of its metadata; the length of its log, the attempt of its last entry, and its
+    end, if any.
 
     Times are milliseconds since the epoch.
     """
@@ -37,18 +56,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     recorded_end: str | None = msgspec.field(name=metadata.END, default=None)  # JSON
     recorded_ended_at: int | None = msgspec.field(name=metadata.ENDED_AT, default=None)
     length: int
-    last: entries.Entry | None
-    last_line: bytes | None = None  # the same, as its line
-
-    @property
-    def end(self) -> entries.Entry | None:
-        """The entry that ended it, while the log is kept."""
-        return self.last if self.last is not None and self.last.ends else None
-
-    @property
-    def end_line(self) -> bytes | None:
-        """The same, as its line."""
-        return self.last_line if self.end else None
+    last_attempt: int  # of the last entry; 0 if the log is empty
+    last_bytes: int  # of the same
+    end_line: bytes | None = None
+    # The entry that ended it, while the log is kept. (`end` is what the metadata has.)
+    end: entries.Entry | None = msgspec.field(name="log_end", default=None)
 
     @property
     def status(self) -> str:
@@ -71,9 +83,28 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.length - self.non_chunk_entries - (1 if self.end else 0))
 
 
-# A task as Redis returns it: its metadata, the length of its log, and the last entry; or errors in their places, if the
-# keys are of another type.
-RawTask = tuple[Any, Any, Any]
+# The fields that are read. The input, and what belongs to a worker or to the queue, are not.
+FIELDS: Final = (
+    metadata.FUNCTION,
+    metadata.VERSION,
+    metadata.RAN_VERSION,
+    metadata.OWNER,
+    metadata.LIMIT_KEY,
+    metadata.RESERVATION,
+    metadata.STATUS,
+    metadata.ATTEMPT,
+    metadata.ATTEMPTS,
+    metadata.LEASE_UNTIL,
+    metadata.NON_CHUNK_ENTRIES,
+    metadata.CREATED_AT,
+    metadata.QUEUED_AT,
+    metadata.STARTED_AT,
+    metadata.END,
+    metadata.ENDED_AT,
+)
+
+# A task as the script answers it, or the error with which Redis refuses to read it.
+RawTask = list[Any] | Exception
 
 
 class EndData(msgspec.Struct, frozen=True):
@@ -94,16 +125,18 @@ async def read(redis: Redis, task_id: str) -> Task | None:
 
 
 async def fetch(redis: Redis, task_ids: list[str]) -> list[RawTask]:
-    """Return the raw tasks of these ids, in one round trip. Errors of a task are among its answers."""
-    async with redis.pipeline(transaction=False) as pipeline:
-        for task_id in task_ids:
-            queue_reads(pipeline, task_id)
-        # A key of another type is a fault of its task, and not of those that share the round trip.
-        answers = await pipeline.execute(raise_on_error=False)
-    for answer in answers:
-        if isinstance(answer, Exception) and not foreign.is_wrong_type(answer):
+    """Return the raw tasks of these ids, in one round trip. Errors of a task are in its place.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer, or refuses to read any.
+    """
+    batches = [task_ids[start : start + MAX_READ] for start in range(0, len(task_ids), MAX_READ)]
+    raw_tasks: list[RawTask] = []
+    for answer in await pipelined(redis, map(read_call, batches)):
+        if isinstance(answer, Exception):
             raise answer
-    return list(zip(answers[::3], answers[1::3], answers[2::3], strict=True))
+        raw_tasks += answer
+    return raw_tasks
 
 
 async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> tuple[list[Task], str | None]:
@@ -134,17 +167,15 @@ def _readable(task_id: str, raw: RawTask) -> Task | None:
         return None
 
 
-def queue_reads(pipeline: Pipeline, task_id: str) -> None:
-    """Add the three commands whose answers are the raw task of this id."""
-    pipeline.hgetall(keys.metadata(task_id))
-    pipeline.llen(keys.log(task_id))
-    pipeline.lindex(keys.log(task_id), -1)
+def read_call(task_ids: Sequence[str]) -> Call:
+    """Return the command whose answer is the raw tasks of these ids: `MAX_READ` at most."""
+    names = [name for task_id in task_ids for name in (keys.metadata(task_id), keys.log(task_id))]
+    return script_call(READ, names, (MAX_LINE, MAX_END, *FIELDS))
 
 
 def owner_of(raw: RawTask) -> str | None:
     """Return the owner of a raw task, None if it has none that can be read."""
-    fields = raw[0]
-    owner = fields.get(metadata.OWNER.encode()) if isinstance(fields, dict) else None
+    owner = None if isinstance(raw, Exception) else raw[0][FIELDS.index(metadata.OWNER)]
     return owner.decode(errors="replace") if owner is not None else None
 
 
@@ -153,6 +184,7 @@ def task_of(task_id: str, raw: RawTask) -> Task | None:
 
     Raises:
         UnreadableError: it is not of the form in which this product writes it.
+        redis.exceptions.RedisError: Redis has refused to read it for another reason.
     """
     try:
         return _decoded(task_id, raw)
@@ -161,21 +193,40 @@ def task_of(task_id: str, raw: RawTask) -> Task | None:
 
 
 def _decoded(task_id: str, raw: RawTask) -> Task | None:
-    for answer in raw:
-        if isinstance(answer, ResponseError):
-            raise ValueError(str(answer))
-    hash_fields, length, line = raw
-    fields: dict[str, Any] = {name.decode(): value.decode() for name, value in hash_fields.items()}
+    for answer in [raw] if isinstance(raw, Exception) else raw:
+        if isinstance(answer, Exception):
+            raise ValueError(str(answer)) if foreign.is_wrong_type(answer) else answer
+    assert not isinstance(raw, Exception)
+    values, length, last_bytes, line = raw
+    fields: dict[str, Any] = {
+        name: value.decode() for name, value in zip(FIELDS, values, strict=True) if value is not None
+    }
     if metadata.FUNCTION not in fields:
         return None
     fields.setdefault(metadata.QUEUED_AT, fields.get(metadata.CREATED_AT))
-    last = foreign.entry_of(task_id, line) if line is not None else None
-    if line is not None and last is None:
-        raise ValueError("the last entry of its log cannot be read")
-    if last is not None and last.seq < length - 1:  # the log may have grown since its length was read
-        raise ValueError(f"the last of {length} entries of its log says that it is number {last.seq}")
-    for end in (last.data if last is not None and last.ends else None, fields.get(metadata.END)):
-        if end is not None:
-            msgspec.json.decode(end, type=EndData)
-    log = {"length": length, "last": last, "last_line": line}
+    last_attempt, end = _last_of(task_id, length, last_bytes, line) if length else (0, None)
+    for data in (end.data if end else None, fields.get(metadata.END)):
+        if data is not None:
+            msgspec.json.decode(data, type=EndData)
+    log = {"length": length, "last_attempt": last_attempt, "last_bytes": last_bytes}
+    log |= {"log_end": end, "end_line": line if end else None}
     return msgspec.convert(fields | log | {"task_id": task_id}, Task, strict=False)
+
+
+def _last_of(task_id: str, length: int, last_bytes: int, line: bytes) -> tuple[int, entries.Entry | None]:
+    """Return the attempt of the last entry of a log of this length, and the entry if it is an end.
+
+    Raises:
+        ValueError: it is none of this product's, or of another place.
+    """
+    entry = foreign.entry_of(task_id, line) if len(line) == last_bytes else None
+    head = HEAD.match(line) if len(line) < last_bytes else None
+    if entry is not None:
+        attempt, seq = entry.attempt, entry.seq
+    elif head is not None and head[1].decode() not in entries.ENDS:
+        attempt, seq = int(head[2]), int(head[3])
+    else:
+        raise ValueError("the last entry of its log cannot be read")
+    if seq != length - 1:
+        raise ValueError(f"the last of {length} entries of its log says that it is number {seq}")
+    return attempt, entry if entry is not None and entry.ends else None
