@@ -6,6 +6,7 @@ from typing import Final
 
 import httpx
 import pytest
+from redis import Redis
 
 from tests.support.client import client_of
 from tests.support.processes import Process, api_process
@@ -20,7 +21,9 @@ SECRET: Final = "Canary7S3cret"
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """The port of a Redis with another password."""
-    with EmbeddedRedis("--requirepass", "another") as server:
+    with EmbeddedRedis() as server:
+        with Redis.from_url(server.url) as redis:
+            redis.acl_setuser("default", enabled=True, reset_passwords=True, passwords="+another")
         yield server.port
 
 
@@ -28,7 +31,10 @@ def port() -> Iterator[int]:
 WRONG: Final = {
     "a wrong password": (f"redis://:{SECRET}@127.0.0.1:{{port}}/0", "invalid username-password pair|WRONGPASS"),
     "a wrong user": (f"redis://nobody:{SECRET}@127.0.0.1:{{port}}/0", "invalid username-password pair|WRONGPASS"),
-    "a password as an option": (f"redis://127.0.0.1:{{port}}?password={SECRET}", "invalid username-password|WRONGPASS"),
+    "a password as an option": (
+        f"redis://default@127.0.0.1:{{port}}?password={SECRET}",
+        "invalid username-password|WRONGPASS",
+    ),
     "no server": (f"redis://:{SECRET}@127.0.0.1:1/0", "Connection refused|Connect call failed"),
     "no such host": (f"redis://:{SECRET}@redis.invalid/0", "redis.invalid:6379"),
     "no socket": (f"unix://:{SECRET}@/nowhere/redis.sock", "/nowhere/redis.sock"),
