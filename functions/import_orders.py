@@ -35,7 +35,7 @@ def store() -> sqlite3.Connection:
     return database
 
 
-@function(retries=5, backoff=2, resumable=True, timeout=86_400, concurrency=1)
+@function(retries=5, backoff=2, resumable=True, timeout=14_400, concurrency=1)
 def import_orders(
     orders: Annotated[int, Field(ge=1, le=1_000_000)],
     context: Context,
