@@ -71,7 +71,7 @@ class Reader:
             seq = self.seen[-1].seq if self.seen else None
             last = -1 if seq is None else seq
             # HTTP/1.0: the body comes as it is, and ends with the connection.
-            request = f"GET /tasks/{self._task_id}/stream HTTP/1.0\r\nLast-Event-ID: {last}\r\n\r\n"
+            request = f"GET /tasks/{self._task_id}/stream HTTP/1.0\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"
             writer.write(request.encode())
             async with asyncio.timeout(DEADLINE_S):
                 status = int((await stream.readuntil(b"\r\n")).split()[1])

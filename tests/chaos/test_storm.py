@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from plugins import entries, keys
@@ -78,8 +79,20 @@ async def streams_until(
         try:
             ended.append(await stream.run())
         except asyncio.CancelledError:
-            print(f"not ended: {stream}")  # shown where the test fails
+            print(f"not ended: {stream}; {at_redis(system.redis.url, stream._task_id)}")  # shown where the test fails
             raise
+
+
+def at_redis(url: str, task_id: str | None) -> dict[str, Any]:
+    """What Redis has of a task that has not ended, and of the queue. Not async: it is asked in the middle of a cancel."""
+    with SyncRedis.from_url(url, decode_responses=True, socket_timeout=1) as redis:
+        return {
+            "metadata": redis.hgetall(keys.metadata(task_id or "")),
+            "in the index": redis.zscore(keys.OPEN, task_id or ""),
+            "on the queue": redis.xrange(keys.QUEUE),
+            "pending": redis.xpending_range(keys.QUEUE, keys.QUEUE_GROUP, "-", "+", 100),
+            "groups": redis.xinfo_groups(keys.QUEUE),
+        }
 
 
 async def left_behind(redis: Redis) -> dict[str, Any]:
