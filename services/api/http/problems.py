@@ -60,9 +60,9 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """The members of an error, as the OpenAPI document describes them. `known` are names of functions; `more` is how
-    many errors are not in `errors`, or names not in `known`; `limit` is a quota that is used up, and `setting` the
-    variable that sets it.
+    """The members of an error, as the OpenAPI document describes them. `known` are names of functions, or of
+    parameters; `more` is how many errors are not in `errors`, or names not in `known`; `limit` is a quota that is used
+    up, and `setting` the variable that sets it.
     """
 
     status: int
