@@ -5,6 +5,7 @@ Each process looks at intervals, so a POST costs no round trip more.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -45,10 +46,8 @@ class Memory:
     async def run(self) -> None:
         """Look at intervals, for ever. Without an answer, what the last one said counts on."""
         while True:
-            try:
+            with suppress(RedisError):  # `Contact` logs that Redis does not answer
                 await self.look()
-            except RedisError as error:  # `Contact` logs that Redis does not answer
-                logger.debug("memory of redis unknown", error=str(error))
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
