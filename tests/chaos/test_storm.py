@@ -84,7 +84,7 @@ async def streams_until(
 
 
 def at_redis(url: str, task_id: str | None) -> dict[str, Any]:
-    """What Redis has of a task that has not ended, and of the queue. Not async: it is asked in the middle of a cancel."""
+    """The state of a task that has not ended, and of the queue. Not async: it is asked while a cancel is under way."""
     with SyncRedis.from_url(url, decode_responses=True, socket_timeout=1) as redis:
         return {
             "metadata": redis.hgetall(keys.metadata(task_id or "")),
