@@ -99,7 +99,12 @@ def gate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def full(own: Redis) -> AsyncIterator[Full]:
-    """A switch that is off after the test."""
+async def full(own: Redis, own_client: httpx.AsyncClient) -> AsyncIterator[Full]:
+    """A switch that is off after the test. The API looks once a second, so the next test begins when the API knows."""
     yield Full(own)
     await own.config_set("maxmemory", 0)
+
+    async def known() -> bool:
+        return bool((await own_client.get("/health/ready")).json()["memory"] == "ok")
+
+    await until(known, "the API knows that there is room")
