@@ -144,7 +144,8 @@ def open_checked(owner: str) -> str:
 
 
 def idempotency(owner: str, key: str) -> str:
-    """String: `task_id:fingerprint` of the first request with this key. Written and read by the api at submit.
+    """String: `task_id:fingerprint` of the first request with this key that was accepted. Read by the api at submit,
+    and written in the step that creates the task.
 
     The name has a digest: a key may be long, and may say what only its client should know. No key has a NUL, so no two
     pairs of owner and key are the same text.

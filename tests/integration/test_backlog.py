@@ -74,7 +74,7 @@ async def create_batch(redis: Redis, ids: list[str], *, due: bool) -> None:
             names += [keys.open_by_owner("x"), keys.open_checked("x")]
             message = encode(Message(task_id, "f"))
             first_look = keys.WAITING - 1 if due else keys.WAITING + 60
-            parts: list[Any] = [task_id, keys.TASK_TTL_S, first_look, FIELD, message, b"{}", *[1_000_000] * 3]
+            parts: list[Any] = [task_id, keys.TASK_TTL_S, first_look, FIELD, message, b"{}", *[1_000_000] * 3, "", 0]
             pipeline.eval(CREATE, len(names), *names, *parts, *(part for field in fields.items() for part in field))
         await pipeline.execute()
 

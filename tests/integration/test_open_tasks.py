@@ -72,6 +72,25 @@ async def test_an_owner_has_its_open_tasks(own: Redis, own_database: str) -> Non
         assert await own.zcard(keys.OPEN) == 3
 
 
+async def test_a_refused_request_does_not_take_its_key(own: Redis, own_database: str) -> None:
+    """A client that is refused over and over, each time with another key, leaves nothing in Redis; and it may use a key
+    for another request, because nothing was started with it.
+    """
+    async with small(own_database, TAILRACE_OWNER_TASKS="1") as client:
+        only = await start(client, "count", to=1)
+        used = [{"Idempotency-Key": uuid4().hex} for _ in range(5)]
+        for key in used:
+            told(await client.post("/tasks", json=COUNT, headers=key), 429, "too-many-tasks", 1, "TAILRACE_OWNER_TASKS")
+        assert [name async for name in own.scan_iter(match="idempotency:*")] == []
+
+        assert (await client.delete(f"/tasks/{only}?purge=true")).status_code == 204
+        other = COUNT | {"input": {"to": 2}}
+        answers = await asyncio.gather(*(client.post("/tasks", json=other, headers=used[0]) for _ in range(10)))
+        assert {answer.status_code for answer in answers} == {202}
+        assert len({answer.json()["task_id"] for answer in answers}) == 1
+        assert (await client.post("/tasks", json=COUNT, headers=used[0])).status_code == 422
+
+
 async def test_many_requests_at_once_take_no_more_than_there_is(own: Redis, own_database: str) -> None:
     """The step that creates a task counts: of forty that come together ten are accepted, at whichever API."""
     settings = {"TAILRACE_OWNER_TASKS": "10"}

@@ -1,5 +1,5 @@
--- Create a task: its metadata, its input, its place in the index of open tasks and in its owner's list, and its message on
--- the queue.
+-- Create a task: its metadata, its input, its place in the index of open tasks and in its owner's list, its message on
+-- the queue, and the reservation of its Idempotency-Key.
 -- All or nothing, once: running it again changes nothing.
 --
 -- KEYS[1]  the task's metadata (hash)
@@ -9,7 +9,8 @@
 -- KEYS[5]  the task's input (string)
 -- KEYS[6]  its owner's open tasks (sorted set)
 -- KEYS[7]  there while those were looked at within a second (string)
--- KEYS[8]  its limit (sorted set); only if the task has one
+-- KEYS[8]  the reservation of its key (string); only if it has one
+-- KEYS[8 or 9]  its limit (sorted set); only if it has one
 -- ARGV[1]  the task's id
 -- ARGV[2]  lifetime of the metadata, the input and the list from now, in seconds
 -- ARGV[3]  its score in the index, above the time: of a task that waits, and in how many seconds recovery looks at it
@@ -19,12 +20,18 @@
 -- ARGV[7]  how many open tasks its owner may have
 -- ARGV[8]  how many there may be of all owners
 -- ARGV[9]  how many may wait at its limit
--- ARGV[10…] the other fields of the metadata, and their values
+-- ARGV[10] the reservation's value; or empty: the task has no key
+-- ARGV[11] lifetime of the reservation from now, in seconds
+-- ARGV[12…] the other fields of the metadata, and their values
 --
--- Answers nothing; or `owner`, `all` or `limit`: that quota is used up, and nothing is written.
+-- Answers nothing; or why nothing is written: `owner`, `all` or `limit`, that quota is used up; or {value}, the key is
+-- reserved with this other value.
 
 local task, open, owned = KEYS[1], KEYS[2], KEYS[3]
 local task_id, ttl = ARGV[1], ARGV[2]
+local wanted = ARGV[10] ~= '' and ARGV[10]
+local reserved = wanted and redis.call('GET', KEYS[8])
+if reserved and reserved ~= wanted then return {reserved} end
 if redis.call('HEXISTS', task, 'function') == 1 then return end
 
 local clock = redis.call('TIME')
@@ -50,8 +57,9 @@ local function owner_has(most)
 end
 
 -- The scores of waiting tickets (limits.lua).
+local limit = KEYS[wanted and 9 or 8]
 local function limit_has(most)
-  return KEYS[8] and redis.call('ZCOUNT', KEYS[8], '(0', '(100000000000000') >= most
+  return limit and redis.call('ZCOUNT', limit, '(0', '(100000000000000') >= most
 end
 
 if owner_has(tonumber(ARGV[7])) then return 'owner' end
@@ -60,6 +68,7 @@ if limit_has(tonumber(ARGV[9])) then return 'limit' end
 
 -- First: if the queue is no queue, nothing is written.
 local message = ARGV[5] ~= '' and redis.call('XADD', KEYS[4], '*', ARGV[4], ARGV[5])
+if wanted and not reserved then redis.call('SET', KEYS[8], wanted, 'EX', ARGV[11]) end
 redis.call('ZADD', open, 'NX', clock[1] + ARGV[3], task_id)
 redis.call('ZADD', owned, 'NX', number(now), task_id)
 redis.call('ZADD', mine, 'NX', number(now), task_id)
@@ -69,7 +78,7 @@ redis.call('EXPIRE', owned, ttl)
 
 -- If Redis has evicted the metadata and lost a part of it, the rest stays.
 redis.call('SET', KEYS[5], ARGV[6], 'EX', ttl, 'NX')
-for i = 10, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
+for i = 12, #ARGV, 2 do redis.call('HSETNX', task, ARGV[i], ARGV[i + 1]) end
 redis.call('HSETNX', task, 'created_at', number(now))
 redis.call('HSETNX', task, 'queued_at', number(now))
 if message then redis.call('HSET', task, 'message', message) end

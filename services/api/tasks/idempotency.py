@@ -48,16 +48,9 @@ async def find_task(redis: Redis, redis_keys: tuple[str, str], fingerprint: str)
     return await read(redis, task_id_of(reservation, fingerprint)) if reservation else None
 
 
-async def reserve(redis: Redis, redis_key: str, task_id: str, fingerprint: str) -> str:
-    """Reserve the key for this task, unless it is reserved already. Return the id of the task for which it is reserved
-    then.
-
-    Raises:
-        ProblemDetailsException: 422, it was used for another request.
-    """
-    wanted = f"{task_id}:{fingerprint}"
-    reservation: Any = await redis.set(redis_key, wanted, nx=True, get=True, ex=keys.IDEMPOTENCY_TTL_S)
-    return task_id_of(reservation, fingerprint) if reservation else task_id
+def reservation_of(task_id: str, fingerprint: str) -> str:
+    """Return the value with which the step that creates this task reserves its key (create.lua)."""
+    return f"{task_id}:{fingerprint}"
 
 
 def task_id_of(reservation: bytes, fingerprint: str) -> str:

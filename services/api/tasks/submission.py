@@ -18,7 +18,14 @@ from services.api.catalog import Catalog
 from services.api.http import validation
 from services.api.http.problems import problem, unavailable
 from services.api.http.validation import Errors
-from services.api.tasks.idempotency import find_task, fingerprint_of, redis_keys_of, reserve, unknown_key
+from services.api.tasks.idempotency import (
+    find_task,
+    fingerprint_of,
+    redis_keys_of,
+    reservation_of,
+    task_id_of,
+    unknown_key,
+)
 from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.memory import Memory
 from services.api.tasks.open_tasks import OpenTasks
@@ -37,11 +44,15 @@ class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """A checked request. `input` is JSON, the same for equal inputs; `limit_key` is None without limits."""
+    """A checked request. `input` is JSON, the same for equal inputs; `limit_key` is None without limits. `reservation`
+    is the name in Redis of its Idempotency-Key, None if it has none.
+    """
 
     declaration: Declaration
     input: bytes
     limit_key: str | None
+    fingerprint: str
+    reservation: str | None
 
 
 class Submissions(NamedTuple):
@@ -83,13 +94,12 @@ class Submissions(NamedTuple):
             return task
         if resumes:
             raise unknown_key()
-        submission = await self._check(request, encoded, pointer)
+        declaration = await self._check(request, pointer)
         self.memory.refuse_if_full()
-        task_id = secrets.token_hex(16)
-        if redis_keys is not None:
-            task_id = await reserve(self.redis, redis_keys[0], task_id, fingerprint)
+        limit_key = limit_key_of(declaration, request.input)
+        submission = Submission(declaration, encoded, limit_key, fingerprint, redis_keys[0] if redis_keys else None)
         try:
-            task = await self._create(owner, task_id, submission, redis_keys[0] if redis_keys else None)
+            task = await self._create(owner, secrets.token_hex(16), submission)
         except ResponseError as error:
             raise unavailable(error) from error
         if task.limit_key is not None and task.status == "queued" and not task.attempt:
@@ -102,8 +112,8 @@ class Submissions(NamedTuple):
         except RedisError as error:  # the task is created, and recovery acquires the limit within `unclaimed_s`
             logger.warning("limit not acquired", task_id=task.task_id, error=str(error))
 
-    async def _check(self, request: NewTask, encoded: bytes, pointer: Sequence[str]) -> Submission:
-        """Check a request against what is announced of its function.
+    async def _check(self, request: NewTask, pointer: Sequence[str]) -> Declaration:
+        """Check a request against what is announced of its function, and return that.
 
         Raises:
             ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
@@ -111,15 +121,17 @@ class Submissions(NamedTuple):
         declaration = await self.catalog.declaration_of(request.function)
         if (errors := validation.errors(declaration.input, request.input, pointer)).told:
             raise _invalid_input(declaration.name, errors)
-        return Submission(declaration, encoded, limit_key_of(declaration, request.input))
+        return declaration
 
-    async def _create(self, owner: str, task_id: str, submission: Submission, reservation: str | None) -> Task:
-        """Create the task unless it exists, and read it, in one round trip.
+    async def _create(self, owner: str, task_id: str, submission: Submission) -> Task:
+        """Create the task unless it exists, and read it, in one round trip. If its key was reserved meanwhile for
+        another id, the task gets that one, in one more.
 
-        A task without limits is enqueued in the same step. So a task that exists needs nothing more, and one that Redis
-        or a quota refuses has left nothing.
+        Its key is reserved, and a task without limits enqueued, in the same step. So a task that exists needs nothing
+        more, and one that Redis or a quota refuses has left nothing.
 
         Raises:
+            ProblemDetailsException: 422, its key was reserved for another request.
             QuotaError: as `start`.
         """
         declaration, limit_key = submission.declaration, submission.limit_key
@@ -130,22 +142,25 @@ class Submissions(NamedTuple):
             attempts=declaration.retries + 1,
             input_ttl_s=self.input_ttl_s,
             limit_key=limit_key,
-            reservation=reservation,
+            reservation=submission.reservation,
         )
         names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(owner), keys.QUEUE, keys.task_input(task_id)]
         names += [keys.open_by_owner(owner), keys.open_checked(owner)]
-        if limit_key is not None:
-            names.append(limit_key)
+        names += [name for name in (submission.reservation, limit_key) if name is not None]
         message = encode(Message(task_id, declaration.name)) if limit_key is None else b""
         first_look = keys.WAITING + self.unclaimed_s
         arguments: list[Any] = [task_id, keys.TASK_TTL_S, first_look, FIELD, message, submission.input]
         arguments += self.open_tasks.arguments
+        reserved = reservation_of(task_id, submission.fingerprint) if submission.reservation else ""
+        arguments += [reserved, keys.IDEMPOTENCY_TTL_S]
         parts = [part for field in fields.items() for part in field]
         async with self.redis.pipeline(transaction=False) as pipeline:
             # As text: to call a script by its hash would cost a pipeline of redis-py one more round trip.
             pipeline.eval(CREATE, len(names), *names, *arguments, *parts)
             pipeline.execute_command(*read_call([task_id]))
             refused, (raw,) = await pipeline.execute()
+        if isinstance(refused, list):
+            return await self._create(owner, task_id_of(refused[0], submission.fingerprint), submission)
         if refused:
             raise self.open_tasks.refusal(refused)
         task = task_of(task_id, raw)
