@@ -139,7 +139,7 @@ def open_by_owner(owner: str) -> str:
 
 
 def open_checked(owner: str) -> str:
-    """String: that set was compared with `OPEN` within a second. Written by the same step."""
+    """String: that set, which is large, was compared with `OPEN` within a second. Written by the same step."""
     return f"tasks:open-checked:{owner}"
 
 

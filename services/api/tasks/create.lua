@@ -8,7 +8,7 @@
 -- KEYS[4]  the queue (stream); only with a message
 -- KEYS[5]  the task's input (string)
 -- KEYS[6]  its owner's open tasks (sorted set)
--- KEYS[7]  there while those were looked at within a second (string)
+-- KEYS[7]  there while those, if they are many, were looked at within a second (string)
 -- KEYS[8]  the reservation of its key (string); only if it has one
 -- KEYS[8 or 9]  its limit (sorted set); only if it has one
 -- ARGV[1]  the task's id
@@ -39,12 +39,9 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function number(value) return string.format('%d', value) end
 
 -- Tasks end in many places, and none of them has to keep this set: the tasks in it that have left the index are removed
--- here, when the owner seems to have its quota. Not at every request: that would cost more than the task.
-local mine = KEYS[6]
-local function owner_has(most)
-  if redis.call('ZCARD', mine) < most or not redis.call('SET', KEYS[7], 1, 'NX', 'EX', 1) then
-    return redis.call('ZCARD', mine) >= most
-  end
+-- here, when the owner seems to have its quota. Not at every request if there are many: that would cost more than the task.
+local mine, MANY = KEYS[6], 100
+local function remove_closed()
   local ids = redis.call('ZRANGE', mine, 0, -1)
   for first = 1, #ids, 1000 do
     local last = math.min(first + 999, #ids)
@@ -53,6 +50,12 @@ local function owner_has(most)
       if not due[i - first + 1] then redis.call('ZREM', mine, ids[i]) end
     end
   end
+end
+
+local function owner_has(most)
+  local has = redis.call('ZCARD', mine)
+  if has < most then return false end
+  if has <= MANY or redis.call('SET', KEYS[7], 1, 'NX', 'EX', 1) then remove_closed() end
   return redis.call('ZCARD', mine) >= most
 end
 
