@@ -101,8 +101,8 @@ def limit(function: str, digest: str) -> str:
     """Sorted set: admitted tickets, waiting tickets, and the latest starts, of a function with limits
     (`plugins.limits`).
 
-    The digest is that of the value by which the limits count. Written only by `limits.lua`, and by the worker when an
-    attempt starts. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
+    The digest is that of the value by which the limits count. Written by `limits.lua`, by the step that creates
+    a task, and by the worker when an attempt starts. Kept `TASK_TTL_S` after the last call; renewed while a task runs.
     """
     return f"{LIMIT_PREFIX}{function}:{digest}"
 

@@ -117,6 +117,20 @@ async def test_a_limit_has_its_waiting_tasks(own: Redis, own_database: str) -> N
         assert await own.zcard(keys.by_owner("anonymous")) == 4
 
 
+async def test_many_requests_at_once_wait_at_no_limit_beyond_its_quota(own: Redis, own_database: str) -> None:
+    """A client that sends all its requests together has no more tasks waiting than one that sends them one by one."""
+    settings, body = {"TAILRACE_WAITING_TASKS": "4"}, {"place": "", "name": "", "hold": 0, "who": "a"}
+    async with small(own_database, **settings) as one, small(own_database, **settings) as other:
+        answers = await asyncio.gather(
+            *(each.post("/functions/one_for_each/tasks", json=body) for each in [one, other] * 25)
+        )
+    accepted = [answer.status_code for answer in answers].count(202)
+    assert 4 <= accepted <= 5  # one may be admitted before the others come
+    (limit,) = [name async for name in own.scan_iter(match="gate:*")]
+    assert await own.zcount(limit, "(0", "(100000000000000") == accepted - 1
+    assert await own.zcard(keys.OPEN) == accepted + 1  # and the limit
+
+
 async def test_a_set_that_has_drifted_mends_itself(own: Redis, own_database: str) -> None:
     """Tasks that Redis has lost count no more, though nothing has told their owner's set."""
     async with small(own_database, TAILRACE_OWNER_TASKS="3") as client:

@@ -10,7 +10,8 @@
 -- KEYS[6]  its owner's open tasks (sorted set)
 -- KEYS[7]  there while those, if they are many, were looked at within a second (string)
 -- KEYS[8]  the reservation of its key (string); only if it has one
--- KEYS[8 or 9]  its limit (sorted set); only if it has one
+-- KEYS[8 or 9]  its limit (sorted set); only if it has one. The ticket of its first attempt waits there from now on, so
+--          that the next request counts it; the limit admits it when it is acquired, or earlier
 -- ARGV[1]  the task's id
 -- ARGV[2]  lifetime of the metadata, the input and the list from now, in seconds
 -- ARGV[3]  its score in the index, above the time: of a task that waits, and in how many seconds recovery looks at it
@@ -78,6 +79,10 @@ redis.call('ZADD', mine, 'NX', number(now), task_id)
 redis.call('EXPIRE', mine, ttl)
 redis.call('ZREMRANGEBYSCORE', owned, 0, number(now - ttl * 1000))
 redis.call('EXPIRE', owned, ttl)
+if limit then
+  redis.call('ZADD', limit, 'NX', number(now), task_id .. ':1')
+  redis.call('EXPIRE', limit, ttl)
+end
 
 -- If Redis has evicted the metadata and lost a part of it, the rest stays.
 redis.call('SET', KEYS[5], ARGV[6], 'EX', ttl, 'NX')
