@@ -24,6 +24,7 @@ CALLS: Final = [
     ("GET", f"/tasks/{ID}/chunks"),
     ("GET", f"/tasks/{ID}/chunks?wait=45"),
     ("DELETE", f"/tasks/{ID}"),
+    ("DELETE", f"/tasks/{ID}?purge=true"),
     ("GET", "/functions"),
     ("GET", "/functions/count"),
     ("POST", "/functions/count/tasks"),
