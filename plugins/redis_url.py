@@ -43,7 +43,7 @@ REFUSED: Final = frozenset(
 # What to write in place of an option, and why a value is refused.
 INSTEAD: Final = {
     "max_connections": "; TAILRACE_REDIS_CONNECTIONS sets the number of an API's connections",
-    "ssl_cert_reqs": ": if nobody checks its certificate, another server gets the password. For a certificate that no "
+    "ssl_cert_reqs": ": without a check, another server may get the password. For a certificate that no "
     "public authority has signed, give the file of its own authority as ssl_ca_certs",
 }
 

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     """Audit the lock, and return the exit code: 0 if nothing is found, or if there was nothing to look it up in."""
     uv = os.environ.get("UV", "uv")  # `uv run` says which
     command = [uv, "audit", "--locked", "--preview-features", "audit-command", *arguments]
-    done = subprocess.run(command, env={**os.environ, **ENV}, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, env={**os.environ, **ENV}, capture_output=True, text=True)  # noqa: S603  # no shell
     print(done.stdout, done.stderr, sep="", end="", flush=True)
     if done.returncode == 2 and (OUT_OF_REACH.search(done.stderr) or UNKNOWN in done.stderr):
         print(*SKIPPED, sep="\n", flush=True)

@@ -89,7 +89,7 @@ ALLOWED: Final = [
 async def verdict(redis: Redis, user: str, command: str) -> str:
     """`OK`, or why the server would refuse this user the command."""
     try:
-        answer = await redis.execute_command("ACL", "DRYRUN", user, *command.split())  # type: ignore[no-untyped-call]
+        answer = await redis.execute_command("ACL", "DRYRUN", user, *command.split())  # type: ignore[no-untyped-call]  # redis-py has it so
     except ResponseError as error:
         return str(error)
     return str(answer.decode())
@@ -130,7 +130,7 @@ async def test_an_operators_passwords(tmp_path: Path) -> None:
     (block,) = (block for block in blocks("docs/deploy.md") if block.text.startswith("hash() {"))
     (tmp_path / "deploy").symlink_to(redis_acl.FILE.parent)
     env = {**os.environ, "API_PASSWORD": "of/the api", "WORKER_PASSWORD": "of the worker"}
-    subprocess.run(["bash", "-ec", block.text], cwd=tmp_path, env=env, check=True)  # noqa: ASYNC221
+    subprocess.run(["bash", "-ec", block.text], cwd=tmp_path, env=env, check=True)  # noqa: ASYNC221  # nothing else runs
     with EmbeddedRedis("--aclfile", str(tmp_path / "users.acl")) as server:
         for url in ("api:of%2Fthe%20api", "worker:of%20the%20worker"):
             async with Redis.from_url(server.url.replace("//", f"//{url}@")) as redis:
@@ -146,7 +146,7 @@ async def test_a_client_without_a_password(shipped: EmbeddedRedis) -> None:
     async with Redis.from_url(shipped.url) as redis:
         for command in (*DANGEROUS, "PING", "INFO", "GET x", f"LRANGE {keys.log(TASK)} 0 -1", "EVAL x 0"):
             with pytest.raises(AuthenticationError):
-                await redis.execute_command(*command.split())  # type: ignore[no-untyped-call]
+                await redis.execute_command(*command.split())  # type: ignore[no-untyped-call]  # redis-py has it so
 
 
 @pytest.mark.program
