@@ -38,6 +38,13 @@ async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
+async def own(own_url: str) -> AsyncIterator[Redis]:
+    """A bare client of the module's own database."""
+    async with Redis.from_url(own_url) as redis:
+        yield redis
+
+
+@pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """A bare client; after the test, every key must have a lifetime."""
     async with Redis.from_url(redis_url) as redis:

@@ -26,13 +26,6 @@ KEPT_S: Final = 100
 
 
 @pytest.fixture
-async def own(own_url: str) -> AsyncIterator[Redis]:
-    """A bare client of the module's database."""
-    async with Redis.from_url(own_url) as redis:
-        yield redis
-
-
-@pytest.fixture
 def one_worker(own_url: str) -> Iterator[Process]:
     """A worker of the test's own."""
     with worker_process(own_url, **BRIEF) as worker:

@@ -31,13 +31,6 @@ def own_apis(own_url: str) -> Iterator[list[Api]]:
 
 
 @pytest.fixture
-async def own(own_url: str) -> AsyncIterator[Redis]:
-    """A bare client of it."""
-    async with Redis.from_url(own_url) as redis:
-        yield redis
-
-
-@pytest.fixture
 async def own_client(own_apis: list[Api]) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the first API."""
     async with httpx.AsyncClient(base_url=own_apis[0].url, timeout=DEADLINE_S) as client:

@@ -33,13 +33,6 @@ def api(own_url: str) -> Iterator[Api]:
 
 
 @pytest.fixture
-async def own(own_url: str) -> AsyncIterator[Redis]:
-    """A client of that database."""
-    async with Redis.from_url(own_url) as redis:
-        yield redis
-
-
-@pytest.fixture
 async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API."""
     async with client_of(api) as client:
