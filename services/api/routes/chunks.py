@@ -119,11 +119,11 @@ async def entries_from(pages: Pages, start: int, max_entries: int) -> list[bytes
     lines: list[bytes] = []
     size = 0
     while len(lines) < max_entries and size < MAX_BYTES:
-        page = await pages.read(start + len(lines), start + max_entries)
+        page, page_bytes = await pages.measured(start + len(lines), start + max_entries)
         if not page:
             break
         lines += page
-        size += sum(map(len, page))
+        size += page_bytes
     return lines
 
 

@@ -77,8 +77,8 @@ class LatePages:
             self._ahead = _Ahead(start, loan, reading)
 
     async def _read(self, loan: Loan, start: int, stop: int) -> list[bytes]:
-        lines = await self._pages.read(start, stop)
-        loan.settle(sum(map(len, lines)))
+        lines, size = await self._pages.measured(start, stop)
+        loan.settle(size)
         return lines
 
 

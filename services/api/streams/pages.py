@@ -80,16 +80,28 @@ class Pages:
         Raises:
             redis.exceptions.RedisError: Redis does not answer, or the read was not admitted in time.
         """
+        lines, _ = await self.measured(start, stop)
+        return lines
+
+    async def measured(self, start: int, stop: int) -> tuple[list[bytes], int]:
+        """Read a page as `read` does. Return its entries, and how many bytes they have: it is counted once, because
+        that takes long for thousands of entries.
+
+        Raises:
+            redis.exceptions.RedisError: as `read`.
+        """
         async with self._semaphore:
             try:
-                lines: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
+                answer: Any = await self._redis.lrange(self._log, start, min(start + self._size, stop) - 1)
             except RedisError:
                 self._size = max(MIN_ENTRIES, self._size // GROWTH)  # it may have been too much for the time-out
                 raise
+        lines: list[bytes] = answer
+        size = sum(map(len, lines))
         if lines:
-            fit = len(lines) * PAGE_BYTES // max(1, sum(map(len, lines)))
+            fit = len(lines) * PAGE_BYTES // max(1, size)
             self._size = max(MIN_ENTRIES, min(fit, MAX_ENTRIES, self._size * GROWTH))
-        return list(lines)
+        return lines, size
 
     async def newest(self) -> list[bytes]:
         """Read the last entries, as many as a first page has."""
