@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import structlog
 from litestar import Litestar, Router
+from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from redis.asyncio import Redis
@@ -55,11 +57,9 @@ PARTS: Final = (
     "documents",
     "loader",
     "hub",
-    "submissions",
     "cancels",
     "memory",
     "places",
-    "request_rate",
 )
 
 logger = structlog.get_logger()
@@ -105,7 +105,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
         plugins=[problems.plugin],
         logging_config=None,  # of Litestar's own, beside ours
         request_class=JSONRequest,
-        guards=[request_rate.refuse_excess, spelling.refuse_others, declared.refuse_undeclared],
+        guards=[check],
         before_request=methods.options,
         after_request=headers.complete,
         openapi_config=OpenAPIConfig(
@@ -125,6 +125,17 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
     )
     app.asgi_handler = methods.head_as_get(places.given_back(root_path.for_any_proxy(app.asgi_handler)))
     return app
+
+
+async def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Runs before every handler. One guard for all checks, because Litestar copies the handler for each guard.
+
+    Raises:
+        OwnerRateError, ProblemDetailsException: as each of them says.
+    """
+    request_rate.refuse_excess(connection, handler)
+    spelling.refuse_others(connection)
+    declared.refuse_undeclared(connection)
 
 
 def _from_state(name: str) -> Provide:

@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, urlencode
 from litestar import Litestar
 from litestar._kwargs import KwargsModel
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 
 from services.api.http.problems import problem
@@ -46,7 +45,7 @@ def _declared(model: KwargsModel) -> Declared:
     return Declared(query, HEADERS.union(each.field_alias for each in model.expected_header_params))
 
 
-async def refuse_undeclared(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+def refuse_undeclared(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
     """Runs before every handler, which then finds each parameter once and under its own name.
 
     Raises:

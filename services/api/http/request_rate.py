@@ -53,7 +53,7 @@ class RequestRate:
             self._forget_at = max(MIN_REMEMBERED, 2 * len(self._due))
 
 
-async def refuse_excess(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+def refuse_excess(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Runs before every handler.
 
     Raises:

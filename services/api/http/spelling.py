@@ -4,7 +4,6 @@ import re
 from typing import Any, Final
 
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from services.api.http.problems import problem
 
@@ -13,7 +12,7 @@ from services.api.http.problems import problem
 OTHER: Final = re.compile(rb"//|./\Z|%(?:2[DdEeFf]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
 
 
-async def refuse_others(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+def refuse_others(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
     """Runs before every handler. Litestar finds it by any spelling.
 
     Raises:

@@ -44,10 +44,6 @@ async def stream(
     task_id: TaskId,
     request: Request[Any, Any, Any],
     owner: NamedDependency[str],
-    loader: NamedDependency[TaskLoader],
-    hub: NamedDependency[Hub],
-    places: NamedDependency[Places],
-    request_rate: NamedDependency[RequestRate],
     last_event_id: LastEventId = None,
     query_last_event_id: Annotated[str | None, QueryParameter(name="last_event_id", include_in_schema=False)] = None,
     after: Annotated[
@@ -60,6 +56,12 @@ async def stream(
     ] = None,
 ) -> Response[Any]:
     """Check everything that can fail before the first byte; then hand over to the reader."""
+    # As dependencies beside `owner`, each would cost a task.
+    state = request.app.state
+    request_rate: RequestRate = state.request_rate
+    places: Places = state.places
+    loader: TaskLoader = state.loader
+    hub: Hub = state.hub
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
     fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
     try:

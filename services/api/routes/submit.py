@@ -58,13 +58,13 @@ class Submitted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Starter:
-    """What both calls have in common beside the body. Litestar makes one for each request."""
+    """What both calls have in common beside the body. Litestar makes one for each request.
+
+    The parts of the application come from its state: as dependencies beside `owner`, each would cost a task.
+    """
 
     request: Request[Any, Any, Any]
     owner: NamedDependency[str]
-    submissions: NamedDependency[Submissions]
-    hub: NamedDependency[Hub]
-    places: NamedDependency[Places]
     idempotency_key: IdempotencyKey = None
     last_event_id: LastEventId = None
 
@@ -75,19 +75,23 @@ class Starter:
             ProblemDetailsException: 400, 404, 422 or 503, as `Submissions.start` says; 400, the cursor is malformed, or
                 sent without a key; 410, a stream is requested, and the log has expired.
         """
+        state = self.request.app.state
+        submissions: Submissions = state.submissions
+        places: Places = state.places
+        hub: Hub = state.hub
         fmt = stream_format(self.request)
         cursor = self._cursor() if fmt else FROM_START
         resumes = cursor != FROM_START
         if fmt is not None:  # before there is a task that nothing would follow
-            self.places.take(self.request.scope, self.owner)
-        task = await self.submissions.start(self.owner, new_task, self.idempotency_key, pointer, resumes=resumes)
+            places.take(self.request.scope, self.owner)
+        task = await submissions.start(self.owner, new_task, self.idempotency_key, pointer, resumes=resumes)
         location = f"{prefix_of(self.request.scope)}/tasks/{task.task_id}"
         stream = f"{location}/stream"
         if fmt is not None:
             # The body is the stream's, and the link is the stream's, too: its status is elsewhere (RFC 9110, 8.7;
             # RFC 8288, 3.2; RFC 8631).
             headers = {"location": stream, "content-location": stream, "link": f'<{location}>; rel="status"'}
-            return open_stream(self.hub, task, cursor, fmt, headers)
+            return open_stream(hub, task, cursor, fmt, headers)
         body = Submitted(task.task_id, task.function, task.status, location, stream, f"{location}/chunks")
         return Response(body, status_code=202, headers={"Location": location})
 
