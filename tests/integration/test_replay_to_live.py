@@ -98,9 +98,10 @@ async def reading(
     heartbeat_s: float = NEVER_S,
     connects: Hook = nothing,
     closed: bool = False,
+    attempt: int = 1,
 ) -> AsyncIterator[Reader]:
     """A reader of the log, and the hub it lives on, which connects after this. The log of a task that has ended is
-    closed.
+    closed; no worker has claimed a task with the attempt 0.
     """
     hub = Hub(client, Settings(redis_url=url, heartbeat_s=heartbeat_s, probe_s=5), subscriber_pool_of(url))
 
@@ -109,7 +110,7 @@ async def reading(
         await hub.run()
 
     owner = asyncio.create_task(run())
-    task = queued(writer.task_id)
+    task = replace(queued(writer.task_id), attempt=attempt)
     if closed:
         last = writer.lines[-1]
         task = replace(task, length=len(writer.lines), end_line=last, end=entries.decode(last))
@@ -162,6 +163,26 @@ async def test_what_stands_there_does_not_wait_for_the_subscription(
         assert await read(reader, 2) == writer.lines[3:]
         await writer.write()
         assert await read(reader, 1) == writer.lines[5:]
+
+
+async def test_a_stream_that_begins_with_its_task(client: Intercepted, redis_url: str, writer: Writer) -> None:
+    """Its log is empty, and Redis is not asked for it before the channel is subscribed. Entries that are written until
+    then are not missed.
+    """
+    reads, connect = 0, asyncio.Event()
+
+    async def before() -> None:
+        nonlocal reads
+        reads += 1
+
+    client.before = before
+    async with reading(client, redis_url, writer, connects=connect.wait, attempt=0) as reader:
+        await writer.write(2)
+        assert not reads
+        connect.set()
+        assert await read(reader, 2) == writer.lines
+        await writer.write()
+        assert await read(reader, 1) == writer.lines[2:]
 
 
 async def test_an_end_that_is_heard_before_the_first_read_is_answered(

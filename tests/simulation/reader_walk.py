@@ -387,7 +387,7 @@ class Walk:
             newest = Tail(self._client, self._task_id, NDJSON, self._heartbeat_s)
             newest.place_at_end(self._log[-1])
         else:
-            newest = self._live_tail()
+            newest = self._live_tail(length)
         self._ended_before.setdefault(newest, len(self._ended_logs))
         newest.readers += 1
         slow = self._dice.random() < 0.6
@@ -396,9 +396,11 @@ class Walk:
             Client(name, Reader(newest, cursor, self._semaphore, self._budget), slow, self._ended_before[newest])
         )
 
-    def _live_tail(self) -> Tail:
+    def _live_tail(self, length: int) -> Tail:
         if self._tail is None or self._tail.ended or self._tails[-1].done():
             self._tail = Tail(self._client, self._task_id, NDJSON, self._heartbeat_s)
+            if not length:
+                self._tail.place_at_start()
             sender.set(f"tail {len(self._tails)}")
             self._tails.append(asyncio.create_task(self._tail.follow()))
             if self._subscribed:

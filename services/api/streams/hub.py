@@ -77,7 +77,7 @@ class Hub:
             tail = Tail(self._redis, task.task_id, fmt, self._heartbeat_s)
             tail.place_at_end(end)
         else:
-            tail = self._live_tail(task.task_id, fmt)
+            tail = self._live_tail(task, fmt)
         tail.readers += 1
         reader = Reader(tail, cursor, self.page_semaphore, self._page_budget)
         self._readers[reader] = abort
@@ -122,15 +122,17 @@ class Hub:
                 logger.warning("hub disconnected", errors=errors, failures=self._failures)
             await asyncio.sleep(BACKOFF.compute(min(self._failures, 10)))
 
-    def _live_tail(self, task_id: str, fmt: Format) -> Tail:
-        channel = keys.channel(task_id).encode()
+    def _live_tail(self, task: Task, fmt: Format) -> Tail:
+        channel = keys.channel(task.task_id).encode()
         tails = self._tails.setdefault(channel, {})
         tail = tails.get(fmt.media_type)
         if tail is not None and tail.ended:  # the log has lost its end since
             self._drop(tail)
             tails, tail = self._tails.setdefault(channel, {}), None
         if tail is None:
-            tail = tails[fmt.media_type] = Tail(self._redis, task_id, fmt, self._heartbeat_s)
+            tail = tails[fmt.media_type] = Tail(self._redis, task.task_id, fmt, self._heartbeat_s)
+            if not (task.attempt or task.length):
+                tail.place_at_start()
             following = self._following[tail] = asyncio.create_task(tail.follow())
             following.add_done_callback(lambda task: self._on_follow_done(tail, task))
             self._unsubscribe.discard(channel)

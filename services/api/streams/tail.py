@@ -3,8 +3,8 @@
 All readers of a stream in this process share one `Tail`: one subscription, one read position, and a short window of
 frames. A reader is a cursor into it; one that falls behind the window reads pages of the list.
 
-1. The list is read at once, for late readers; and again once the subscription is confirmed. In that order no entry is
-   missed between the two.
+1. The list is read at once, for late readers, unless no worker has claimed the task yet; and again once the
+   subscription is confirmed. In that order no entry is missed between the two.
 2. A published entry is appended if its seq is the next one. If it is later, the list is read; if earlier, it is
    dropped, unless other bytes stand in the place of the last entry: then a part of the log was lost, and the list is
    read.
@@ -82,6 +82,12 @@ class Tail:
         self._append(entry, line)
         self._positioned = True
 
+    def place_at_start(self) -> None:
+        """Set the position to the start of an empty log, whose task no worker had claimed when it was read. `follow`
+        reads the list when the subscription is confirmed, and not before.
+        """
+        self._positioned = self._accepting = True
+
     def on_confirmed(self) -> None:
         """Read the list before the next published entry is taken: the subscription is new.
 
@@ -127,7 +133,8 @@ class Tail:
     async def follow(self) -> None:
         """Read the list when requested, and at every heartbeat, until the end, or until the last reader is closed."""
         pause = self._heartbeat_s
-        self._rescan.set()
+        if not self._positioned:
+            self._rescan.set()
         while self.readers and not (self.ended or self.broken):
             silent = False
             try:
