@@ -14,22 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.api.http.capacity import MOST_REFUSED, Capacity
-from services.api.http.refusals import (
-    BODY_TOO_LARGE,
-    FIELD_BYTES,
-    FULL,
-    HEAD_TOO_LARGE,
-    MAX_HEAD,
-    MAX_MESSAGE,
-    MAX_PIPELINED,
-    NO_HOST,
-    NOT_HTTP,
-    TOO_LATE,
-    TOO_MANY_PIPELINED,
-    TWO_HOSTS,
-    URL_TOO_LONG,
-    Refusal,
-)
+from services.api.http.refusals import FIELD_BYTES, MAX_HEAD, MAX_MESSAGE, MAX_PIPELINED, Refusal
 from services.api.settings import Settings
 
 # Seconds, and bytes, for a client to stop sending after it was refused. A connection that is closed while data arrives
@@ -111,7 +96,7 @@ class Guard(HttpToolsProtocol):
         self.connections.discard(self)
         if len(capacity().refused) < MOST_REFUSED:
             capacity().refused.add(self)
-            self._leave(FULL)
+            self._leave(Refusal.FULL)
         else:
             transport.abort()
 
@@ -140,7 +125,7 @@ class Guard(HttpToolsProtocol):
         incoming = self._incoming
         if incoming is not None:
             if incoming.received > (MAX_HEAD if incoming.in_head else MAX_MESSAGE):
-                self._refuse(HEAD_TOO_LARGE if incoming.in_head else BODY_TOO_LARGE)
+                self._refuse(Refusal.HEAD_TOO_LARGE if incoming.in_head else Refusal.BODY_TOO_LARGE)
                 return
             incoming.received += len(piece)
         try:
@@ -149,7 +134,7 @@ class Guard(HttpToolsProtocol):
             # There is no other protocol here: the request is answered (RFC 9110, 7.8), and the parser is at its end.
             self.cycle.keep_alive = False
         except HttpParserError:
-            self._refuse(self._fault or NOT_HTTP)
+            self._refuse(self._fault or Refusal.NOT_HTTP)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -158,13 +143,13 @@ class Guard(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the URL."""
-        self._count(len(url), URL_TOO_LONG)
+        self._count(len(url), Refusal.URL_TOO_LONG)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. A trailer is none: the application, and proxies, have looked at the headers by then."""
         if self._incoming is not None and self._incoming.in_head:
-            self._count(len(name) + len(value) + FIELD_BYTES, HEAD_TOO_LARGE)
+            self._count(len(name) + len(value) + FIELD_BYTES, Refusal.HEAD_TOO_LARGE)
             super().on_header(name, value)
 
     def _count(self, size: int, refusal: Refusal) -> None:
@@ -182,11 +167,11 @@ class Guard(HttpToolsProtocol):
         assert self._incoming is not None
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1:
-            self._stop_parser(TWO_HOSTS)
+            self._stop_parser(Refusal.TWO_HOSTS)
         if hosts == 0 and self.parser.get_http_version() != "1.0":
-            self._stop_parser(NO_HOST)
+            self._stop_parser(Refusal.NO_HOST)
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._stop_parser(TOO_MANY_PIPELINED)
+            self._stop_parser(Refusal.TOO_MANY_PIPELINED)
         super().on_headers_complete()
         self._incoming.in_head = False
         self._incoming.received = 0
@@ -276,7 +261,7 @@ class Guard(HttpToolsProtocol):
         if stage.request is None:  # a client that has asked for nothing expects no answer
             self.transport.close()
         else:
-            self._refuse(TOO_LATE)
+            self._refuse(Refusal.TOO_LATE)
 
 
 def disconnect(cycle: RequestResponseCycle) -> None:
