@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -11,9 +12,11 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
+from services.api.http.refusals import Refusal
 from services.api.routes.chunks import WAIT
 from tests.support.client import client_of, follow, start
-from tests.support.openapi import check
+from tests.support.connections import connection, refused
+from tests.support.openapi import PROBLEM, check, responses
 from tests.support.processes import Api, api_process
 from tests.support.tasks import end_noted
 
@@ -48,6 +51,12 @@ COUNT: Final = {"function": "count", "input": {"to": 1}}
 SHARED: Final = {"Idempotency-Key": "shared by the table"}
 TASK: Final = "/tasks/{task_id}"
 START: Final = "/functions/{name}/tasks"
+
+# The statuses that every call may be answered before it is one.
+REFUSED: Final = {int(refusal.status) for refusal in Refusal}
+
+# Methods that no handler has.
+BESIDE_HANDLERS: Final = ("head", "options")
 
 # `{ended}` is a task that has ended, `{silent}` one that runs on, `{expired}` one whose log is gone.
 REQUESTS: Final = [
@@ -108,6 +117,9 @@ REQUESTS: Final = [
     Asked("GET", "/health/live", 400, "/health/live?x=1"),
     Asked("GET", "/health/ready", 200),
     Asked("GET", "/health/ready", 400, "/health/ready?x=1"),
+    Asked("HEAD", TASK, 200, "/tasks/{ended}"),
+    Asked("HEAD", f"{TASK}/stream", 410, "/tasks/{expired}/stream"),
+    Asked("OPTIONS", TASK, 204, "/tasks/{ended}"),
 ]
 
 
@@ -165,64 +177,148 @@ async def test_an_answer_is_as_documented(
     check(document, answer, asked.method, asked.template)
 
 
+def calls_of(document: Any) -> Iterator[tuple[str, str, Any]]:
+    """Every operation: its path, its method and what is said of it."""
+    for path, calls in document["paths"].items():
+        for method, operation in calls.items():
+            yield path, method, operation
+
+
+def url_of(path: str) -> str:
+    """A path for a placeholder's: that of a task that there is not."""
+    return re.sub(r"{\w+}", UNKNOWN, path)
+
+
 async def test_every_documented_answer_is_asked_for(document: Any) -> None:
-    """The table has a request for every status of every operation, or one of the three tests below has."""
+    """The table has a request for every status of every call, or one of the four tests below has."""
     documented = {
         (method.upper(), path, int(status))
-        for path, calls in document["paths"].items()
-        for method, operation in calls.items()
+        for path, method, operation in calls_of(document)
+        if method not in BESIDE_HANDLERS
         for status in operation["responses"]
     }
     table = {(asked.method, asked.template, asked.status) for asked in REQUESTS}
-    elsewhere = {each for each in documented if each[2] in (403, 429, 503)}
-    assert documented - elsewhere == table
+    refused_below = {each for each in documented if each[2] in REFUSED - {400, 413}}
+    too_long_below = {each for each in documented if each[2] == 413 and each[0] != "POST"}
+    elsewhere = {each for each in documented if each[2] == 403} | refused_below | too_long_below
+    assert documented - elsewhere == {each for each in table if each[0].lower() not in BESIDE_HANDLERS}
 
 
 async def test_another_site_is_refused_as_documented(client: httpx.AsyncClient, document: Any) -> None:
     """Each call but those of /health answers 403 to a foreign host, and to a foreign origin if it changes something."""
-    for path, calls in document["paths"].items():
-        for method, operation in calls.items():
-            open_to_all = path.startswith("/health/")
-            assert ("403" in operation["responses"]) == (not open_to_all), (method, path)
-            refused = [] if open_to_all else [REBOUND] if method == "get" else [REBOUND, FOREIGN]
-            for headers in refused:
-                answer = await client.request(method, re.sub(r"{\w+}", UNKNOWN, path), headers=headers, json={})
-                assert answer.status_code == 403
+    for path, method, operation in calls_of(document):
+        open_to_all = path.startswith("/health/")
+        assert ("403" in operation["responses"]) == (not open_to_all), (method, path)
+        changes = method in ("post", "put", "delete")
+        for headers in [] if open_to_all else [REBOUND, FOREIGN] if changes else [REBOUND]:
+            answer = await client.request(method, url_of(path), headers=headers, json={})
+            assert answer.status_code == 403
+            if answer.content:
                 check(document, answer, method, path)
 
 
 async def test_an_absent_redis_is_answered_as_documented(without_redis: Api, document: Any) -> None:
-    """Every call but /health/live needs Redis, and answers 503."""
+    """Every call but /health/live needs Redis, and answers 503. So does HEAD. OPTIONS needs nothing."""
     async with client_of(without_redis) as client:
-        for path, calls in document["paths"].items():
-            for method, operation in calls.items():
-                body = COUNT if path == "/tasks" else {"to": 1}
-                answer = await client.request(method, re.sub(r"{\w+}", UNKNOWN, path), json=body, headers=LINES)
-                assert ("503" in operation["responses"]) == (answer.status_code == 503), (method, path, answer.text)
+        for path, method, _ in calls_of(document):
+            body = COUNT if path == "/tasks" else {"to": 1}
+            answer = await client.request(method, url_of(path), json=body, headers=LINES)
+            needs_it = path != "/health/live" and method != "options"
+            assert (answer.status_code == 503) == needs_it, (method, path, answer.text)
+            if answer.content:
                 check(document, answer, method, path)
 
 
 async def test_too_many_requests_are_answered_as_documented(redis_url: str, document: Any) -> None:
-    """Every call but the health checks answers 429."""
+    """Every call but the health checks answers 429. OPTIONS of those does, too."""
     settings = {"TAILRACE_OWNER_REQUESTS": "1", "TAILRACE_OWNER_BURST": "1"}
     with api_process(redis_url, **settings) as api:
         async with client_of(api) as client:
-            for path, calls in document["paths"].items():
-                for method, operation in calls.items():
-                    url = re.sub(r"{\w+}", UNKNOWN, path)
-                    asked = (client.request(method, url, json={}, headers=LINES) for _ in range(20))
-                    refused = [answer for answer in await asyncio.gather(*asked) if answer.status_code == 429]
-                    assert ("429" in operation["responses"]) == bool(refused), (method, path)
-                    for answer in refused:
+            for path, method, _ in calls_of(document):
+                asked = (client.request(method, url_of(path), json={}, headers=LINES) for _ in range(20))
+                refused = [answer for answer in await asyncio.gather(*asked) if answer.status_code == 429]
+                open_to_all = path.startswith("/health/") and method != "options"
+                assert bool(refused) == (not open_to_all), (method, path)
+                for answer in refused:
+                    if answer.content:
                         check(document, answer, method, path)
 
 
+# Bytes that never become a request, behind a call's method and path; and the status that answers them.
+NEVER_A_REQUEST: Final = {
+    408: b" HTTP/1.1\r\nHost: localhost\r\nX",
+    400: b" HTTP/1.1\r\n\r\n",
+    413: b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"a" * 1_200_000,
+    414: b"?" + b"a" * 40_000,
+    431: b" HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def impatient(redis_url: str) -> Iterator[Api]:
+    """An API that waits for the rest of a head for half a second."""
+    with api_process(redis_url, TAILRACE_HEAD_S="0.5") as api:
+        yield api
+
+
+@pytest.mark.parametrize("status", NEVER_A_REQUEST)
+async def test_what_never_becomes_a_request_is_answered_as_documented(
+    impatient: Api, document: Any, status: int
+) -> None:
+    """Of every call that has not answered by then: those that read no body may, before a body is too long."""
+
+    async def refusal(path: str, method: str) -> bytes:
+        async with connection(impatient.url) as client:
+            with suppress(ConnectionError):  # the API may hang up before it has all
+                await client.send(f"{method.upper()} {url_of(path)}".encode() + NEVER_A_REQUEST[status])
+            return await client.until_end()
+
+    calls = [(path, method) for path, method, _ in calls_of(document) if status != 413 or method == "post"]
+    for answer in await asyncio.gather(*(refusal(*call) for call in calls)):
+        assert refused(answer)[0] == status
+    for path, method in calls:
+        described = responses(document, document["paths"][path][method])[status]
+        assert "content" not in described if method == "head" else PROBLEM in described["content"]
+
+
+async def test_every_refusal_is_documented(document: Any, client: httpx.AsyncClient) -> None:
+    """Whatever the guard of the connections may answer stands at every operation, those of the functions included."""
+    whole = (await client.get("/schema")).json()
+    for path, method, operation in [*calls_of(document), *calls_of(whole)]:
+        assert {str(status) for status in REFUSED} <= operation["responses"].keys(), (method, path)
+
+
+async def test_head_and_options_are_documented_where_they_work(client: httpx.AsyncClient, document: Any) -> None:
+    """OPTIONS of each path names the methods that the document has for it."""
+    for path, calls in document["paths"].items():
+        answer = await client.options(url_of(path))
+        check(document, answer, "options", path)
+        assert answer.headers["allow"].lower().split(", ") == sorted(calls), path
+        assert responses(document, calls["options"])[204]["headers"].keys() == {"Allow"}
+
+
+async def test_head_is_documented_as_get_is(document: Any) -> None:
+    """With its parameters and its statuses, and no body."""
+    for path, calls in document["paths"].items():
+        if "get" in calls:
+            assert calls["head"]["responses"].keys() == calls["get"]["responses"].keys(), path
+            assert calls["head"]["parameters"] == calls["get"].get("parameters", [])
+            assert not any("content" in each for each in responses(document, calls["head"]).values())
+
+
+async def test_functions_have_no_call_that_nobody_needs(client: httpx.AsyncClient) -> None:
+    """A generated client has one call for each function."""
+    whole = (await client.get("/schema")).json()["paths"]
+    listed = (await client.get("/functions")).json()["functions"]
+    assert {tuple(whole[f"/functions/{each['name']}/tasks"]) for each in listed} == {("post",)}
+
+
 def parameters(document: Any) -> list[tuple[str, Any]]:
-    """All parameters of a document, each with its operation."""
+    """All parameters of a document, each with its operation. Those of HEAD are those of GET."""
     return [
         (f"{method} {path}", parameter)
-        for path, calls in document["paths"].items()
-        for method, operation in calls.items()
+        for path, method, operation in calls_of(document)
+        if method != "head"
         for parameter in operation.get("parameters", [])
     ]
 

@@ -10,9 +10,19 @@ import jsonschema_rs
 PROBLEM = "application/problem+json"
 
 
+def responses(document: Any, operation: Any) -> dict[int, Any]:
+    """The answers of an operation, by status. References are followed."""
+
+    def resolved(described: Any) -> Any:
+        reference = described.get("$ref")
+        return document["components"]["responses"][reference.rpartition("/")[2]] if reference else described
+
+    return {int(status): resolved(described) for status, described in operation["responses"].items()}
+
+
 def check(document: Any, answer: httpx.Response, method: str, template: str) -> None:
     """The answer is of one of the media types of its status, and fits the schema of it."""
-    described = document["paths"][template][method.lower()]["responses"].get(str(answer.status_code))
+    described = responses(document, document["paths"][template][method.lower()]).get(answer.status_code)
     assert described is not None, f"{answer.status_code} is not documented: {answer.text}"
     if not answer.content:
         assert "content" not in described

@@ -37,8 +37,10 @@ MEANINGS: Final = {
     410: "The log is not kept any more.",
     413: "The body is longer than 64,000 bytes.",
     422: "The Idempotency-Key belongs to another request.",
-    429: "The owner has all that one owner may have; `limit` says how much, `Retry-After` when to repeat the request.",
-    503: "Redis cannot be reached or refuses, or all owners have their quota; `Retry-After` says when to repeat it.",
+    429: "The owner has all that one owner may have; `limit` says how much, `Retry-After` when to repeat the request. "
+    "Or a hundred requests of the connection wait for their answers.",
+    503: "Redis cannot be reached or refuses, all owners have their quota, or the process has no room for another "
+    "connection; `Retry-After` says when to repeat it.",
 }
 
 logger = structlog.get_logger()

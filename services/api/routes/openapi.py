@@ -1,7 +1,8 @@
 """GET /schema: the OpenAPI document, in which every announced function has an operation of its own.
 
 What Litestar makes of the routes is the base, and never changes. What the workers have announced is added at each
-change: they come and go while this process runs.
+change: they come and go while this process runs. A function's path has no OPTIONS in the document. OPTIONS of
+the path with the placeholder is the same, and a generated client would have a useless call for each function.
 """
 
 import re
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 
 from plugins.declaration import Declaration
 from services.api.catalog import Catalog
+from services.api.http import every_call
 from services.api.http.documents import Document, Documents, answer, document_of
 from services.api.http.methods import options
 from services.api.http.root_path import prefix_of
@@ -55,6 +57,7 @@ async def current(request: Request[Any, Any, Any]) -> Response[Any] | None:
 def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:
     """Return the document with an operation and the schema of its input for each of these functions."""
     document = exact(base.to_schema())
+    every_call.complete(document)
     generic = document["paths"][GENERIC]["post"]
     schemas = document["components"]["schemas"]
     for function in functions:
