@@ -1,5 +1,6 @@
 """What workers have announced in a hash: read within bounds, and decoded once for as long as it does not change."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -53,14 +54,16 @@ class Announcements(Generic[Announced]):
         values = dict(zip(fields[::2], fields[1::2], strict=True))
         if not names:  # it forgets those that are gone
             self._decoded = {name: known for name, known in self._decoded.items() if name in values}
-        announced = [self._announced(name, values[name]) for name in sorted(values)]
+        announced = [await self._announced(name, values[name]) for name in sorted(values)]
         now = int(seconds) * 1_000 + int(micros) // 1_000
         return Reading([each for each in announced if each is not None], now)
 
-    def _announced(self, name: bytes, value: bytes) -> Announced | None:
+    async def _announced(self, name: bytes, value: bytes) -> Announced | None:
         known = self._decoded.get(name)
         if known is None or known[0] != value:
             known = self._decoded[name] = value, self._decode_or_report(name, value)
+            # To decode a large one takes milliseconds, and hundreds may be new. Streams go on after each.
+            await asyncio.sleep(0)
         return known[1]
 
     def _decode_or_report(self, name: bytes, value: bytes) -> Announced | None:

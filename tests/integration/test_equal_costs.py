@@ -1,5 +1,6 @@
 """Requests that cost a client nothing cost the API, and Redis, about as little."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
@@ -9,7 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import keys
+from services.api.announcements import Announcements
 from services.api.app import create_app, lifespan
+from services.api.catalog import Catalog
 from services.api.http.documents import Latest
 from services.api.routes import openapi
 from services.api.settings import Settings
@@ -171,15 +174,51 @@ async def test_a_tag_that_is_none(inner: httpx.AsyncClient, given: str) -> None:
     assert answer.status_code == 200
 
 
-def test_a_document_is_made_once_per_state() -> None:
-    """It is made when it is first asked for, and when it is asked for in another state than the last time."""
+async def test_a_document_is_made_once_per_state() -> None:
+    """It is made when it is first asked for, and when it is asked for in another state than the last time. Requests
+    that come while it is made wait for it.
+    """
     latest, made = Latest(), []
 
-    def make() -> Any:
+    async def make() -> Any:
         made.append(1)
+        await asyncio.sleep(0)
         return object()
 
-    first = latest.of([1], make)
-    assert latest.of([1], make) is first
-    assert latest.of([2], make) is not first
+    first, same = await asyncio.gather(latest.of([1], make), latest.of([1], make))
+    assert first is same
+    assert await latest.of([1], make) is first
+    assert await latest.of([2], make) is not first
     assert len(made) == 2
+
+
+@pytest.fixture
+async def turn() -> AsyncIterator[Callable[[], int]]:
+    """A function that returns how often the event loop has gone around."""
+    turns = 0
+
+    async def go_around() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    going = asyncio.create_task(go_around())
+    yield lambda: turns
+    going.cancel()
+
+
+async def test_streams_go_on_while_announcements_are_decoded(redis: Redis, turn: Callable[[], int]) -> None:
+    """Hundreds of functions may be new at once: the event loop goes around after each."""
+    decoded_in: list[int] = []
+    announcements = Announcements(redis, keys.FUNCTIONS, lambda *_: decoded_in.append(turn()))
+    await announcements.read()
+    assert len(set(decoded_in)) == MANY
+
+
+async def test_streams_go_on_while_the_document_is_made(redis: Redis, turn: Callable[[], int]) -> None:
+    """The event loop goes around after each function."""
+    functions, base = await Catalog(redis).declarations(), create_app(Settings()).openapi_schema
+    before = turn()
+    await openapi.with_functions(base, functions)
+    assert turn() - before >= MANY

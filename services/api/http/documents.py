@@ -2,9 +2,10 @@
 the current one (RFC 9110, 13.1.2).
 """
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -27,12 +28,16 @@ class Latest:
     def __init__(self) -> None:
         self._state: Any = None
         self._document: Document | None = None
+        self._making = asyncio.Lock()
 
-    def of(self, state: Any, make: Callable[[], Document]) -> Document:
-        """Return the document of this state. `make` is called only if the state is not that of the call before."""
-        if self._document is None or state != self._state:
-            self._document, self._state = make(), state
-        return self._document
+    async def of(self, state: Any, make: Callable[[], Awaitable[Document]]) -> Document:
+        """Return the document of this state. `make` is called only if the state is not that of the call before. It may
+        let other requests run: those that want the document wait for it.
+        """
+        async with self._making:
+            if self._document is None or state != self._state:
+                self._document, self._state = await make(), state
+            return self._document
 
 
 class Documents:

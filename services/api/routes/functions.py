@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from plugins.declaration import Broken
 from services.api.catalog import Catalog, Function
 from services.api.http import problems
-from services.api.http.documents import Documents, answer, document_of
+from services.api.http.documents import Document, Documents, answer, document_of
 from services.api.http.parameters import FunctionName
 
 CHANGED: Final = problems.documented(404, 503)
@@ -38,7 +38,11 @@ async def list_functions(
 ) -> Response[Functions]:
     """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
     listed = Functions(await catalog.functions(), await catalog.broken())
-    return answer(request, documents.functions.of(listed, lambda: document_of(listed, _without_times(listed))))
+
+    async def make() -> Document:
+        return document_of(listed, _without_times(listed))
+
+    return answer(request, await documents.functions.of(listed, make))
 
 
 def _without_times(listed: Functions) -> Functions:

@@ -5,6 +5,7 @@ change: they come and go while this process runs. A function's path has no OPTIO
 the path with the placeholder is the same, and a generated client would have a useless call for each function.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Container
 from typing import Any, Final
@@ -48,14 +49,18 @@ async def current(request: Request[Any, Any, Any]) -> Response[Any] | None:
     functions = [replace(each, announced_at=None) for each in await catalog.declarations()]
     server = prefix_of(request.scope) or "/"
 
-    def make() -> Document:
-        return document_of(with_functions(request.app.openapi_schema, functions) | {"servers": [{"url": server}]})
+    async def make() -> Document:
+        document = await with_functions(request.app.openapi_schema, functions)
+        return document_of(document | {"servers": [{"url": server}]})
 
-    return answer(request, documents.schema.of((server, functions), make))
+    return answer(request, await documents.schema.of((server, functions), make))
 
 
-def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:
-    """Return the document with an operation and the schema of its input for each of these functions."""
+async def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:
+    """Return the document with an operation and the schema of its input for each of these functions.
+
+    A large schema takes milliseconds, and there may be hundreds. Streams go on after each.
+    """
     document = exact(base.to_schema())
     every_call.complete(document)
     generic = document["paths"][GENERIC]["post"]
@@ -63,6 +68,7 @@ def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any
     for function in functions:
         schemas |= schemas_of(function, schemas)
         document["paths"][GENERIC.replace("{name}", function.name)] = {"post": operation(generic, function)}
+        await asyncio.sleep(0)
     return document
 
 
