@@ -7,6 +7,7 @@ help:
 	@echo 'make test     all tests, or some: make test ARGS="-k stream"'
 	@echo 'make chaos    the tests that take longer: storms, outages; STORM_SEED=… repeats a storm'
 	@echo 'make bench    measure, side by side with others; or a part: make bench ARGS="burst"'
+	@echo 'make bench-attacks  how long a live stream pauses beside each attack'
 	@echo 'make check    formatting, lint, types, imports, known vulnerabilities'
 	@echo 'make sbom     what the images are made of, as CycloneDX, in sbom/'
 	@echo 'make install  the environment in .venv, as uv.lock has it'
@@ -23,6 +24,9 @@ chaos: $(NEEDS_UV)
 
 bench: $(NEEDS_UV)
 	exec "$(UV)" run --locked --group bench python -m bench $(ARGS)
+
+bench-attacks: $(NEEDS_UV)
+	exec "$(UV)" run --locked --group bench python -m bench.attacks $(ARGS)
 
 check: $(NEEDS_UV)
 	"$(UV)" run --locked ruff check .
@@ -48,4 +52,4 @@ clean:
 	python3 -m venv .uv
 	.uv/bin/python -m pip install --quiet --require-hashes -r uv.txt
 
-.PHONY: help run test chaos bench check sbom install clean
+.PHONY: help run test chaos bench bench-attacks check sbom install clean

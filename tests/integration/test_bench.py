@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bench import append, fanout, replay
+from bench import append, attacks, fanout, pauses, replay
 from bench.ceiling import Ceiling
 from bench.peers import System
 from bench.peers.original import Original
@@ -50,3 +50,24 @@ def test_the_median_of_several_runs() -> None:
     """One run that was disturbed does not count."""
     runs = [[Figure("work", "ours", "p50 ms", value, less=True)] for value in (2, 90, 1)]
     assert medians(runs) == [Figure("work", "ours", "p50 ms", 2, less=True)]
+
+
+@pytest.mark.parametrize("attack", ["listings", "pipelined", "forged_ends"])
+async def test_a_stream_is_followed_beside_an_attack(attack: str) -> None:
+    """The stream is whole, and its pauses are noted; the attacker says what it has sent."""
+    row = await attacks.beside(attack, seconds=0.5, share=0.1)
+    assert row.pauses.whole
+    assert row.pauses.chunks > attacks.RATE
+    assert row.pauses.longest_ms > 0
+    assert row.sent.requests > 0
+    assert len(attacks.table([row]).splitlines()) == 3
+
+
+def test_pauses_of_a_stream() -> None:
+    """The longest wait of the reader, and of the function. A stream that ended or has a gap is not whole."""
+    times = [0, 50_000_000, 250_000_000, 300_000_000]
+    stream = b"".join(b"id: %d\ndata: @%019d\n\n" % (seq, made) for seq, made in enumerate(times[:3]))
+    seen = pauses.pauses(stream, times, stopped=True)
+    assert (seen.chunks, seen.longest_ms, seen.made_ms, seen.whole) == (3, 200, 200, True)
+    assert not pauses.pauses(stream, times, stopped=False).whole
+    assert not pauses.pauses(stream.replace(b"id: 1\n", b"id: 2\n"), times, stopped=True).whole
