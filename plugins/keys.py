@@ -60,6 +60,9 @@ LIMIT_PREFIX: Final = "gate:"
 # The one Taskiq task. Its only argument is the id of the task to run.
 RUN: Final = "run"
 
+# The owner of all tasks of an API without authentication. Any other owner is a digest of 32 hexadecimal digits.
+ANONYMOUS: Final = "anonymous"
+
 # No lifetime: an index that loses its members as tasks end, a queue that is empty when idle, and what an operator has
 # said.
 PERMANENT: Final = frozenset({OPEN, QUEUE, PAUSED})

@@ -89,8 +89,9 @@ def run(stack: ExitStack, ended: SimpleQueue[End]) -> NoReturn:
     redis_note = " (REDIS_URL)" if given else " (the bundled Valkey, empty again at the end)"
     api = f"http://{HOST}:{port}"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    # Only programs of this machine reach the API, so it need not know its callers.
     # The author of the functions reads the log and their tasks here, unless the environment says otherwise.
-    env = {"TAILRACE_LOG_FORMAT": "console", "TAILRACE_FAILURE_TEXT": "always"} | os.environ
+    env = {"TAILRACE_AUTH": "none", "TAILRACE_LOG_FORMAT": "console", "TAILRACE_FAILURE_TEXT": "always"} | os.environ
     env |= {"PORT": str(port), "REDIS_URL": url, "PATH": path, "PYTHONUNBUFFERED": "1"}
     commands = dict(re.findall(r"^([\w-]+):\s*(.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
     processes = Processes(commands, ended)

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from xdist.workermanage import NodeManager
 
+# The APIs of the tests serve every caller, unless a test is about callers.
+os.environ["TAILRACE_AUTH"] = "none"
+
 # So that an assert that fails there shows its values, as one in a test does. It counts for what is imported later.
 pytest.register_assert_rewrite("tests.support")
 

@@ -82,7 +82,7 @@ class Tailrace(System):
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:
         """The API on a processor of its own, the worker where there is room."""
-        env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": "bench/functions"}
+        env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": "bench/functions", "TAILRACE_AUTH": "none"}
         serve = ["-m", "uvicorn", "--factory", "services.api.app:create_app", "--port", "0", "--no-access-log"]
         serve += ["--http", "services.api.http.guard:Guard"]
         work = ["-m", "services.worker", "--workers", "1", "--max-async-tasks", SLOTS]

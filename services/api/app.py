@@ -23,7 +23,6 @@ from services.api.http import (
     declared,
     guard,
     headers,
-    identity,
     methods,
     origin,
     places,
@@ -37,6 +36,9 @@ from services.api.http.documents import Documents
 from services.api.http.places import Places
 from services.api.http.quotas import Quota
 from services.api.http.request_rate import RequestRate
+from services.api.identity import authentication
+from services.api.identity.authentication import ANY, NEEDS, Authentication
+from services.api.identity.verification import Verification
 from services.api.redis_client import Pools, pools_of
 from services.api.routes import chunks, functions, health, openapi, stream, submit, task
 from services.api.settings import Settings
@@ -97,9 +99,9 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
     app = Litestar(
         route_handlers=[private, health.live, health.ready],
         lifespan=[lifespan],
-        state=State({"settings": settings, "connect": connect}),
+        state=State({"settings": settings, "connect": connect, "verification": Verification(settings)}),
         dependencies={
-            "owner": Provide(identity.owner, sync_to_thread=False),
+            "caller": Provide(authentication.caller, sync_to_thread=False),
             **{name: _from_state(name) for name in PARTS},
         },
         plugins=[problems.plugin],
@@ -116,6 +118,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
                 "/schema",
                 route_handlers=[],
                 include_in_schema=False,
+                opt={NEEDS: ANY},
                 guards=[origin.refuse_foreign],
                 before_request=openapi.current,
                 after_request=problems.instead_of_html,
@@ -133,6 +136,7 @@ async def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     Raises:
         OwnerRateError, ProblemDetailsException: as each of them says.
     """
+    authentication.identify_caller(connection, handler)
     request_rate.refuse_excess(connection, handler)
     spelling.refuse_others(connection)
     declared.refuse_undeclared(connection)
@@ -157,6 +161,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     app.state.request_rate = RequestRate(
         Quota(settings.owner_requests, "TAILRACE_OWNER_REQUESTS"), settings.owner_burst
     )
+    verification: Verification = app.state.verification
+    known = app.state.authentication = Authentication(verification.verify if settings.auth else None)
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pools.commands)
     catalog = app.state.catalog = Catalog(redis)
@@ -182,7 +188,10 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         asyncio.create_task(supervised("memory", memory.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
         asyncio.create_task(redis_version.report(redis)),
+        *(asyncio.create_task(supervised(name, run)) for name, run in verification.background(known.forget).items()),
     ]
+    if not settings.auth:
+        logger.warning("no authentication", meaning="each client that reaches this process may do everything")
     restore = drain_on_signal(hub)
     try:
         yield

@@ -36,6 +36,10 @@ class Host(NamedTuple):
 LOOPBACK: Final = tuple(Host(name, None) for name in ("localhost", "*.localhost", "127.0.0.1", "[::1]"))
 
 
+# The hosts of an operator that lists none.
+UNLISTED: Final = (Host("localhost", None),)
+
+
 def host_of(text: str) -> Host | None:
     """Return the host in this header, or None if it is none."""
     host = _parsed(text)

@@ -1,6 +1,7 @@
 """The settings of an API process, from environment variables."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from plugins.redis_url import check, from_file
 from services.api.hosts import Host, hosts_of
 from services.api.logs import Format
+from services.api.ways import RIGHT, Way, ways_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -26,6 +28,10 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(check)] = Field(
         default="redis://localhost:6379/0", validation_alias="REDIS_URL", repr=False
     )
+    # How callers prove their identity. Without a decision the API does not start.
+    auth: Annotated[frozenset[Way], NoDecode, BeforeValidator(ways_of)] = Field(default=...)
+    # The file of the API keys.
+    keys_file: Path | None = None
     # Hosts by which clients may ask for this API. This machine's own names are always among them.
     allowed_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(hosts_of)] = Field(
         default="localhost"  # type: ignore[arg-type]  # it is validated, too
@@ -88,5 +94,7 @@ class Settings(BaseSettings):
 def _in_words(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
     variable = f"TAILRACE_{name.upper()}" if name in Settings.model_fields else name
+    if error["type"] == "missing":
+        return f"{variable} is not set: it should be {RIGHT}"
     wrong = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     return f"{variable} is wrong: {wrong}" if name == "REDIS_URL" else f"{variable} is {error['input']!r}: {wrong}"

@@ -55,7 +55,7 @@ async def test_a_queued_task_is_cancelled(own_url: str, own_client: httpx.AsyncC
         following = asyncio.create_task(follow(own_client, task_id))
         answer = await own_client.delete(f"/tasks/{task_id}")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
-        assert await following == ([], "cancelled", {"by": "anonymous"})
+        assert await following == ([], "cancelled", {"by": "client"})
 
         with worker_process(own_url):
             await queue_empty(own)

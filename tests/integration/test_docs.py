@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pydantic_core import PydanticUndefined
 
 from services.api.app import create_app
 from services.api.settings import Settings as ApiSettings
@@ -102,10 +103,13 @@ def test_the_command_of_the_api(path: str, option: str) -> None:
 
 
 def test_the_settings() -> None:
-    """docs/settings.md lists the settings that there are, with their defaults, and no other."""
+    """docs/settings.md lists the settings that there are, with their defaults, and no other: `required` and `unset`
+    where there is none.
+    """
+    without = {str(PydanticUndefined): "required", str(None): "unset"}
     listed = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", read("docs/settings.md"), re.MULTILINE))
     there = {
-        str(field.validation_alias or f"TAILRACE_{name.upper()}"): f"{field.default}"
+        str(field.validation_alias or f"TAILRACE_{name.upper()}"): without.get(str(field.default), str(field.default))
         for settings in (ApiSettings, WorkerSettings)
         for name, field in settings.model_fields.items()
     }

@@ -124,7 +124,7 @@ def test_openapi_python_client(api: Api, package: str) -> None:
 
         task = start_count(client=client, body=models.FunctionCountInput(to=100, every=3_600.0))
         cancelled = call("tasks.tasks_task_id_cancel")(task.task_id, client=client)
-        assert (cancelled.status, cancelled.end.to_dict()) == ("cancelled", {"by": "anonymous"})
+        assert (cancelled.status, cancelled.end.to_dict()) == ("cancelled", {"by": "client"})
 
         refused = chunks(task.task_id, client=client, limit=0)
         assert (refused.status, refused.type_) == (400, "urn:tailrace:problem:invalid-limit")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from services.api.identity.caller import ANYONE
 from services.api.tasks.loader import TaskLoader
 from tests.support.processes import free_port
 from tests.support.waiting import until
@@ -18,7 +19,7 @@ async def a_request_that_is_cancelled() -> None:
     """Let one ask for a task, and be gone before Redis fails to answer."""
     others = asyncio.all_tasks()
     async with Redis(port=free_port()) as redis:
-        request = asyncio.create_task(TaskLoader(redis).load("0" * 32, "anonymous"))
+        request = asyncio.create_task(TaskLoader(redis).load("0" * 32, ANYONE))
         await until(lambda: asyncio.all_tasks() - others - {request}, "a look-up is under way")
         request.cancel()
         await until(lambda: not asyncio.all_tasks() - others, "it has failed")

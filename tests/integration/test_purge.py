@@ -226,7 +226,7 @@ async def test_an_api_that_has_read_the_task_before(own_client: httpx.AsyncClien
     """Its cancel, or its recovery, comes too late, and does not begin the log anew."""
     task_id = await start(own_client, "count", to=1)
     await purge(own_client, own, task_id)
-    line = entries.encode("cancelled", 0, 0, entries.now_ms(), {"by": "anonymous"})
+    line = entries.encode("cancelled", 0, 0, entries.now_ms(), {"by": "client"})
     script = own.register_script(append.END_WHEN_FULL)
     assert await script(**append.end_arguments(task_id, 0, 0, line, claim=claim)) == append.Refusal.FENCED
     await drained(own)

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from plugins import append, entries, keys, metadata
 from services.api.foreign import UnreadableError
+from services.api.identity.caller import ANYONE, USUAL, Caller
 from services.api.redis_client import run_script
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import fetch, page_of, read
@@ -63,16 +64,21 @@ async def test_a_listing_reads_what_it_answers(redis: Redis) -> None:
     assert {(task.status, task.length, task.last_attempt, task.end) for task in tasks} == {("queued", 1, 1, None)}
 
 
+def caller(owner: str) -> Caller:
+    """The caller with the tasks of this owner."""
+    return Caller(owner=owner, scopes=USUAL)
+
+
 async def test_a_look_up_reads_what_it_answers(redis: Redis) -> None:
     """Requests of a hundred tasks at once, and those of tasks of another owner, and of tasks that do not exist."""
     loader, ids = TaskLoader(redis), await large(redis, 100)
 
     async def refused(task_id: str, owner: str) -> None:
         with pytest.raises(ProblemDetailsException):
-            await loader.load(task_id, owner)
+            await loader.load(task_id, caller(owner))
 
     for requests in (
-        [loader.load(task_id, "x") for task_id in ids],
+        [loader.load(task_id, caller("x")) for task_id in ids],
         [refused(task_id, "another") for task_id in ids],
         [refused(f"{number:032x}", "x") for number in range(100)],
     ):
@@ -99,7 +105,7 @@ async def test_a_task_that_cannot_be_read_takes_no_other_with_it(redis: Redis, k
     odd, behind = await note(redis, "f"), await note(redis, "f")
     await redis.set(key(odd), "a string", ex=60)
     loader = TaskLoader(redis)
-    answers = await asyncio.gather(*(loader.load(each, "anonymous") for each in (odd, behind)), return_exceptions=True)
+    answers = await asyncio.gather(*(loader.load(each, ANYONE) for each in (odd, behind)), return_exceptions=True)
     assert isinstance(answers[0], error)
     assert not isinstance(answers[1], BaseException)
     assert answers[1].task_id == behind

@@ -1,8 +1,8 @@
 """Keeping other sites out: a page that the operator visits must neither start functions on the operator's machine nor
 read what they do.
 
-There is no authentication yet, so nothing else tells the operator's own requests from those of a page in the same
-browser. Browsers say where a request comes from; curl and other programs say nothing, and may.
+Without authentication nothing else tells the operator's own requests from those of a page in the same browser. Browsers
+say where a request comes from; curl and other programs say nothing, and may.
 """
 
 from typing import Any, Final
@@ -11,8 +11,9 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.plugins.problem_details import ProblemDetailsException
 
-from services.api.hosts import Host, host_of, is_allowed
+from services.api.hosts import UNLISTED, Host, host_of, is_allowed
 from services.api.http.problems import problem
+from services.api.settings import Settings
 
 # What changes something. Reading across origins the browser prevents, as no answer carries a CORS header.
 CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -35,11 +36,17 @@ async def refuse_foreign(connection: ASGIConnection[Any, Any, Any, Any], _: Base
         _refuse_other_sites(connection, host)
 
 
-def _known_host(connection: ASGIConnection[Any, Any, Any, Any]) -> Host:
-    """Return the host of the request: `Host` alone. A client may write anything into `X-Forwarded-Host`."""
+def _known_host(connection: ASGIConnection[Any, Any, Any, Any]) -> Host | None:
+    """Return the host of the request: `Host` alone. A client may write anything into `X-Forwarded-Host`.
+
+    A page that comes by a name of its own has no credential. So with authentication any host will do, unless the
+    operator lists some.
+    """
+    settings: Settings = connection.app.state.settings
+    any_will_do = settings.auth and settings.allowed_hosts == UNLISTED
     hosts = connection.headers.getall("host", [])
     for given in hosts or [""]:
-        if not is_allowed(host := host_of(given), connection.app.state.settings.allowed_hosts):
+        if not is_allowed(host := host_of(given), settings.allowed_hosts) and not any_will_do:
             raise problem(
                 403,
                 "host-not-allowed",
@@ -47,11 +54,10 @@ def _known_host(connection: ASGIConnection[Any, Any, Any, Any]) -> Host:
                 f"The request came for the host {given!r:.100}. Ask for localhost, or let TAILRACE_ALLOWED_HOSTS of "
                 "the API list the names by which clients reach it.",
             )
-    assert host is not None
     return host
 
 
-def _refuse_other_sites(connection: ASGIConnection[Any, Any, Any, Any], host: Host) -> None:
+def _refuse_other_sites(connection: ASGIConnection[Any, Any, Any, Any], host: Host | None) -> None:
     site = connection.headers.get("sec-fetch-site")
     origins = connection.headers.getall("origin", [])
     # The browser compares what it has asked for, which a proxy may have changed; and no page can forge it.
@@ -79,7 +85,9 @@ def _source(origin: str) -> Host | None:
     return host._replace(port=host.port or DEFAULT_PORTS[scheme])
 
 
-def _same(source: Host, host: Host) -> bool:
+def _same(source: Host, host: Host | None) -> bool:
+    if host is None:
+        return False
     ports = {host.port} if host.port is not None else set(DEFAULT_PORTS.values())
     return source.name == host.name and source.port in ports
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from services.api.http import identity
 from services.api.http.quotas import OwnerRateError, Quota
 
 # In the `opt` of a handler: `refuse_excess` lets its requests pass. Probes must be answered. GET of a stream counts by
@@ -54,11 +53,11 @@ class RequestRate:
 
 
 def refuse_excess(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Runs before every handler.
+    """Runs before every handler, when the caller is known.
 
     Raises:
         OwnerRateError: the owner sends too many requests.
     """
     if not handler.opt.get(PASSES):
         rate: RequestRate = connection.app.state.request_rate
-        rate.count(identity.owner())
+        rate.count(connection.user.owner)

@@ -14,6 +14,8 @@ from services.api import foreign
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, Number, TaskId, cursor_of
 from services.api.http.places import Places
+from services.api.identity.authentication import NEEDS
+from services.api.identity.caller import TASKS, Caller
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Pages
@@ -66,6 +68,7 @@ class Page(msgspec.Struct, frozen=True):
         "the page is then its first."
     ),
     tags=["tasks"],
+    opt={NEEDS: TASKS},
     responses={
         200: ResponseSpec(Page, description="A page.", generate_examples=False),
         **problems.documented(400, 404, 410, 503),
@@ -74,7 +77,7 @@ class Page(msgspec.Struct, frozen=True):
 async def chunks(
     task_id: TaskId,
     request: Request[Any, Any, Any],
-    owner: NamedDependency[str],
+    caller: NamedDependency[Caller],
     loader: NamedDependency[TaskLoader],
     hub: NamedDependency[Hub],
     places: NamedDependency[Places],
@@ -91,14 +94,14 @@ async def chunks(
     cursor = cursor_of(after=after)
     max_entries = int(LIMIT.parse(limit))
     wait_s = WAIT.parse(wait)
-    task = await loader.load(task_id, owner)
+    task = await loader.load(task_id, caller)
     if task.expired:
         raise log_expired(task)
     start = cursor.start(task.length)
     beyond = start > task.length
     first = 0 if beyond else start
     if first == task.length and wait_s and not task.end:
-        places.take(request.scope, owner)
+        places.take(request.scope, caller.owner)
         if not await wait_for_entry(hub, task, first, wait_s, request.receive):
             return Response(b"", status_code=204)  # to no client
     lines = await entries_from(hub.pages(task), first, max_entries)

@@ -13,6 +13,8 @@ from services.api.catalog import Catalog, Function
 from services.api.http import problems
 from services.api.http.documents import Document, Documents, answer, document_of
 from services.api.http.parameters import FunctionName
+from services.api.identity.authentication import ANY, NEEDS
+from services.api.identity.caller import ADMIN
 
 CHANGED: Final = problems.documented(404, 503)
 
@@ -28,6 +30,7 @@ class Functions(msgspec.Struct, frozen=True):
     "/functions",
     summary="List functions",
     tags=["functions"],
+    opt={NEEDS: ANY},
     responses={
         304: ResponseSpec(None, description="`If-None-Match` has the `ETag` of this list: it has not changed."),
         **problems.documented(503),
@@ -52,13 +55,25 @@ def _without_times(listed: Functions) -> Functions:
     )
 
 
-@get("/functions/{name:str}", summary="Get a function", tags=["functions"], responses=problems.documented(404, 503))
+@get(
+    "/functions/{name:str}",
+    summary="Get a function",
+    tags=["functions"],
+    opt={NEEDS: ANY},
+    responses=problems.documented(404, 503),
+)
 async def get_function(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
     """What is announced of this function, and whether it is paused."""
     return await catalog.function_of(name)
 
 
-@put("/functions/{name:str}/paused", summary="Pause a function", tags=["functions"], responses=CHANGED)
+@put(
+    "/functions/{name:str}/paused",
+    summary="Pause a function",
+    tags=["functions"],
+    opt={NEEDS: ADMIN},
+    responses=CHANGED,
+)
 async def pause(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
     """Workers start it no more, from the moment they hear of it. Its tasks wait, those that are submitted later too;
     what runs goes on.
@@ -73,6 +88,7 @@ async def pause(name: FunctionName, catalog: NamedDependency[Catalog]) -> Functi
     summary="Resume a function",
     status_code=200,
     tags=["functions"],
+    opt={NEEDS: ADMIN},
     responses=CHANGED,
 )
 async def resume(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:

@@ -14,6 +14,7 @@ from services.api import redis_version
 from services.api.catalog import Catalog
 from services.api.http import problems
 from services.api.http.request_rate import PASSES
+from services.api.identity.authentication import NEEDS, OPEN
 from services.api.streams.hub import Hub
 from services.api.tasks.memory import Memory
 
@@ -36,7 +37,7 @@ class Health(msgspec.Struct, frozen=True):
     "/health/live",
     summary="Check that the process lives",
     tags=["health"],
-    opt={PASSES: True},
+    opt={NEEDS: OPEN, PASSES: True},
     responses=problems.described(400),
 )
 async def live() -> dict[str, str]:
@@ -48,7 +49,7 @@ async def live() -> dict[str, str]:
     "/health/ready",
     summary="Check that the process can serve",
     tags=["health"],
-    opt={PASSES: True},
+    opt={NEEDS: OPEN, PASSES: True},
     responses={
         503: ResponseSpec(Health, description="It cannot serve.", generate_examples=False),
         **problems.described(400),

@@ -15,6 +15,8 @@ from services.api.http.parameters import OPTIONAL, LastEventId, TaskId, cursor_o
 from services.api.http.places import Places
 from services.api.http.quotas import QuotaError
 from services.api.http.request_rate import PASSES, RequestRate
+from services.api.identity.authentication import NEEDS
+from services.api.identity.caller import TASKS, Caller
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.hub import Hub
 from services.api.streams.response import ComeBack, open_stream
@@ -33,7 +35,7 @@ logger = structlog.get_logger()
         "While Redis is away, or the process is full, SSE only says when to reconnect."
     ),
     tags=["tasks"],
-    opt={PASSES: True},
+    opt={NEEDS: TASKS, PASSES: True},
     responses={
         200: ResponseSpec(str, description="The stream.", media_type=SSE.media_type, generate_examples=False),
         204: ResponseSpec(None, description="The client has the end already: there is nothing to come."),
@@ -43,7 +45,7 @@ logger = structlog.get_logger()
 async def stream(
     task_id: TaskId,
     request: Request[Any, Any, Any],
-    owner: NamedDependency[str],
+    caller: NamedDependency[Caller],
     last_event_id: LastEventId = None,
     query_last_event_id: Annotated[str | None, QueryParameter(name="last_event_id", include_in_schema=False)] = None,
     after: Annotated[
@@ -56,7 +58,7 @@ async def stream(
     ] = None,
 ) -> Response[Any]:
     """Check everything that can fail before the first byte; then hand over to the reader."""
-    # As dependencies beside `owner`, each would cost a task.
+    # As dependencies beside `caller`, each would cost a task.
     state = request.app.state
     request_rate: RequestRate = state.request_rate
     places: Places = state.places
@@ -65,9 +67,9 @@ async def stream(
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
     fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
     try:
-        request_rate.count(owner)
-        places.take(request.scope, owner)
-        task = await loader.load(task_id, owner)
+        request_rate.count(caller.owner)
+        places.take(request.scope, caller.owner)
+        task = await loader.load(task_id, caller)
     except (RedisError, QuotaError) as error:
         passes = error.passes if isinstance(error, QuotaError) else is_transient(error)
         if fmt is NDJSON or not passes:

@@ -19,6 +19,8 @@ from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, L
 from services.api.http.places import Places
 from services.api.http.problems import problem
 from services.api.http.root_path import prefix_of
+from services.api.identity.authentication import NEEDS
+from services.api.identity.caller import TASKS, Caller
 from services.api.streams.formats import NDJSON, SSE, Format
 from services.api.streams.hub import Hub
 from services.api.streams.response import open_stream
@@ -60,11 +62,11 @@ class Submitted(msgspec.Struct, frozen=True):
 class Starter:
     """What both calls have in common beside the body. Litestar makes one for each request.
 
-    The parts of the application come from its state: as dependencies beside `owner`, each would cost a task.
+    The parts of the application come from its state: as dependencies beside `caller`, each would cost a task.
     """
 
     request: Request[Any, Any, Any]
-    owner: NamedDependency[str]
+    caller: NamedDependency[Caller]
     idempotency_key: IdempotencyKey = None
     last_event_id: LastEventId = None
 
@@ -83,8 +85,8 @@ class Starter:
         cursor = self._cursor() if fmt else FROM_START
         resumes = cursor != FROM_START
         if fmt is not None:  # before there is a task that nothing would follow
-            places.take(self.request.scope, self.owner)
-        task = await submissions.start(self.owner, new_task, self.idempotency_key, pointer, resumes=resumes)
+            places.take(self.request.scope, self.caller.owner)
+        task = await submissions.start(self.caller, new_task, self.idempotency_key, pointer, resumes=resumes)
         location = f"{prefix_of(self.request.scope)}/tasks/{task.task_id}"
         stream = f"{location}/stream"
         if fmt is not None:
@@ -122,6 +124,7 @@ def stream_format(request: Request[Any, Any, Any]) -> Format | None:
 # Common to both routes that start a task.
 START_TASK: Final[dict[str, Any]] = {
     "status_code": 202,
+    "opt": {NEEDS: TASKS},
     "request_max_body_size": MAX_BODY,
     "responses": {200: STREAM, 204: NOTHING_TO_COME, **problems.documented(400, 404, 410, 413, 422, 503)},
     "dependencies": {"starter": Provide(Starter, sync_to_thread=False)},

@@ -14,6 +14,8 @@ from plugins import keys
 from services.api.http import problems
 from services.api.http.parameters import OPTIONAL, Flag, Number, TaskId
 from services.api.http.problems import problem
+from services.api.identity.authentication import NEEDS
+from services.api.identity.caller import TASKS, Caller
 from services.api.streams.hub import Hub
 from services.api.tasks.cancel import Cancels
 from services.api.tasks.loader import TaskLoader
@@ -82,9 +84,9 @@ class Tasks(msgspec.Struct, frozen=True):
     next: str | None
 
 
-@get("/tasks", summary="List your tasks", tags=["tasks"], responses=problems.documented(400, 503))
+@get("/tasks", summary="List your tasks", tags=["tasks"], opt={NEEDS: TASKS}, responses=problems.documented(400, 503))
 async def list_tasks(
-    owner: NamedDependency[str],
+    caller: NamedDependency[Caller],
     redis: NamedDependency[Redis],
     hub: NamedDependency[Hub],
     limit: Annotated[str | None, LIMIT.described("Tasks per page")] = None,
@@ -97,14 +99,20 @@ async def list_tasks(
     if before and not keys.TASK_ID.fullmatch(before):
         raise problem(400, "invalid-before", "Invalid before", "The parameter before must be the id of a task.")
     async with hub.page_semaphore:  # a listing reads much at once, as late readers do
-        tasks, next_before = await page_of(redis, owner, before, page_size)
+        tasks, next_before = await page_of(redis, caller.owner, before, page_size)
     return Tasks([status_of(task) for task in tasks], next_before)
 
 
-@get("/tasks/{task_id:str}", summary="Get a task", tags=["tasks"], responses=problems.documented(404, 503))
-async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDependency[TaskLoader]) -> Status:
+@get(
+    "/tasks/{task_id:str}",
+    summary="Get a task",
+    tags=["tasks"],
+    opt={NEEDS: TASKS},
+    responses=problems.documented(404, 503),
+)
+async def status(task_id: TaskId, caller: NamedDependency[Caller], loader: NamedDependency[TaskLoader]) -> Status:
     """Status, attempt, chunks so far, times, and the end's data."""
-    return status_of(await loader.load(task_id, owner))
+    return status_of(await loader.load(task_id, caller))
 
 
 @delete(
@@ -112,6 +120,7 @@ async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDepe
     summary="Cancel or purge a task",
     status_code=202,
     tags=["tasks"],
+    opt={NEEDS: TASKS},
     responses={
         200: ResponseSpec(Status, description="It had ended already.", generate_examples=False),
         204: ResponseSpec(None, description="It is purged."),
@@ -120,7 +129,7 @@ async def status(task_id: TaskId, owner: NamedDependency[str], loader: NamedDepe
 )
 async def cancel(
     task_id: TaskId,
-    owner: NamedDependency[str],
+    caller: NamedDependency[Caller],
     cancels: NamedDependency[Cancels],
     purge: Annotated[str | None, PURGE.described("Remove all that is kept of the task, too.")] = None,
 ) -> Response[Status]:
@@ -131,9 +140,9 @@ async def cancel(
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
             if purges:
-                await purge_task(cancels, task_id, owner)
+                await purge_task(cancels, task_id, caller)
                 return gone()
-            task, cancelled_now = await cancels.cancel(task_id, owner)
+            task, cancelled_now = await cancels.cancel(task_id, caller)
     except TimeoutError:
         raise problem(
             503,

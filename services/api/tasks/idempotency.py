@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.http.problems import problem
+from services.api.identity.caller import Caller
 from services.api.tasks.task import Task, read
 
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
@@ -36,16 +37,19 @@ def redis_keys_of(owner: str, key: str) -> tuple[str, str]:
     return keys.idempotency(owner, key), keys.idempotency_before(owner, key)
 
 
-async def find_task(redis: Redis, redis_keys: tuple[str, str], fingerprint: str) -> Task | None:
+async def find_task(redis: Redis, redis_keys: tuple[str, str], fingerprint: str, caller: Caller) -> Task | None:
     """Return the task for which the key is reserved, under one of these names; None if it is not reserved, or if the
-    task does not exist (yet, or any more).
+    task does not exist (yet, or any more), or the caller may not have it.
 
     Raises:
         ProblemDetailsException: 422, the key was used for another request.
     """
     reservations: Any = await redis.mget(redis_keys)
     reservation = reservations[0] or reservations[1]
-    return await read(redis, task_id_of(reservation, fingerprint)) if reservation else None
+    if not reservation:
+        return None
+    task = await read(redis, task_id_of(reservation, fingerprint))
+    return task if task is not None and caller.may_have(task.owner) else None
 
 
 def reservation_of(task_id: str, fingerprint: str) -> str:

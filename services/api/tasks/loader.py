@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.http.problems import problem
+from services.api.identity.caller import Caller
 from services.api.tasks.task import RawTask, Task, fetch, owner_of, task_of
 
 # Tasks per round trip. More would block the loop, and Redis, for long.
@@ -26,15 +27,16 @@ class TaskLoader:
         self._waiting: dict[str, asyncio.Future[RawTask]] = {}
         self._fetching: asyncio.Task[None] | None = None
 
-    async def load(self, task_id: str, owner: str) -> Task:
-        """Return the task of this id and owner.
+    async def load(self, task_id: str, caller: Caller) -> Task:
+        """Return the task of this id, if this caller may have it.
 
         Raises:
-            ProblemDetailsException: 404, there is none; without asking Redis if the id is malformed.
-            UnreadableError: it is not of the form in which this product writes it. Only its owner is told.
+            ProblemDetailsException: 404, there is none, or it may not; without asking Redis if the id is malformed.
+            UnreadableError: it is not of the form in which this product writes it. Other callers are not told.
         """
         raw = await self._raw(task_id) if keys.TASK_ID.fullmatch(task_id) else None
-        task = task_of(task_id, raw) if raw is not None and owner_of(raw) == owner else None
+        owner = None if raw is None else owner_of(raw)
+        task = task_of(task_id, raw) if raw is not None and owner is not None and caller.may_have(owner) else None
         if task is None:
             raise problem(404, "unknown-task", "Unknown task", "There is no such task. Tasks are kept for a day.")
         return task

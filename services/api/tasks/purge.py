@@ -1,9 +1,10 @@
-"""Purge a task at its owner's request: nothing of it stays in Redis."""
+"""Purge a task at the request of its owner, or of an admin: nothing of it stays in Redis."""
 
 from typing import Final
 
 from plugins import keys, scripts
 from plugins.limits import Ticket
+from services.api.identity.caller import Caller
 from services.api.redis_client import run_script
 from services.api.tasks.cancel import Cancels
 from services.api.tasks.ending import leave
@@ -11,19 +12,19 @@ from services.api.tasks.ending import leave
 PURGE: Final = scripts.read("purge.lua", __file__)
 
 
-async def purge_task(cancels: Cancels, task_id: str, owner: str) -> None:
+async def purge_task(cancels: Cancels, task_id: str, caller: Caller) -> None:
     """Cancel the task if it has not ended, so that its readers and its worker are told; then remove all of it.
 
     Raises:
-        ProblemDetailsException: 404, there is no such task of this owner.
+        ProblemDetailsException: 404, there is no such task, or this caller may not have it.
     """
-    task, _ = await cancels.cancel(task_id, owner)
+    task, _ = await cancels.cancel(task_id, caller)
     # A function that still cleans up keeps its place at its limit; its worker releases it.
     if task.limit_key is not None and not task.lease_until:
         await leave(cancels.redis, cancels.limiter, task)
     names = [
         *[keys.metadata(task_id), keys.log(task_id), keys.task_input(task_id)],
-        *[keys.OPEN, keys.by_owner(owner), keys.open_by_owner(owner), keys.parked(task.function), keys.QUEUE],
+        *[keys.OPEN, keys.by_owner(task.owner), keys.open_by_owner(task.owner), keys.parked(task.function), keys.QUEUE],
         *([task.reservation] if task.reservation else []),
     ]
     # The message of a task without a limit names no attempt: 0.

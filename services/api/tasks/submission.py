@@ -12,12 +12,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from plugins import keys, metadata, scripts
 from plugins.declaration import Declaration
+from plugins.function import FUNCTION_NAME
 from plugins.limits import Ticket
 from plugins.message import FIELD, Message, encode
 from services.api.catalog import Catalog
 from services.api.http import validation
 from services.api.http.problems import problem, unavailable
 from services.api.http.validation import Errors
+from services.api.identity.caller import FUNCTIONS_PREFIX, Caller
+from services.api.identity.refusals import insufficient
 from services.api.tasks.idempotency import (
     find_task,
     fingerprint_of,
@@ -68,7 +71,7 @@ class Submissions(NamedTuple):
 
     async def start(
         self,
-        owner: str,
+        caller: Caller,
         request: NewTask,
         idempotency_key: str | None,
         pointer: Sequence[str],
@@ -81,16 +84,22 @@ class Submissions(NamedTuple):
         whose key has a task is not checked again: the function may be another one by now.
 
         Raises:
-            ProblemDetailsException: 404, the function is unknown, or the request resumes and there is no such task;
-                400, the input does not fit its schema, or the key is malformed; 422, the key was used for another
-                request; 503, Redis is nearly full, or refuses the task.
+            ProblemDetailsException: 403, the caller may not start the function; 404, it is unknown, or the request
+                resumes and there is no such task; 400, the input does not fit its schema, or the key is malformed; 422,
+                the key was used for another request; 503, Redis is nearly full, or refuses the task.
             QuotaError: the owner, all owners, or the limit have as many open tasks as they may.
             redis.exceptions.RedisError: Redis does not answer.
         """
+        # A name that none can have is an unknown one, as for every caller.
+        if FUNCTION_NAME.fullmatch(request.function) and not caller.may_start(request.function):
+            raise insufficient(FUNCTIONS_PREFIX + request.function)
         encoded = msgspec.json.encode(request.input, order="deterministic")
         fingerprint = fingerprint_of(request.function, encoded)
-        redis_keys = redis_keys_of(owner, idempotency_key) if idempotency_key is not None else None
-        if redis_keys is not None and (task := await find_task(self.redis, redis_keys, fingerprint)) is not None:
+        redis_keys = redis_keys_of(caller.owner, idempotency_key) if idempotency_key is not None else None
+        if (
+            redis_keys is not None
+            and (task := await find_task(self.redis, redis_keys, fingerprint, caller)) is not None
+        ):
             return task
         if resumes:
             raise unknown_key()
@@ -99,7 +108,7 @@ class Submissions(NamedTuple):
         limit_key = limit_key_of(declaration, request.input)
         submission = Submission(declaration, encoded, limit_key, fingerprint, redis_keys[0] if redis_keys else None)
         try:
-            task = await self._create(owner, secrets.token_hex(16), submission)
+            task = await self._create(caller.owner, secrets.token_hex(16), submission)
         except ResponseError as error:
             raise unavailable(error) from error
         if task.limit_key is not None and task.status == "queued" and not task.attempt:

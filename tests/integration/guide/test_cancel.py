@@ -27,7 +27,7 @@ async def test_a_running_task_is_cancelled(client: httpx.AsyncClient, redis: Red
     answer = await client.delete(f"/tasks/{task_id}")
 
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
-    assert await following == ([1], "cancelled", {"by": "anonymous"})
+    assert await following == ([1], "cancelled", {"by": "client"})
     await appeared(note)
     again = await client.delete(f"/tasks/{task_id}")
     assert (again.status_code, again.json()["status"]) == (200, "cancelled")

@@ -69,7 +69,7 @@ async def test_a_task_that_waits_for_its_next_attempt_is_cancelled(
         answer = await own_client.delete(f"/tasks/{task_id}")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
         log = await ended(own, task_id)
-        assert log[-1] == ("cancelled", 2, {"by": "anonymous"})
+        assert log[-1] == ("cancelled", 2, {"by": "client"})
         assert not [entry for entry in log if entry[1] == 3]
         worker.stop()
     assert await ended(own, task_id) == log

@@ -49,7 +49,7 @@ async def test_a_running_task_is_cancelled(
     await full.off()
     assert await ended(own, task_id) == log
     assert (log[-1], len(log) - 1) == (
-        ("cancelled", 1, {"by": "anonymous"}),
+        ("cancelled", 1, {"by": "client"}),
         len((await follow(own_client, task_id))[0]),
     )
     assert await own.hget(keys.metadata(task_id), "status") == b"cancelled"
@@ -74,7 +74,7 @@ async def test_a_worker_that_missed_the_call_learns_of_it(
         thaw(one_worker)
     await left(folder, "cleaned.1.*")
     await full.off()
-    assert await ended(own, task_id) == [("chunk", 1, 1), ("cancelled", 1, {"by": "anonymous"})]
+    assert await ended(own, task_id) == [("chunk", 1, 1), ("cancelled", 1, {"by": "client"})]
 
 
 async def test_a_queued_task_is_cancelled(own_client: httpx.AsyncClient, own: Redis, full: Full, own_url: str) -> None:
@@ -84,7 +84,7 @@ async def test_a_queued_task_is_cancelled(own_client: httpx.AsyncClient, own: Re
     assert (await own_client.delete(f"/tasks/{task_id}")).status_code == 202
     await full.off()
     with worker_process(own_url, **QUICK):
-        assert await ended(own, task_id) == [("cancelled", 0, {"by": "anonymous"})]
+        assert await ended(own, task_id) == [("cancelled", 0, {"by": "client"})]
         assert await follow(own_client, await start(own_client, "count", to=1)) == ([1], "done", {"chunks": 1})
     assert (await log_of(own, task_id))[1:] == []
 

@@ -67,7 +67,7 @@ async def test_before_a_cancel(own_url: str, own_client: httpx.AsyncClient, own:
         answer = await own_client.delete(f"/tasks/{task_id}")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
         await left(folder, "cleaned.1.*")
-        assert await ended(own, task_id) == [("chunk", 1, 1), ("cancelled", 1, {"by": "anonymous"})]
+        assert await ended(own, task_id) == [("chunk", 1, 1), ("cancelled", 1, {"by": "client"})]
 
 
 async def test_when_a_task_is_given_back(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:

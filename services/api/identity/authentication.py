@@ -1,0 +1,102 @@
+"""Finds the caller of each request by its credential: in memory, if the credential is known."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from services.api.identity.caller import ANYONE, STRANGER, Caller
+from services.api.identity.credentials import credential_of
+from services.api.identity.refusals import CredentialError, insufficient, unauthenticated
+
+# In the `opt` of a handler: the scope without which its calls are refused; `OPEN`, they are for all, and know their
+# caller if it has a credential that is valid; `ANY`, each caller that is known may send them.
+NEEDS: Final = "needs_scope"
+OPEN: Final = "open"
+ANY: Final = "any"
+
+# Callers that are remembered. A credential that is known costs no verification.
+MAX_REMEMBERED: Final = 20_000
+
+logger = structlog.get_logger()
+
+# Returns the caller of a credential. It raises a `CredentialError` if there is none.
+Verify = Callable[[str, str], Caller]
+
+
+class Authentication:
+    """Knows callers by their credentials. `verify` finds the caller of one that is not known; None: all are the same,
+    and may do everything.
+    """
+
+    def __init__(self, verify: Verify | None) -> None:
+        self._verify = verify
+        self._known: dict[str, Caller] = {}  # by the digest of a credential, in the order of their last requests
+
+    def forget(self) -> None:
+        """Verify every credential anew: what is valid has changed."""
+        self._known.clear()
+
+    def caller_of(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller | None:
+        """Return the caller that sent this request, None if it has no credential.
+
+        Raises:
+            CredentialError: its credential is not valid.
+        """
+        if self._verify is None:
+            return ANYONE
+        credential = credential_of(connection)
+        return None if credential is None else self.identify(credential)
+
+    def identify(self, credential: str) -> Caller:
+        """Return the caller of this credential.
+
+        Raises:
+            CredentialError: it is not valid.
+        """
+        assert self._verify is not None
+        digest = hashlib.sha256(credential.encode()).hexdigest()
+        caller = self._known.pop(digest, None) or self._verify(credential, digest)
+        if caller.until <= time.time():
+            raise CredentialError("The credential has expired.")
+        self._known[digest] = caller
+        if len(self._known) > MAX_REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return caller
+
+
+def identify_caller(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Runs before every handler, and before all other checks: they find the caller as the connection's user.
+
+    A handler that does not say what it needs takes no call.
+
+    Raises:
+        ProblemDetailsException: 401, the caller is not known; 403, it lacks the scope that the handler needs.
+    """
+    authentication: Authentication = connection.app.state.authentication
+    needs = handler.opt.get(NEEDS)
+    if connection.scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]  # a handler of HTTP
+        needs = OPEN
+    scope: Any = connection.scope
+    try:
+        caller = authentication.caller_of(connection)
+    except CredentialError as error:
+        if needs != OPEN:
+            raise unauthenticated(str(error)) from None
+        caller = None
+    if caller is None and needs != OPEN:
+        raise unauthenticated()
+    scope["user"] = caller or STRANGER
+    if needs not in (OPEN, ANY) and not (caller and needs and caller.has(needs)):
+        raise insufficient(str(needs))
+
+
+def caller(request: Request[Any, Any, Any]) -> Caller:
+    """Return the caller of a request, for handlers."""
+    user: Caller = request.user
+    return user

@@ -1,0 +1,51 @@
+"""Verifies credentials in the ways that TAILRACE_AUTH names."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from services.api.identity.api_keys import PREFIX, record_of
+from services.api.identity.caller import Caller
+from services.api.identity.key_file import KeyFile, KeyFileError
+from services.api.identity.refusals import CredentialError
+from services.api.settings import Settings
+
+
+class Verification:
+    """What this process knows of credentials: the keys of the file."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read what is read at the start.
+
+        Raises:
+            SystemExit: a setting lacks another, or its file cannot be read. The message names it.
+        """
+        self._keys = _key_file(settings) if "keys" in settings.auth else None
+
+    def verify(self, credential: str, digest: str) -> Caller:
+        """Return the caller of this credential, whose digest this is.
+
+        Raises:
+            CredentialError: it is not valid.
+        """
+        if credential.startswith(PREFIX) and self._keys is not None:
+            return record_of(self._keys.records, credential).caller(digest)
+        raise CredentialError("The credential is none of those that this API takes.")
+
+    def background(self, changed: Callable[[], None]) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what must run to keep it current, by name. It calls back when a credential may be valid no more."""
+        keys = self._keys
+        return {} if keys is None else {"api keys": lambda: keys.watch(changed)}
+
+
+def _key_file(settings: Settings) -> KeyFile:
+    if settings.keys_file is None:
+        raise SystemExit(
+            "TAILRACE_KEYS_FILE is not set: with TAILRACE_AUTH=keys it should name the file of the API keys"
+        )
+    try:
+        return KeyFile(settings.keys_file)
+    except KeyFileError as error:
+        raise SystemExit(
+            f"TAILRACE_KEYS_FILE is {str(settings.keys_file)!r}: {error}. "
+            "`python -m services.api.keys add --owner NAME` makes a key and the file"
+        ) from None

@@ -1,0 +1,1 @@
+"""Callers and their rights, at an API that asks for API keys."""
