@@ -50,21 +50,23 @@ INSTEAD: Final = {
 ENCODED: Final = "In a user name or a password, / should be %2F, ? should be %3F, # should be %23, and @ should be %40"
 
 
-def from_file(env: Mapping[str, str]) -> dict[str, str]:
-    """Return `REDIS_URL` as it stands in the file that `REDIS_URL_FILE` names; nothing if that is not set.
+def from_file(env: Mapping[str, str], name: str = "REDIS_URL") -> dict[str, str]:
+    """Return the variable `name` as it stands in the file that `name` with `_FILE` names; nothing if that is not set.
 
     Raises:
-        SystemExit: the file cannot be read, or `REDIS_URL` is set, too.
+        SystemExit: the file cannot be read, or is no text, or the variable is set, too.
     """
-    path = env.get("REDIS_URL_FILE", "")
+    path = env.get(f"{name}_FILE", "")
     if not path:
         return {}
-    if env.get("REDIS_URL"):
-        raise SystemExit("REDIS_URL and REDIS_URL_FILE are both set: there should be one of them")
+    if env.get(name):
+        raise SystemExit(f"{name} and {name}_FILE are both set: there should be one of them")
     try:
-        return {"REDIS_URL": Path(path).read_text().strip()}
+        return {name: Path(path).read_text().strip()}
     except OSError as error:
-        raise SystemExit(f"REDIS_URL_FILE is {path!r}: {error.strerror}") from None
+        raise SystemExit(f"{name}_FILE is {path!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SystemExit(f"{name}_FILE is {path!r}: it should have text") from None
 
 
 def check(url: str) -> str:
