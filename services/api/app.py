@@ -151,7 +151,10 @@ def _from_state(name: str) -> Provide:
 
 @asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
-    """Open the connections and start the background tasks, and stop them. Nothing here waits for Redis."""
+    """Open the connections and start the background tasks, and stop them.
+
+    Nothing here waits for Redis. An identity provider has two seconds to answer.
+    """
     settings: Settings = app.state.settings
     guard.prepare()
     app.state.declared = declared.of(app)
@@ -194,6 +197,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         logger.warning("no authentication", meaning="each client that reaches this process may do everything")
     restore = drain_on_signal(hub)
     try:
+        await verification.first()
         yield
     finally:
         restore()

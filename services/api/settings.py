@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -15,6 +15,9 @@ from services.api.ways import RIGHT, Way, ways_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+# Variables whose values no message shows. Each may stand in a file, which the variable with `_FILE` names.
+SECRETS: Final = ("REDIS_URL", "TAILRACE_JWT_SECRET")
 
 
 class Settings(BaseSettings):
@@ -32,6 +35,11 @@ class Settings(BaseSettings):
     auth: Annotated[frozenset[Way], NoDecode, BeforeValidator(ways_of)] = Field(default=...)
     # The file of the API keys.
     keys_file: Path | None = None
+    # The issuer and the audience of tokens. Public keys at an address verify them, or a shared secret.
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwks_url: str | None = None
+    jwt_secret: SecretStr | None = Field(default=None, validation_alias="TAILRACE_JWT_SECRET")
     # Hosts by which clients may ask for this API. This machine's own names are always among them.
     allowed_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(hosts_of)] = Field(
         default="localhost"  # type: ignore[arg-type]  # it is validated, too
@@ -86,7 +94,8 @@ class Settings(BaseSettings):
             SystemExit: variables are wrong; the message names each, what it is, and what would be right.
         """
         try:
-            return cls(**from_file(os.environ))  # type: ignore[arg-type]  # by the name of the variable
+            files = {name: text for secret in SECRETS for name, text in from_file(os.environ, secret).items()}
+            return cls(**files)  # type: ignore[arg-type]  # by the name of the variable
         except ValidationError as error:
             raise SystemExit("\n".join(_in_words(details) for details in error.errors())) from None
 
@@ -97,4 +106,4 @@ def _in_words(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{variable} is not set: it should be {RIGHT}"
     wrong = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return f"{variable} is wrong: {wrong}" if name == "REDIS_URL" else f"{variable} is {error['input']!r}: {wrong}"
+    return f"{variable} is wrong: {wrong}" if name in SECRETS else f"{variable} is {error['input']!r}: {wrong}"

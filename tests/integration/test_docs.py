@@ -28,6 +28,7 @@ NOT_RUN: Final = {
     ("docs/deploy.md", "hash() {"): "test_least_rights.py runs it, and starts a Redis with the file",
     ("docs/deploy.md", "PYTHON_IMAGE="): "digests are for operators to look up",
     ("docs/deploy.md", "uvicorn --factory"): "tests/support/processes.py starts all processes with these commands",
+    ("docs/deploy.md", "TAILRACE_AUTH=jwt"): "test_tokens.py starts APIs with these variables",
     ("docs/design.md", "client ─POST"): "a diagram",
     ("docs/design.md", "stateDiagram-v2"): "a diagram; test_order_of_ends.py and integration/workers see its arrows",
     ("docs/functions.md", "[project.entry-points"): "test_functions_guide.py compares it with examples/dice",
@@ -119,7 +120,7 @@ def test_the_settings() -> None:
 @pytest.mark.parametrize("page", ["docs/reliability.md", "docs/security.md"])
 def test_the_tests_that_a_page_names(page: str) -> None:
     """Every test that the page names exists, so that no promise and no bound is left without one."""
-    named = re.findall(r"`((?:integration|chaos|simulation|workers)/[\w/]+\.py)`", read(page))
+    named = re.findall(r"`((?:integration|chaos|simulation|unit|workers)/[\w/]+\.py)`", read(page))
     paths = [path if not path.startswith("workers/") else f"integration/{path}" for path in named]
     assert len(paths) > 30
     assert [path for path in paths if not (ROOT / "tests" / path).exists()] == []

@@ -29,8 +29,11 @@ KEY: Final = re.compile(rf"trk_([0-9A-Za-z]{{1,32}})_([0-9A-Za-z]{{{SECRET_DIGIT
 # The issuer of all keys, as a part of an owner.
 ISSUER: Final = "tailrace:keys"
 
+# A scope, in a file or a token.
+SCOPE: Final = r"(?:tasks|admin|functions:(?:\*|[A-Za-z0-9_.-]{1,200}))"
+
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Scope = Annotated[str, msgspec.Meta(pattern=r"^(tasks|admin|functions:(\*|[A-Za-z0-9_.-]{1,200}))$")]
+Scope = Annotated[str, msgspec.Meta(pattern=rf"^{SCOPE}$")]
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from services.api.identity.caller import ANYONE, STRANGER, Caller
 from services.api.identity.credentials import credential_of
-from services.api.identity.refusals import CredentialError, insufficient, unauthenticated
+from services.api.identity.refusals import CredentialError, insufficient, refused, unauthenticated
 
 # In the `opt` of a handler: the scope without which its calls are refused; `OPEN`, they are for all, and know their
 # caller if it has a credential that is valid; `ANY`, each caller that is known may send them.
@@ -76,7 +76,8 @@ def identify_caller(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     A handler that does not say what it needs takes no call.
 
     Raises:
-        ProblemDetailsException: 401, the caller is not known; 403, it lacks the scope that the handler needs.
+        ProblemDetailsException: 401, the caller is not known; 403, it lacks the scope that the handler needs; 503, its
+            token cannot be verified yet.
     """
     authentication: Authentication = connection.app.state.authentication
     needs = handler.opt.get(NEEDS)
@@ -87,7 +88,7 @@ def identify_caller(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
         caller = authentication.caller_of(connection)
     except CredentialError as error:
         if needs != OPEN:
-            raise unauthenticated(str(error)) from None
+            raise refused(error) from None
         caller = None
     if caller is None and needs != OPEN:
         raise unauthenticated()

@@ -7,11 +7,12 @@ from services.api.identity.api_keys import PREFIX, record_of
 from services.api.identity.caller import Caller
 from services.api.identity.key_file import KeyFile, KeyFileError
 from services.api.identity.refusals import CredentialError
+from services.api.identity.token_issuer import Issuer
 from services.api.settings import Settings
 
 
 class Verification:
-    """What this process knows of credentials: the keys of the file."""
+    """What this process knows of credentials: the keys of the file, and the issuer of tokens."""
 
     def __init__(self, settings: Settings) -> None:
         """Read what is read at the start.
@@ -20,6 +21,8 @@ class Verification:
             SystemExit: a setting lacks another, or its file cannot be read. The message names it.
         """
         self._keys = _key_file(settings) if "keys" in settings.auth else None
+        self._issuer = Issuer(settings) if "jwt" in settings.auth else None
+        self._provider = self._issuer.keys if self._issuer else None
 
     def verify(self, credential: str, digest: str) -> Caller:
         """Return the caller of this credential, whose digest this is.
@@ -29,12 +32,23 @@ class Verification:
         """
         if credential.startswith(PREFIX) and self._keys is not None:
             return record_of(self._keys.records, credential).caller(digest)
+        if not credential.startswith(PREFIX) and self._issuer is not None:
+            return self._issuer.tokens.caller_of(credential, digest)
         raise CredentialError("The credential is none of those that this API takes.")
 
     def background(self, changed: Callable[[], None]) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what must run to keep it current, by name. It calls back when a credential may be valid no more."""
-        keys = self._keys
-        return {} if keys is None else {"api keys": lambda: keys.watch(changed)}
+        running: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        if (keys := self._keys) is not None:
+            running["api keys"] = lambda: keys.watch(changed)
+        if (provider := self._provider) is not None:
+            running["identity provider"] = lambda: provider.keep(changed)
+        return running
+
+    async def first(self) -> None:
+        """Return when the background tasks know what they need, or within seconds."""
+        if self._provider is not None:
+            await self._provider.first()
 
 
 def _key_file(settings: Settings) -> KeyFile:
