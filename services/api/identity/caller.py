@@ -42,12 +42,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether it may start this function."""
         return self.has(FUNCTIONS_PREFIX + function)
 
-    def may_have(self, owner: str) -> bool:
-        """Return whether it may read, cancel and purge a task of this owner.
+    def may_see(self, function: str) -> bool:
+        """Return whether it may know that there is this function: it may start it, or is an admin."""
+        return self.is_admin or self.may_start(function)
+
+    @property
+    def bound_to(self) -> str | None:
+        """The owner whose tasks alone it may read, cancel and purge; None, it may those of all owners.
 
         Without authentication there is no admin: tasks of other owners stay theirs.
         """
-        return owner == self.owner or (self.is_admin and self is not ANYONE)
+        return None if self.is_admin and self is not ANYONE else self.owner
 
 
 # Every caller of an API without authentication: it may do everything.
@@ -60,6 +65,7 @@ STRANGER: Final = Caller(owner="", scopes=frozenset())
 def owner_of(issuer: str, subject: str) -> str:
     """Return the owner that this subject of this issuer is.
 
-    A digest: names in Redis have it as a part, and a subject may be any text of any length.
+    A digest: names in Redis have it as a part, and a subject may be any text of any length, also one that is no
+    Unicode. No issuer has a NUL, so no two pairs are the same text.
     """
-    return hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{issuer}\0{subject}".encode(errors="surrogatepass")).hexdigest()[:32]

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.http.problems import problem
-from services.api.identity.caller import Caller
 from services.api.tasks.task import Task, read
 
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
@@ -37,9 +36,9 @@ def redis_keys_of(owner: str, key: str) -> tuple[str, str]:
     return keys.idempotency(owner, key), keys.idempotency_before(owner, key)
 
 
-async def find_task(redis: Redis, redis_keys: tuple[str, str], fingerprint: str, caller: Caller) -> Task | None:
-    """Return the task for which the key is reserved, under one of these names; None if it is not reserved, or if the
-    task does not exist (yet, or any more), or the caller may not have it.
+async def find_task(redis: Redis, redis_keys: tuple[str, str], fingerprint: str, owner: str) -> Task | None:
+    """Return the task for which this owner's key is reserved, under one of these names; None if it is not reserved, or
+    if the task does not exist (yet, or any more), or is of another owner.
 
     Raises:
         ProblemDetailsException: 422, the key was used for another request.
@@ -48,8 +47,7 @@ async def find_task(redis: Redis, redis_keys: tuple[str, str], fingerprint: str,
     reservation = reservations[0] or reservations[1]
     if not reservation:
         return None
-    task = await read(redis, task_id_of(reservation, fingerprint))
-    return task if task is not None and caller.may_have(task.owner) else None
+    return await read(redis, task_id_of(reservation, fingerprint), owner)
 
 
 def reservation_of(task_id: str, fingerprint: str) -> str:
@@ -65,13 +63,18 @@ def task_id_of(reservation: bytes, fingerprint: str) -> str:
     """
     task_id, _, reserved_for = reservation.decode(errors="replace").partition(":")
     if reserved_for != fingerprint or not keys.TASK_ID.fullmatch(task_id):
-        raise problem(
-            422,
-            "idempotency-key-reused",
-            "Idempotency-Key reused",
-            "This key was used for another request within the last 24 hours. Send a new key with a new request.",
-        )
+        raise reused_key()
     return task_id
+
+
+def reused_key() -> ProblemDetailsException:
+    """422: a key is reserved for another request."""
+    return problem(
+        422,
+        "idempotency-key-reused",
+        "Idempotency-Key reused",
+        "This key was used for another request within the last 24 hours. Send a new key with a new request.",
+    )
 
 
 def unknown_key() -> ProblemDetailsException:

@@ -1,7 +1,7 @@
 """Batched look-ups of tasks: requests made during a round trip share the next one.
 
 Ten thousand readers of a stream may reconnect at once, and most of them request the same task: each round trip reads it
-once. Every answer is read after its request.
+once. Every answer is read after its request. Callers of different rights share round trips, and never an answer.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from plugins import keys
 from services.api.http.problems import problem
 from services.api.identity.caller import Caller
-from services.api.tasks.task import RawTask, Task, fetch, owner_of, task_of
+from services.api.tasks.task import RawTask, Task, Wanted, fetch_wanted, task_of
 
 # Tasks per round trip. More would block the loop, and Redis, for long.
 MAX_BATCH_SIZE: Final = 200
@@ -24,7 +24,7 @@ class TaskLoader:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: dict[str, asyncio.Future[RawTask]] = {}
+        self._waiting: dict[Wanted, asyncio.Future[RawTask]] = {}
         self._fetching: asyncio.Task[None] | None = None
 
     async def load(self, task_id: str, caller: Caller) -> Task:
@@ -34,17 +34,15 @@ class TaskLoader:
             ProblemDetailsException: 404, there is none, or it may not; without asking Redis if the id is malformed.
             UnreadableError: it is not of the form in which this product writes it. Other callers are not told.
         """
-        raw = await self._raw(task_id) if keys.TASK_ID.fullmatch(task_id) else None
-        owner = None if raw is None else owner_of(raw)
-        task = task_of(task_id, raw) if raw is not None and owner is not None and caller.may_have(owner) else None
-        if task is None:
+        raw = await self._raw(Wanted(task_id, caller.bound_to)) if keys.TASK_ID.fullmatch(task_id) else None
+        if (task := task_of(task_id, raw)) is None:
             raise problem(404, "unknown-task", "Unknown task", "There is no such task. Tasks are kept for a day.")
         return task
 
-    async def _raw(self, task_id: str) -> RawTask:
-        future = self._waiting.get(task_id)
+    async def _raw(self, wanted: Wanted) -> RawTask:
+        future = self._waiting.get(wanted)
         if future is None:
-            future = self._waiting[task_id] = asyncio.get_running_loop().create_future()
+            future = self._waiting[wanted] = asyncio.get_running_loop().create_future()
             future.add_done_callback(_retrieve_error)
             if self._fetching is None:
                 self._fetching = asyncio.create_task(self._fetch())
@@ -53,10 +51,10 @@ class TaskLoader:
     async def _fetch(self) -> None:
         try:
             while self._waiting:
-                ids = list(islice(self._waiting, MAX_BATCH_SIZE))
-                batch = [self._waiting.pop(task_id) for task_id in ids]
+                asked = list(islice(self._waiting, MAX_BATCH_SIZE))
+                batch = [self._waiting.pop(wanted) for wanted in asked]
                 try:
-                    raw_tasks = await fetch(self._redis, ids)
+                    raw_tasks = await fetch_wanted(self._redis, asked)
                 except Exception as error:  # noqa: BLE001  # every waiting request gets it, and knows what to make of it
                     # Those made meanwhile, too: no request queues behind others for a Redis that is silent.
                     batch += self._waiting.values()

@@ -26,13 +26,14 @@ from services.api.tasks.idempotency import (
     fingerprint_of,
     redis_keys_of,
     reservation_of,
+    reused_key,
     task_id_of,
     unknown_key,
 )
 from services.api.tasks.limits import Limiter, limit_key_of
 from services.api.tasks.memory import Memory
 from services.api.tasks.open_tasks import OpenTasks
-from services.api.tasks.task import Task, read_call, task_of
+from services.api.tasks.task import Task, Wanted, read_call, task_of
 
 CREATE: Final = scripts.read("create.lua", __file__)
 
@@ -98,7 +99,7 @@ class Submissions(NamedTuple):
         redis_keys = redis_keys_of(caller.owner, idempotency_key) if idempotency_key is not None else None
         if (
             redis_keys is not None
-            and (task := await find_task(self.redis, redis_keys, fingerprint, caller)) is not None
+            and (task := await find_task(self.redis, redis_keys, fingerprint, caller.owner)) is not None
         ):
             return task
         if resumes:
@@ -140,7 +141,7 @@ class Submissions(NamedTuple):
         more, and one that Redis or a quota refuses has left nothing.
 
         Raises:
-            ProblemDetailsException: 422, its key was reserved for another request.
+            ProblemDetailsException: 422, its key was reserved for another request, or for another owner's task.
             QuotaError: as `start`.
         """
         declaration, limit_key = submission.declaration, submission.limit_key
@@ -166,14 +167,15 @@ class Submissions(NamedTuple):
         async with self.redis.pipeline(transaction=False) as pipeline:
             # As text: to call a script by its hash would cost a pipeline of redis-py one more round trip.
             pipeline.eval(CREATE, len(names), *names, *arguments, *parts)
-            pipeline.execute_command(*read_call([task_id]))
+            pipeline.execute_command(*read_call([Wanted(task_id, owner)]))
             refused, (raw,) = await pipeline.execute()
         if isinstance(refused, list):
             return await self._create(owner, task_id_of(refused[0], submission.fingerprint), submission)
         if refused:
             raise self.open_tasks.refusal(refused)
         task = task_of(task_id, raw)
-        assert task is not None, "it was created just now"
+        if task is None:  # its key is reserved for a task of another owner, by another program
+            raise reused_key()
         return task
 
 

@@ -5,7 +5,7 @@ Neither a task's input nor a chunk is read: both may be large, and no answer has
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -103,8 +103,19 @@ FIELDS: Final = (
     metadata.ENDED_AT,
 )
 
-# A task as the script answers it, or the error with which Redis refuses to read it.
-RawTask = list[Any] | Exception
+# In the place of an owner, for the script: any will do.
+ANY_OWNER: Final = "*"
+
+# A task as the script answers it, or the error with which Redis refuses to read it; None if it is not of the owner that
+# it must be.
+RawTask = list[Any] | Exception | None
+
+
+class Wanted(NamedTuple):
+    """A task to be read. It must be of this owner, or nothing of it is read; None, it may be of any."""
+
+    task_id: str
+    owner: str | None = None
 
 
 class EndData(msgspec.Struct, frozen=True):
@@ -113,24 +124,29 @@ class EndData(msgspec.Struct, frozen=True):
     chunks: int = 0
 
 
-async def read(redis: Redis, task_id: str) -> Task | None:
-    """Return the task of this id and any owner, or None.
+async def read(redis: Redis, task_id: str, owner: str | None = None) -> Task | None:
+    """Return the task of this id and this owner, None if there is none. Without an owner it may be any's.
 
     Raises:
         UnreadableError: it is not of the form in which this product writes it.
         redis.exceptions.RedisError: Redis does not answer.
     """
-    (raw,) = await fetch(redis, [task_id])
+    (raw,) = await fetch_wanted(redis, [Wanted(task_id, owner)])
     return task_of(task_id, raw)
 
 
-async def fetch(redis: Redis, task_ids: list[str]) -> list[RawTask]:
-    """Return the raw tasks of these ids, in one round trip. Errors of a task are in its place.
+async def fetch(redis: Redis, task_ids: Sequence[str]) -> list[RawTask]:
+    """Return the raw tasks of these ids and any owners: no caller must get them. Otherwise as `fetch_wanted`."""
+    return await fetch_wanted(redis, [Wanted(task_id) for task_id in task_ids])
+
+
+async def fetch_wanted(redis: Redis, wanted: Sequence[Wanted]) -> list[RawTask]:
+    """Return these raw tasks, in one round trip. Errors of a task are in its place.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses to read any.
     """
-    batches = [task_ids[start : start + MAX_READ] for start in range(0, len(task_ids), MAX_READ)]
+    batches = [wanted[start : start + MAX_READ] for start in range(0, len(wanted), MAX_READ)]
     raw_tasks: list[RawTask] = []
     for answer in await pipelined(redis, map(read_call, batches)):
         if isinstance(answer, Exception):
@@ -153,10 +169,9 @@ async def page_of(redis: Redis, owner: str, before: str | None, limit: int) -> t
         start = int(rank) + 1
     members: Any = await redis.zrange(listed, start, start + limit - 1, desc=True)
     ids = [task_id for member in members if keys.TASK_ID.fullmatch(task_id := member.decode(errors="replace"))]
-    tasks = map(_readable, ids, await fetch(redis, ids))
-    return [task for task in tasks if task is not None and task.owner == owner], ids[-1] if ids and len(
-        members
-    ) == limit else None
+    raw_tasks = await fetch_wanted(redis, [Wanted(task_id, owner) for task_id in ids])
+    tasks = [task for task in map(_readable, ids, raw_tasks) if task is not None]
+    return tasks, ids[-1] if ids and len(members) == limit else None
 
 
 def _readable(task_id: str, raw: RawTask) -> Task | None:
@@ -167,20 +182,15 @@ def _readable(task_id: str, raw: RawTask) -> Task | None:
         return None
 
 
-def read_call(task_ids: Sequence[str]) -> Call:
-    """Return the command whose answer is the raw tasks of these ids: `MAX_READ` at most."""
-    names = [name for task_id in task_ids for name in (keys.metadata(task_id), keys.log(task_id))]
-    return script_call(READ, names, (MAX_LINE, MAX_END, *FIELDS))
-
-
-def owner_of(raw: RawTask) -> str | None:
-    """Return the owner of a raw task, None if it has none that can be read."""
-    owner = None if isinstance(raw, Exception) else raw[0][FIELDS.index(metadata.OWNER)]
-    return owner.decode(errors="replace") if owner is not None else None
+def read_call(wanted: Sequence[Wanted]) -> Call:
+    """Return the command whose answer is these raw tasks: `MAX_READ` at most."""
+    names = [name for task_id, _ in wanted for name in (keys.metadata(task_id), keys.log(task_id))]
+    owners = [ANY_OWNER if owner is None else owner for _, owner in wanted]
+    return script_call(READ, names, (MAX_LINE, MAX_END, *owners, *FIELDS))
 
 
 def task_of(task_id: str, raw: RawTask) -> Task | None:
-    """Decode a raw task. Return None if it does not exist.
+    """Decode a raw task. Return None if it does not exist, or is not of the owner that it must be.
 
     Raises:
         UnreadableError: it is not of the form in which this product writes it.
@@ -193,6 +203,8 @@ def task_of(task_id: str, raw: RawTask) -> Task | None:
 
 
 def _decoded(task_id: str, raw: RawTask) -> Task | None:
+    if raw is None:
+        return None
     for answer in [raw] if isinstance(raw, Exception) else raw:
         if isinstance(answer, Exception):
             raise ValueError(str(answer)) if foreign.is_wrong_type(answer) else answer
