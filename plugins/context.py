@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from plugins import keys
+
 
 class Logger(Protocol):
     """Writes to the worker's log. Put what is to be searched for into fields: `logger.info("page read", page=3)`."""
@@ -29,6 +31,8 @@ class Logger(Protocol):
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """Passed to the parameter that is annotated with it. It is not part of the input.
 
+    `owner` is the task's: a digest of 32 hexadecimal digits, whichever of the owner's credentials has started the task;
+    or `anonymous`, the owner of all tasks of an API without authentication. It is empty if Redis has lost it.
     `attempt` is 1 at first. `yielded` is what earlier attempts have yielded and readers keep, in order: JSON values,
     and an `Event` for each that had a name. It is empty unless the function is `resumable` and was tried before.
     `logger` names the task in every line. `stopping` is set when the task is cancelled or its worker is shutting down:
@@ -39,6 +43,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     yielded: list[Any]
     logger: Logger
+    owner: str = keys.ANONYMOUS
     stopping: threading.Event = msgspec.field(default_factory=threading.Event)
 
     @property

@@ -1,21 +1,22 @@
 """Running a function in a test: no Redis, no worker, no api.
 
-from plugins.testing import run
+from plugins.testing import context, run
 
 assert run(shout, text="hey", times=2) == ["HEY", "HEY"]
+assert run(greet, ctx=context(owner="0" * 32)) == ["hello"]
 """
 
 import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import msgspec
 
-from plugins import entries
+from plugins import entries, keys
 from plugins.calls import chunks_of
 from plugins.context import Context
 from plugins.event import Event, named
@@ -56,13 +57,26 @@ async def stream(function: Callable[..., Any], /, **given: Any) -> AsyncGenerato
                 seq += 1
 
 
+def context(
+    *,
+    owner: str = keys.ANONYMOUS,
+    task_id: str = "0" * 32,
+    attempt: int = 1,
+    yielded: Iterable[Any] = (),
+) -> Context:
+    """Return a context as a worker would make it: for a function that depends on its owner, or on what earlier attempts
+    have yielded. Pass it as the function's parameter.
+    """
+    return Context(task_id=task_id, attempt=attempt, owner=owner, yielded=list(yielded), logger=_Logger())
+
+
 async def _made(function: Callable[..., Any], stack: AsyncExitStack) -> dict[str, Any]:
     """What a worker would give it beside its input."""
     lifespan = lifespan_of(sys.modules.get(function.__module__))
     made: dict[str, Any] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if parameter.annotation is Context:
-            made[parameter.name] = Context(task_id="0" * 32, attempt=1, yielded=[], logger=_Logger())
+            made[parameter.name] = context()
         elif lifespan is not None and parameter.annotation is lifespan.kind:
             made[parameter.name] = await stack.enter_async_context(lifespan.make())
     return made

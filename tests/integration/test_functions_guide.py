@@ -71,7 +71,7 @@ async def test_the_functions_of_the_guide(server: str, client: httpx.AsyncClient
         assert catalogue["broken"] == []
         names = {file.stem for file in (place / "functions").glob("[!_]*.py")}
         assert {each["name"] for each in catalogue["functions"]} == names | {"dice"}
-        assert len(names) == 8
+        assert len(names) == 9
 
         greet = (await client.get("/functions/greet")).json()
         assert greet["description"] == "Greet a person."
@@ -99,6 +99,8 @@ async def test_the_functions_of_the_guide(server: str, client: httpx.AsyncClient
         assert (await follow(client, await start(client, "fetch", host="a.example")))[0] == ["https://a.example/"]
         assert (await follow(client, await start(client, "watch", looks=3, every=0)))[0] == [0, 1, 2]
         assert (await follow(client, await start(client, "rank", texts=["bad", "good"])))[0] == [["good", "bad"]]
+        why = {"code": "error", "message": "only known callers have a folder"}
+        assert await follow(client, await start(client, "folder")) == ([], "failed", why)
         why = {"code": "error", "message": "nobody sells pear here"}
         assert await follow(client, await start(client, "quote", fruit="pear")) == ([], "failed", why)
         assert (await follow(client, await start(client, "price", fruit="pear", count=2)))[0] == [1.5]
@@ -112,7 +114,7 @@ def test_the_tests_of_the_guide(place: Path) -> None:
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(place)]
     command = [sys.executable, "-m", "pytest", *options, str(place / "tests")]
     done = subprocess.run(command, env=env, cwd=place, capture_output=True, text=True, timeout=60, check=False)
-    assert "3 passed" in done.stdout, done.stdout
+    assert "4 passed" in done.stdout, done.stdout
 
 
 def test_the_package_of_the_guide() -> None:

@@ -50,7 +50,7 @@ def claim_of(task_id: str, token: str = "x") -> Claim:
     """The claim of the task's only attempt."""
     return Claim(
         task_id=task_id, token=token, attempt=1, attempts=1, function="f", input=b"{}", lease_until=0,
-        asked_at=0, limit_key=limit_key_of(task_id), last=None, cancelled=False,
+        asked_at=0, limit_key=limit_key_of(task_id), owner="x", last=None, cancelled=False,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ COMMANDS: Final = {
 }
 
 # Python writes and reads these, no script does.
-PYTHONS: Final = {metadata.VERSION, metadata.OWNER, metadata.RESERVATION}
+PYTHONS: Final = {metadata.VERSION, metadata.RESERVATION}
 
 
 def sources(pattern: str) -> list[Path]:

@@ -7,7 +7,7 @@ import pytest
 
 from plugins import Context, Event, Progress, function
 from plugins.entries import NotJSONError
-from plugins.testing import run, stream
+from plugins.testing import context, run, stream
 
 
 class Model:
@@ -61,6 +61,18 @@ def test_what_a_worker_gives() -> None:
     again = Context(task_id="t", attempt=2, yielded=[1], logger=None)  # type: ignore[arg-type]  # it logs nothing
     with pytest.raises(AttributeError):
         run(goes_on, ctx=again, model=Model("mine"))
+
+
+@function()
+def whose(ctx: Context) -> str:
+    """The owner."""
+    return ctx.owner
+
+
+def test_the_owner() -> None:
+    """It is `anonymous`, as without authentication; a test may give another one."""
+    assert run(whose) == ["anonymous"]
+    assert run(whose, ctx=context(owner="ab" * 16)) == ["ab" * 16]
 
 
 def test_what_is_wrong_is_said() -> None:

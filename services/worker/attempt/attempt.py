@@ -92,6 +92,7 @@ class Attempt:
         return Context(
             task_id=claim.task_id,
             attempt=claim.attempt,
+            owner=claim.owner,
             yielded=opened.kept,
             logger=logger.bind(**claim.logged),
             stopping=self._stopping,

@@ -11,13 +11,13 @@
 -- ARGV[5]  the version of its function that this worker has; or nothing
 -- ARGV[6]  the task's id
 --
--- Answers {attempt, attempts, function, input or nil if it is lost, lease_until, limit key}, or an empty list if there is nothing to run:
--- the task is unknown, has ended, is leased by another worker, in its back-off, out of attempts, or not admitted for
--- this attempt. Lease times are by the server's clock: workers' clocks need not agree.
+-- Answers {attempt, attempts, function, input or nil if it is lost, lease_until, limit key, owner}, or an empty list if
+-- there is nothing to run: the task is unknown, has ended, is leased by another worker, in its back-off, out of attempts,
+-- or not admitted for this attempt. Lease times are by the server's clock: workers' clocks need not agree.
 
 local task, claim = KEYS[1], ARGV[1]
 local fields = redis.call('HMGET', task, 'status', 'claim', 'lease_until', 'attempt', 'attempts', 'function', 'input',
-  'gate')
+  'gate', 'owner')
 local status, holder, lease_until = fields[1], fields[2], tonumber(fields[3]) or 0
 local attempt, attempts = tonumber(fields[4]) or 0, tonumber(fields[5]) or 1
 
@@ -43,4 +43,4 @@ redis.call('HSET', task, 'status', 'running', 'claim', claim, 'worker', ARGV[2],
 redis.call('HDEL', task, 'message')
 redis.call('ZADD', KEYS[2], 'LT', string.format('%d', math.floor(lease_until / 1000) + 1), ARGV[6])
 local input = redis.call('GET', KEYS[3]) or fields[7]
-return {tostring(attempt), tostring(attempts), fields[6], input, string.format('%d', lease_until), fields[8] or ''}
+return {tostring(attempt), tostring(attempts), fields[6], input, string.format('%d', lease_until), fields[8] or '', fields[9] or ''}

@@ -24,8 +24,8 @@ class Claim(msgspec.Struct, frozen=True):
 
     `attempts` is the maximum number of attempts. `lease_until` is the end of the first lease, in milliseconds by the
     server's clock; `asked_at` is when the claim was sent, in seconds by this machine's monotonic clock. `limit_key` is
-    empty if there is none. `last` is the last entry of the log just after the claim. `cancelled` says that a cancel has
-    arrived since.
+    empty if there is none, and `owner` if Redis has lost it. `last` is the last entry of the log just after the claim.
+    `cancelled` says that a cancel has arrived since.
     """
 
     task_id: str
@@ -37,6 +37,7 @@ class Claim(msgspec.Struct, frozen=True):
     lease_until: int
     asked_at: float
     limit_key: str
+    owner: str
     last: entries.Entry | None
     cancelled: bool
 
@@ -93,7 +94,7 @@ class Claims:
             cancelled = self._pending.pop(token, None) is None
         if not answer:
             return None
-        attempt, attempts, function, task_input, lease_until, limit_key = answer
+        attempt, attempts, function, task_input, lease_until, limit_key, owner = answer
         return Claim(
             task_id=task_id,
             token=token,
@@ -104,6 +105,7 @@ class Claims:
             lease_until=int(lease_until),
             asked_at=asked_at,
             limit_key=limit_key.decode(),
+            owner=owner.decode(),
             last=entries.decode(line) if line else None,
             cancelled=cancelled,
         )
