@@ -1,4 +1,4 @@
-"""The functions that workers have announced, and which are paused.
+"""The functions that workers have announced, as far as a caller may know of them; and which are paused.
 
 What cannot be read is skipped, and logged once: another program has written it, or a worker of another release. It must
 not take the other functions with it.
@@ -19,6 +19,7 @@ from services.api import foreign
 from services.api.announcements import Announcements
 from services.api.http import validation
 from services.api.http.problems import problem
+from services.api.identity.caller import Caller
 from services.api.redis_client import run_script
 
 # It may run when Redis is full: a function that misbehaves may have filled it.
@@ -47,21 +48,24 @@ class Catalog:
         self._declared = Announcements(redis, keys.FUNCTIONS, _declaration_in)
         self._broken = Announcements(redis, keys.BROKEN, _broken_in)
 
-    async def declaration_of(self, name: str) -> Declaration:
+    async def declaration_of(self, name: str, caller: Caller) -> Declaration:
         """Return the announcement of a function.
 
         Raises:
-            ProblemDetailsException: 404, with names that are known.
+            ProblemDetailsException: 404, it is unknown, or this caller may not know of it; with names that it may know.
         """
-        found, now = await self._declared.read(name)
+        # Nothing is asked about a function that it may not know of: the answer costs the same whether there is one.
+        found, now = await self._declared.read(name) if caller.may_see(name) else ([], 0)
         if not found or not _kept(found[0], now):
-            raise await self._unknown(name)
+            raise await self._unknown(name, caller)
         return found[0]
 
-    async def declarations(self) -> list[Declaration]:
-        """Return the announcements of all functions, ordered by name."""
+    async def declarations(self, caller: Caller) -> list[Declaration]:
+        """Return the announcements of all functions that this caller may know of, ordered by name."""
         announced, now = await self._declared.read()
-        return [declaration for declaration in announced if _kept(declaration, now)]
+        return [
+            declaration for declaration in announced if _kept(declaration, now) and caller.may_see(declaration.name)
+        ]
 
     async def broken(self) -> list[Broken]:
         """Return what workers could not load, as announced within `BROKEN_TTL_S`, ordered by source."""
@@ -69,18 +73,18 @@ class Catalog:
         since = now - keys.BROKEN_TTL_S * 1_000
         return [broken for broken in announced if broken.at > since]
 
-    async def functions(self) -> list[Function]:
-        """Return all functions, ordered by name."""
-        announced, paused = await self.declarations(), await self._paused()
+    async def functions(self, caller: Caller) -> list[Function]:
+        """Return all functions that this caller may know of, ordered by name."""
+        announced, paused = await self.declarations(caller), await self._paused()
         return [Function(**msgspec.structs.asdict(known), paused=known.name in paused) for known in announced]
 
-    async def function_of(self, name: str) -> Function:
+    async def function_of(self, name: str, caller: Caller) -> Function:
         """Return a function.
 
         Raises:
-            ProblemDetailsException: 404, with names that are known.
+            ProblemDetailsException: 404, as `declaration_of`.
         """
-        declaration = await self.declaration_of(name)
+        declaration = await self.declaration_of(name, caller)
         return Function(**msgspec.structs.asdict(declaration), paused=name in await self._paused(name))
 
     async def pause(self, name: str) -> None:
@@ -112,8 +116,10 @@ class Catalog:
             return set()
         return {member.decode(errors="replace") for member in members}
 
-    async def _unknown(self, name: str) -> ProblemDetailsException:
-        """Return the problem 404, with the names that begin most like this one. No declaration is read for it."""
+    async def _unknown(self, name: str, caller: Caller) -> ProblemDetailsException:
+        """Return the problem 404, with the names that begin most like this one, of those that this caller may know. No
+        declaration is read for it.
+        """
         try:
             fields: Any = await self._redis.hkeys(keys.FUNCTIONS)
         except ResponseError as error:
@@ -121,7 +127,8 @@ class Catalog:
                 raise
             fields = []
         names = {field.decode(errors="replace") for field in fields} - {name}
-        known = sorted(filter(FUNCTION_NAME.fullmatch, names), key=lambda other: (-_shared(name, other), other))
+        visible = [other for other in names if FUNCTION_NAME.fullmatch(other) and caller.may_see(other)]
+        known = sorted(visible, key=lambda other: (-_shared(name, other), other))
         told, more = sorted(known[:MAX_KNOWN]), len(known[MAX_KNOWN:])
         detail = f"There is no function {name!r:.100}. Known: {', '.join(told) or 'none'}"
         detail += f", and {more} more: GET /functions has them." if more else "."

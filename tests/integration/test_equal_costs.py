@@ -13,7 +13,8 @@ from plugins import keys
 from services.api.announcements import Announcements
 from services.api.app import create_app, lifespan
 from services.api.catalog import Catalog
-from services.api.http.documents import Latest
+from services.api.http.documents import MAX_BYTES, MAX_VIEWS, Document, Views
+from services.api.identity.caller import ANYONE
 from services.api.routes import openapi
 from services.api.settings import Settings
 from tests.support.client import client_of, until_ready
@@ -151,7 +152,7 @@ async def test_a_client_that_has_the_document(
     monkeypatch.setattr(openapi, "with_functions", counted)
     for path in ("/functions", "/schema"):
         first = await inner.get(path)
-        assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+        assert (first.status_code, first.headers["cache-control"]) == (200, "private, no-cache")
         tag = first.headers["etag"]
         assert tag == (await inner.get(path)).headers["etag"]
         same = await inner.get(path, headers={"If-None-Match": f'"other", {tag}'})
@@ -175,21 +176,44 @@ async def test_a_tag_that_is_none(inner: httpx.AsyncClient, given: str) -> None:
 
 
 async def test_a_document_is_made_once_per_state() -> None:
-    """It is made when it is first asked for, and when it is asked for in another state than the last time. Requests
-    that come while it is made wait for it.
+    """Each view is made when it is first asked for, and when it is asked for in another state than the last time.
+    Requests that come while it is made wait for it.
     """
-    latest, made = Latest(), []
+    views, made = Views(), []
 
     async def make() -> Any:
         made.append(1)
         await asyncio.sleep(0)
-        return object()
+        return Document(b"", "")
 
-    first, same = await asyncio.gather(latest.of([1], make), latest.of([1], make))
+    first, same = await asyncio.gather(views.of("a", [1], make), views.of("a", [1], make))
     assert first is same
-    assert await latest.of([1], make) is first
-    assert await latest.of([2], make) is not first
-    assert len(made) == 2
+    assert await views.of("b", [1, 2], make) is not first
+    assert await views.of("a", [1], make) is first
+    assert await views.of("a", [2], make) is not first
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1, MAX_VIEWS), (MAX_BYTES // 4, 4), (2 * MAX_BYTES, 1)])
+async def test_many_views(size: int, kept: int) -> None:
+    """Those of the last requests are kept, by number and by bytes: callers with many views take no more memory."""
+    views, made = Views(), []
+
+    async def ask(view: int) -> None:
+        async def make() -> Document:
+            made.append(view)
+            return Document(bytes(size), "")
+
+        await views.of(view, view, make)
+
+    for view in range(40):
+        await ask(view)
+    del made[:]
+    for view in reversed(range(40 - kept, 40)):
+        await ask(view)
+    assert made == []
+    await ask(39 - kept)
+    assert made == [39 - kept]
 
 
 @pytest.fixture
@@ -218,7 +242,7 @@ async def test_streams_go_on_while_announcements_are_decoded(redis: Redis, turn:
 
 async def test_streams_go_on_while_the_document_is_made(redis: Redis, turn: Callable[[], int]) -> None:
     """The event loop goes around after each function."""
-    functions, base = await Catalog(redis).declarations(), create_app(Settings()).openapi_schema
+    functions, base = await Catalog(redis).declarations(ANYONE), create_app(Settings()).openapi_schema
     before = turn()
     await openapi.with_functions(base, functions)
     assert turn() - before >= MANY

@@ -124,7 +124,7 @@ async def test_the_headers_of_every_answer(
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
     assert answer.headers.get_list("cross-origin-resource-policy") == ["same-origin"]
     # Clients may keep these, and ask each time whether they have changed.
-    kept = "no-cache" if (path, status) in (("/functions", 200), ("/schema", 200)) else "no-store"
+    kept = "private, no-cache" if (path, status) in (("/functions", 200), ("/schema", 200)) else "no-store"
     assert answer.headers.get_list("cache-control") == [kept]
     assert "server" not in answer.headers
 

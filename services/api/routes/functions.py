@@ -14,13 +14,15 @@ from services.api.http import problems
 from services.api.http.documents import Document, Documents, answer, document_of
 from services.api.http.parameters import FunctionName
 from services.api.identity.authentication import ANY, NEEDS
-from services.api.identity.caller import ADMIN
+from services.api.identity.caller import ADMIN, Caller
 
 CHANGED: Final = problems.documented(404, 503)
 
 
 class Functions(msgspec.Struct, frozen=True):
-    """All functions, by name; and what some worker could not load, by source."""
+    """The functions that the caller may start, by name; for an admin all, and what some worker could not load, by
+    source.
+    """
 
     functions: list[Function]
     broken: list[Broken]
@@ -37,15 +39,21 @@ class Functions(msgspec.Struct, frozen=True):
     },
 )
 async def list_functions(
-    request: Request[Any, Any, Any], catalog: NamedDependency[Catalog], documents: NamedDependency[Documents]
+    request: Request[Any, Any, Any],
+    caller: NamedDependency[Caller],
+    catalog: NamedDependency[Catalog],
+    documents: NamedDependency[Documents],
 ) -> Response[Functions]:
-    """Every announced function with the JSON Schema of its input, and what could not be loaded, with the error."""
-    listed = Functions(await catalog.functions(), await catalog.broken())
+    """Every function that you may start, with the JSON Schema of its input. For an admin: every function that is
+    announced, and what could not be loaded, with the error.
+    """
+    listed = Functions(await catalog.functions(caller), await catalog.broken() if caller.is_admin else [])
+    view = tuple(each.name for each in listed.functions), caller.is_admin
 
     async def make() -> Document:
         return document_of(listed, _without_times(listed))
 
-    return answer(request, await documents.functions.of(listed, make))
+    return answer(request, await documents.functions.of(view, listed, make))
 
 
 def _without_times(listed: Functions) -> Functions:
@@ -62,9 +70,11 @@ def _without_times(listed: Functions) -> Functions:
     opt={NEEDS: ANY},
     responses=problems.documented(404, 503),
 )
-async def get_function(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
+async def get_function(
+    name: FunctionName, caller: NamedDependency[Caller], catalog: NamedDependency[Catalog]
+) -> Function:
     """What is announced of this function, and whether it is paused."""
-    return await catalog.function_of(name)
+    return await catalog.function_of(name, caller)
 
 
 @put(
@@ -74,13 +84,13 @@ async def get_function(name: FunctionName, catalog: NamedDependency[Catalog]) ->
     opt={NEEDS: ADMIN},
     responses=CHANGED,
 )
-async def pause(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
+async def pause(name: FunctionName, caller: NamedDependency[Caller], catalog: NamedDependency[Catalog]) -> Function:
     """Workers start it no more, from the moment they hear of it. Its tasks wait, those that are submitted later too;
     what runs goes on.
     """
-    await catalog.function_of(name)
+    await catalog.function_of(name, caller)
     await catalog.pause(name)
-    return await catalog.function_of(name)
+    return await catalog.function_of(name, caller)
 
 
 @delete(
@@ -91,8 +101,8 @@ async def pause(name: FunctionName, catalog: NamedDependency[Catalog]) -> Functi
     opt={NEEDS: ADMIN},
     responses=CHANGED,
 )
-async def resume(name: FunctionName, catalog: NamedDependency[Catalog]) -> Function:
+async def resume(name: FunctionName, caller: NamedDependency[Caller], catalog: NamedDependency[Catalog]) -> Function:
     """What has waited starts, in order."""
     # One that is not announced any more, too: its mark would stay for ever.
     await catalog.resume(name)
-    return await catalog.function_of(name)
+    return await catalog.function_of(name, caller)

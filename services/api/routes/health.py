@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can serve. Any client may ask, by any host: no answer is private."""
+"""Whether this process lives, and whether it can serve. Any client may ask, by any host; an admin is told why not."""
 
 import asyncio
 from typing import Final
@@ -15,22 +15,30 @@ from services.api.catalog import Catalog
 from services.api.http import problems
 from services.api.http.request_rate import PASSES
 from services.api.identity.authentication import NEEDS, OPEN
+from services.api.identity.caller import Caller
 from services.api.streams.hub import Hub
 from services.api.tasks.memory import Memory
 
 # Seconds for Redis to answer. A probe that hangs tells as little as a failed one, and later.
 REDIS_TIMEOUT_S: Final = 2
 
+# Instead of a state that only an admin is told.
+NOT_OK: Final = "not ok"
+
 
 class Health(msgspec.Struct, frozen=True):
-    """`ok`, or what is not. The status is still 200 if functions could not be loaded, because the others can run. So it
-    is if the memory of Redis is nearly full: all but new tasks is served.
+    """`ok`, or what is not: for an admin; for other callers `not ok`. The status is still 200 if functions could not be
+    loaded, because the others can run. So it is if the memory of Redis is nearly full: all but new tasks is served.
     """
 
     redis: str
     hub: str
     functions: str
     memory: str
+
+    def without_details(self) -> "Health":
+        """Return what every client may know: which of these are `ok`."""
+        return Health(*("ok" if state == "ok" else NOT_OK for state in msgspec.structs.astuple(self)))
 
 
 @get(
@@ -56,6 +64,7 @@ async def live() -> dict[str, str]:
     },
 )
 async def ready(
+    caller: NamedDependency[Caller],
     redis: NamedDependency[Redis],
     catalog: NamedDependency[Catalog],
     hub: NamedDependency[Hub],
@@ -64,7 +73,8 @@ async def ready(
     """200 when Redis answers and the hub hears; 503 otherwise, and while the process drains."""
     redis_state, functions = await redis_state_of(redis, catalog)
     health = Health(redis=redis_state, hub=hub_state_of(hub), functions=functions, memory=memory.state)
-    return Response(health, status_code=200 if health.redis == health.hub == "ok" else 503)
+    told = health if caller.is_admin else health.without_details()
+    return Response(told, status_code=200 if health.redis == health.hub == "ok" else 503)
 
 
 async def redis_state_of(redis: Redis, catalog: Catalog) -> tuple[str, str]:

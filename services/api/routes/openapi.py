@@ -1,4 +1,4 @@
-"""GET /schema: the OpenAPI document, in which every announced function has an operation of its own.
+"""GET /schema: the OpenAPI document, in which every function that the caller may start has an operation of its own.
 
 What Litestar makes of the routes is the base, and never changes. What the workers have announced is added at each
 change: they come and go while this process runs. A function's path has no OPTIONS in the document. OPTIONS of
@@ -46,14 +46,15 @@ async def current(request: Request[Any, Any, Any]) -> Response[Any] | None:
     catalog: Catalog = request.app.state.catalog
     documents: Documents = request.app.state.documents
     # Workers announce again and again; the time at which they do is not in the document.
-    functions = [replace(each, announced_at=None) for each in await catalog.declarations()]
+    functions = [replace(each, announced_at=None) for each in await catalog.declarations(request.user)]
     server = prefix_of(request.scope) or "/"
+    view = server, *(each.name for each in functions)
 
     async def make() -> Document:
         document = await with_functions(request.app.openapi_schema, functions)
         return document_of(document | {"servers": [{"url": server}]})
 
-    return answer(request, await documents.schema.of((server, functions), make))
+    return answer(request, await documents.schema.of(view, (server, functions), make))
 
 
 async def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:

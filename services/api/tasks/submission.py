@@ -104,7 +104,7 @@ class Submissions(NamedTuple):
             return task
         if resumes:
             raise unknown_key()
-        declaration = await self._check(request, pointer)
+        declaration = await self._check(request, caller, pointer)
         self.memory.refuse_if_full()
         limit_key = limit_key_of(declaration, request.input)
         submission = Submission(declaration, encoded, limit_key, fingerprint, redis_keys[0] if redis_keys else None)
@@ -122,13 +122,13 @@ class Submissions(NamedTuple):
         except RedisError as error:  # the task is created, and recovery acquires the limit within `unclaimed_s`
             logger.warning("limit not acquired", task_id=task.task_id, error=str(error))
 
-    async def _check(self, request: NewTask, pointer: Sequence[str]) -> Declaration:
+    async def _check(self, request: NewTask, caller: Caller, pointer: Sequence[str]) -> Declaration:
         """Check a request against what is announced of its function, and return that.
 
         Raises:
             ProblemDetailsException: 404, the function is unknown; 400, the input does not fit its schema.
         """
-        declaration = await self.catalog.declaration_of(request.function)
+        declaration = await self.catalog.declaration_of(request.function, caller)
         if (errors := validation.errors(declaration.input, request.input, pointer)).told:
             raise _invalid_input(declaration.name, errors)
         return declaration
