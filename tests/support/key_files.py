@@ -30,6 +30,12 @@ class KeyFile:
         self._write()
         return key
 
+    def change(self, key: str, **fields: Any) -> None:
+        """Change what the file has of this key."""
+        key_id = key.split("_")[1]
+        self.records[key_id] = msgspec.structs.replace(self.records[key_id], **fields)
+        self._write()
+
     def revoke(self, key: str) -> None:
         """Remove this key."""
         del self.records[key.split("_")[1]]
