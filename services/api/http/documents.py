@@ -54,7 +54,7 @@ class Views:
             async with self._making:
                 made = self._made.get(view)
                 if made is None or state != made.state:
-                    made = Made(await make(), state)
+                    made = self._made[view] = Made(await make(), state)
         self._keep(view, made)
         return made.document
 
