@@ -12,5 +12,9 @@
 
 local fields = redis.call('HMGET', KEYS[2], 'status', 'attempt')
 if fields[1] == 'queued' or fields[1] == 'running' then return end
-if KEYS[3] and redis.call('ZSCORE', KEYS[3], ARGV[1] .. ':' .. (fields[2] or '0')) then return end
+-- The ticket of its latest attempt, or of the next one, if it was over before that began.
+local attempt = tonumber(fields[2]) or 0
+for number = attempt, attempt + 1 do
+  if KEYS[3] and redis.call('ZSCORE', KEYS[3], string.format('%s:%d', ARGV[1], number)) then return end
+end
 redis.call('ZREM', KEYS[1], ARGV[1])
