@@ -67,9 +67,12 @@ ANONYMOUS: Final = "anonymous"
 # said.
 PERMANENT: Final = frozenset({OPEN, QUEUE, PAUSED})
 
-# 128 random bits in hexadecimal, made by the api. Besides, only a function's name and a digest reach Redis as part of a
-# name.
+# 128 random bits in hexadecimal, made by the api. Besides, only a function's name, an owner and a digest reach Redis as
+# part of a name.
 TASK_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+# Every owner that there may be: `ANONYMOUS`, or a digest.
+OWNER: Final = re.compile(rf"[0-9a-f]{{32}}|{ANONYMOUS}", re.ASCII)
 
 
 def log(task_id: str) -> str:

@@ -1,10 +1,11 @@
-"""The message on the queue: which task to run, of which function, and which attempt its limit has admitted.
+"""The message on the queue: which task to run, of which function and owner, and which attempt its limit has admitted.
 
 A message is one entry of the stream `keys.QUEUE`, with a single field. Its value is JSON as Taskiq writes it, so that
 any Taskiq worker could read it: the name of the one Taskiq task, the id of ours as its argument, the rest as labels.
 Only what this module knows is read. Labels by which Taskiq would acknowledge, time out or retry mean nothing here.
 """
 
+import re
 from typing import Any, Final
 from uuid import uuid4
 
@@ -29,15 +30,16 @@ class NotAMessageError(ValueError):
 class Message(msgspec.Struct, frozen=True):
     """Run the task `task_id`.
 
-    `function` is empty if an API of an older release has sent it. `attempt` is the one that the task's limit has
-    admitted, 0 if the task has none. `parked_since` is when (µs since the epoch) the task was first parked, 0 if it was
-    not.
+    `function` and `owner` are empty if an API of an older release has sent it; `owner` also if its sender does not know
+    it. `attempt` is the one that the task's limit has admitted, 0 if the task has none. `parked_since` is when (µs
+    since the epoch) the task was first parked, 0 if it was not.
     """
 
     task_id: str
     function: str = ""
     attempt: int = 0
     parked_since: int = 0
+    owner: str = ""
 
     @property
     def ticket(self) -> Ticket:
@@ -61,7 +63,12 @@ _decoder: Final = msgspec.json.Decoder(_Envelope)
 
 def encode(message: Message) -> bytes:
     """Encode a message as the value of `FIELD`."""
-    labels = {"function": message.function, "attempt": message.attempt, "held": message.parked_since}
+    labels = {
+        "function": message.function,
+        "attempt": message.attempt,
+        "held": message.parked_since,
+        "owner": message.owner,
+    }
     given = {label: value for label, value in labels.items() if value}
     return _encoder.encode(_Envelope(uuid4().hex, keys.RUN, given, [message.task_id], {}))
 
@@ -86,14 +93,15 @@ def decode(value: bytes) -> Message:
     labels = envelope.labels if isinstance(envelope.labels, dict) else {}
     return Message(
         task_id,
-        _function(labels.get("function")),
+        _name(labels.get("function"), FUNCTION_NAME),
         _number(labels.get("attempt"), MAX_ATTEMPT),
         _number(labels.get("held"), MAX_PARKED_SINCE),
+        _name(labels.get("owner"), keys.OWNER),
     )
 
 
-def _function(label: object) -> str:
-    return label if isinstance(label, str) and FUNCTION_NAME.fullmatch(label) else ""
+def _name(label: object, names: re.Pattern[str]) -> str:
+    return label if isinstance(label, str) and names.fullmatch(label) else ""
 
 
 def _number(label: object, end: int) -> int:

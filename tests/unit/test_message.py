@@ -28,6 +28,7 @@ def taskiqs(labels: dict[str, Any], **changed: Any) -> bytes:
         st.sampled_from(["", "count", "a.b-c_D"]),
         st.integers(0, MAX_ATTEMPT - 1),
         st.integers(0, MAX_PARKED_SINCE - 1),
+        st.just("") | st.from_regex(keys.OWNER, fullmatch=True),
     )
 )
 def test_what_is_written_is_read(message: Message) -> None:
@@ -48,9 +49,9 @@ def test_what_taskiqs_own_sender_writes() -> None:
 @pytest.mark.parametrize(
     "labels",
     [
-        {"function": "../x", "attempt": -1, "held": 2**60},
-        {"function": None, "attempt": "two", "held": True},
-        {"function": ["count"], "attempt": 1.5, "held": "9" * 30},
+        {"function": "../x", "attempt": -1, "held": 2**60, "owner": "a:b"},
+        {"function": None, "attempt": "two", "held": True, "owner": None},
+        {"function": ["count"], "attempt": 1.5, "held": "9" * 30, "owner": ["anonymous"]},
         {"timeout": 1, "ack_type": "when_received", "retry_on_error": True},
     ],
     ids=str,

@@ -157,7 +157,7 @@ class Submissions(NamedTuple):
         names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(owner), keys.QUEUE, keys.task_input(task_id)]
         names += [keys.open_by_owner(owner), keys.open_checked(owner)]
         names += [name for name in (submission.reservation, limit_key) if name is not None]
-        message = encode(Message(task_id, declaration.name)) if limit_key is None else b""
+        message = encode(Message(task_id, declaration.name, owner=owner)) if limit_key is None else b""
         first_look = keys.WAITING + self.unclaimed_s
         arguments: list[Any] = [task_id, keys.TASK_TTL_S, first_look, FIELD, message, submission.input]
         arguments += self.open_tasks.arguments
