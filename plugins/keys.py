@@ -50,6 +50,16 @@ PAUSED: Final = "functions:paused"
 # services, every worker listens.
 FUNCTIONS_CHANGED: Final = "functions:held"
 
+# Sorted set: owner and function of each set of tickets that are parked because their owner has its share of a worker's
+# slots (`parked_by_owner`), by the time (µs) when the oldest was parked, or earlier. Its name begins theirs. Written by
+# the workers, and by `enqueue.lua` if it was lost; a worker that finds a set empty removes its name. Kept `TASK_TTL_S`
+# after the last ticket was parked.
+PARKED_BY_OWNER: Final = "owners:parked"
+
+# Channel: owner and function of a ticket that was parked so, if it is the only one or was parked before. Published and
+# heard by the workers.
+OWNERS_CHANGED: Final = "owners:changed"
+
 # Stream with one consumer group: ids that wait for a worker. The api adds; the worker acknowledges and deletes.
 QUEUE: Final = "tailrace:queue"
 QUEUE_GROUP: Final = "workers"
@@ -119,6 +129,14 @@ def parked(function: str) -> str:
     function unparks them. Kept `TASK_TTL_S` after the last.
     """
     return f"functions:held:{function}"
+
+
+def parked_by_owner(owner: str, function: str) -> str:
+    """Sorted set: tickets of an owner and a function that are parked because a worker which read their messages has run
+    the owner's share of tasks, by the server's time (µs) when the first one parked them. Written by the workers; one
+    that has the function and room for the owner unparks them. Kept `TASK_TTL_S` after the last.
+    """
+    return f"{PARKED_BY_OWNER}:{owner}:{function}"
 
 
 def limited_function(limit_key: str) -> str:

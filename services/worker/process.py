@@ -13,14 +13,17 @@ from redis.exceptions import RedisError
 
 from plugins import keys
 from plugins.limits import limits_of
+from plugins.message import Message
 from services.worker.attempt.attempt import Attempt
 from services.worker.attempt.claim import Claim
 from services.worker.attempt.commands import Commands
 from services.worker.attempt.lease import LeaseRenewer
 from services.worker.attempt.produce import failed
 from services.worker.queue.broker import Queue
-from services.worker.queue.messages import Delivery, acknowledgement
+from services.worker.queue.messages import Delivery, acknowledgement, with_owner
 from services.worker.queue.parked import Parking
+from services.worker.queue.parked_by_owner import OwnerParking
+from services.worker.queue.shares import Shares
 from services.worker.redis_client.retry import RETRY_PAUSE_S, retry_transient
 from services.worker.registry import announce
 from services.worker.registry.lifespan import LifespanError, Resource
@@ -54,7 +57,9 @@ class Worker:
             name: limits_of(plugin.policy.concurrency, plugin.policy.rate) for name, plugin in self.plugins.items()
         }
         self.commands = Commands(self.redis, limits)
+        self.shares = Shares(queue.slots.total, settings.owner_slots)
         self.parking = Parking(self.commands.batcher, self.plugins, queue.slots)
+        self.owner_parking = OwnerParking(self.commands.batcher, self.plugins, queue.slots, self.shares)
         self.leases = LeaseRenewer(self.redis, settings.lease_s, settings.renew_s)
         self._background_tasks = [
             asyncio.create_task(supervised("leases", self.leases.run)),
@@ -71,6 +76,7 @@ class Worker:
         keep_announcing = partial(announce.keep_announcing, self.redis, self.registry, every_s, lambda: self.draining)
         self._background_tasks += [
             asyncio.create_task(supervised("parking", lambda: self.parking.run(every_s))),
+            asyncio.create_task(supervised("owner parking", lambda: self.owner_parking.run(every_s))),
             asyncio.create_task(supervised("announcements", keep_announcing)),
         ]
 
@@ -94,13 +100,33 @@ class Worker:
         await performing
 
     async def _run(self, delivery: Delivery) -> None:
-        message, task_id, function = delivery.message, delivery.message.task_id, delivery.message.function
-        if function and self.parking.must_park(function):
-            await retry_transient("park", lambda: self.parking.park(message), task_id=task_id)
-            await self._acknowledge(delivery)
-            logger.info("task parked", task_id=task_id, function=function)
+        message = delivery.message
+        if message.function and (reason := self.parking.reason(message.function)):
+            await self._park(delivery, lambda: self.parking.park(message), reason)
             return
-        plugin = self.plugins.get(function)
+        if not message.owner and self.shares.bind:  # of an older release, or its limit has admitted the task
+            message = await self._with_owner(message)
+        if not self.owner_parking.take(message):
+            await self._park(delivery, lambda: self.owner_parking.park(message), "owner has its share of the slots")
+            return
+        try:
+            await self._claim(delivery)
+        finally:
+            self.owner_parking.release(message)
+
+    async def _with_owner(self, message: Message) -> Message:
+        batcher = self.commands.batcher
+        return await retry_transient("look up owner", lambda: with_owner(batcher, message), task_id=message.task_id)
+
+    async def _park(self, delivery: Delivery, park: Callable[[], Awaitable[None]], reason: str) -> None:
+        message = delivery.message
+        await retry_transient("park", park, task_id=message.task_id)
+        await self._acknowledge(delivery)
+        logger.info("task parked", task_id=message.task_id, function=message.function, reason=reason)
+
+    async def _claim(self, delivery: Delivery) -> None:
+        message, task_id = delivery.message, delivery.message.task_id
+        plugin = self.plugins.get(message.function)
         version = plugin.declaration.version if plugin else ""
         claim = await self.commands.claims.take(task_id, self.name, self._settings.lease_s, message.attempt, version)
         # From here on the lease owns the task; or another worker has it, and the message is of no more use.
@@ -144,13 +170,21 @@ class Worker:
         Raises:
             redis.exceptions.RedisError: the subscription is lost.
         """
-        listeners = {keys.CANCEL: self._on_cancel, keys.FUNCTIONS_CHANGED: self.parking.on_functions_changed}
+        listeners = {
+            keys.CANCEL: self._on_cancel,
+            keys.FUNCTIONS_CHANGED: self._on_functions_changed,
+            keys.OWNERS_CHANGED: self.owner_parking.on_owners_changed,
+        }
         async with self.redis.pubsub() as pubsub:
             await pubsub.subscribe(*listeners)
             async for message in pubsub.listen():
                 # A confirmed subscription is an empty message.
                 payload = message["data"].decode(errors="replace") if message["type"] == "message" else ""
                 listeners[message["channel"].decode()](payload)
+
+    def _on_functions_changed(self, name: str) -> None:
+        self.parking.on_functions_changed(name)
+        self.owner_parking.on_functions_changed(name)
 
     def _on_cancel(self, task_id: str) -> None:
         """Stop the task, if it runs here. Its log has its end: the API appends that before it publishes the cancel."""
@@ -178,6 +212,7 @@ class Worker:
         self.draining = True
         self._queue.stop_reading()
         self.parking.stop()
+        self.owner_parking.stop()
 
     async def stop(self) -> None:
         """Interrupt what still runs, exit the lifespans, and close the connections."""

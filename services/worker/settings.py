@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     abandoned_s: Seconds = 30
     # Seconds between two checks for messages that were read and not claimed.
     takeover_s: Seconds = 2
+    # Per cent of the slots that tasks of one owner may hold at once; None is the default of `Shares`.
+    owner_slots: Annotated[int, Field(ge=1, le=100)] | None = None
     # How log lines look: `auto` is `console` in a terminal, and `json` elsewhere.
     log_format: Format = "auto"
 

@@ -1,7 +1,7 @@
 """The promises of docs/reliability.md that every history is held to, each in one place."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -142,6 +142,18 @@ def exceeded(system: System) -> Iterator[str]:
             yield f"{name} allows {allowed}, and these run: {', '.join(runs)}"
 
 
+def beyond_shares(system: System) -> Iterator[str]:
+    """Shares hold: no more tasks of one owner run in a worker than its share, as long as the worker is in touch."""
+    running: Counter[WorkerProcess] = Counter()
+    for run in system.running:
+        worker = run.process
+        if isinstance(worker, WorkerProcess) and not worker.dead and worker.in_touch(run.task_id, run.attempt):
+            running[worker] += 1
+    for worker, many in running.items():
+        if many > worker.most:
+            yield f"{worker} may run {worker.most}, and runs {many}"
+
+
 # Ids of all tasks, or of those whose log has no end. A worker may record the end of a task that Redis has lost: there
 # is no such task.
 TASKS: Final = """
@@ -180,6 +192,7 @@ def left_behind(system: System) -> dict[str, Any]:
         "queue": call("XLEN", keys.QUEUE),
         "functions": [str(run) for run in system.running if not run.process.dead],
         "parked": [name for name in system.plugins if call("ZCARD", keys.parked(name))],
+        "parked by owner": call("KEYS", f"{keys.PARKED_BY_OWNER}:*"),
         "limits": [
             members
             for key in call("KEYS", f"{keys.LIMIT_PREFIX}*")

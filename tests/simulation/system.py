@@ -173,9 +173,10 @@ def _pools(url: str, connections: int) -> Pools:
 class WorkerProcess(Process):
     """A worker. It reads the queue as Taskiq does."""
 
-    def __init__(self, system: "System", name: str, slots: int, skew: float = 0) -> None:
+    def __init__(self, system: "System", name: str, slots: int, skew: float, owner_slots: int | None) -> None:
         super().__init__(name, skew)
         self._system = system
+        self._settings = WORKER_SETTINGS.model_copy(update={"owner_slots": owner_slots})
         self._simulator = system.simulator
         self._slots = slots
         self.worker: Worker | None = None
@@ -184,7 +185,7 @@ class WorkerProcess(Process):
         simulator.spawn(self, self._live(url))
 
     async def _live(self, url: str) -> None:
-        settings, simulator = WORKER_SETTINGS, self._simulator
+        settings, simulator = self._settings, self._simulator
         self.queue = Queue(url, settings.abandoned_s, settings.takeover_s, Slots(self._slots))
         simulator.simulated(self, self.queue.connection_pool)
         redis = connect(url)
@@ -213,6 +214,12 @@ class WorkerProcess(Process):
         finally:
             self.queue.slots.release()
 
+    @property
+    def most(self) -> int:
+        """How many tasks of the one owner may run here at once."""
+        percent = self._settings.owner_slots
+        return self._slots if percent is None else max(1, self._slots * percent // 100)
+
     def in_touch(self, task_id: str, attempt: int) -> bool:
         """Whether its lease of this attempt has not expired, as far as it knows, and it waits for the function."""
         lease, performed = self._leases.get((task_id, attempt), (None, None))
@@ -233,7 +240,7 @@ class WorkerProcess(Process):
         self._simulator.spawn(self, self._stop())
 
     async def _stop(self) -> None:
-        settings = WORKER_SETTINGS
+        settings = self._settings
         # The exit is forced then.
         bound_s = settings.drain_s + settings.clean_up_s + WRITE_S + settings.exit_s
         asyncio.get_running_loop().call_later(bound_s, self._exit)
@@ -341,9 +348,9 @@ class System:
         self.processes.append(api)
         return api
 
-    def worker(self, name: str, slots: int = 4, skew: float = 0) -> WorkerProcess:
+    def worker(self, name: str, slots: int = 4, skew: float = 0, owner_slots: int | None = None) -> WorkerProcess:
         """Start a worker with all functions that are declared so far."""
-        worker = WorkerProcess(self, name, slots, skew)
+        worker = WorkerProcess(self, name, slots, skew, owner_slots)
         self.processes.append(worker)
         return worker
 

@@ -89,7 +89,7 @@ class History:
         """Let it happen, and check what it came to."""
         dice = self._dice
         self._declare()
-        self.system.on_begin = lambda _: self._check_limits()
+        self.system.on_begin = lambda _: self._check_bounds()
         for _ in range(2):
             self._new_api()
         for _ in range(WORKERS):
@@ -146,10 +146,11 @@ class History:
 
     def _new_worker(self) -> None:
         name, slots = f"W{len(self.system.processes)}", self._dice.choice([1, 2, 4])
-        self._workers.append(self.system.worker(name, slots, self._skew()))
+        self._workers.append(self.system.worker(name, slots, self._skew(), self._dice.choice([None, 50, 50])))
 
-    def _check_limits(self) -> None:
+    def _check_bounds(self) -> None:
         self.violations += [f"limits hold: {wrong}" for wrong in invariants.exceeded(self.system)]
+        self.violations += [f"shares hold: {wrong}" for wrong in invariants.beyond_shares(self.system)]
 
     # Acts
 

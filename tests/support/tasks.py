@@ -60,11 +60,11 @@ async def renewed(redis: Redis, task_id: str) -> None:
     await until(later)
 
 
-async def note(redis: Redis, function: str, **given: Any) -> str:
+async def note(redis: Redis, function: str, *, owner: str = keys.ANONYMOUS, **given: Any) -> str:
     """Note a task as the api does, and do not queue it; its id."""
     task_id = uuid4().hex
     times = dict.fromkeys((metadata.CREATED_AT, metadata.QUEUED_AT), entries.now_ms())
-    created = metadata.created(function, "0", "anonymous", attempts=2, input_ttl_s=0)
+    created = metadata.created(function, "0", owner, attempts=2, input_ttl_s=0)
     await redis.set(keys.task_input(task_id), msgspec.json.encode(given), ex=keys.TASK_TTL_S)
     await redis.hset(keys.metadata(task_id), mapping=created | times)
     await redis.expire(keys.metadata(task_id), keys.TASK_TTL_S)

@@ -40,6 +40,22 @@ def test_a_number_that_is_none(
     assert re.fullmatch(rf"{variable} is '{value}': it should be .+", str(stopped.value))
 
 
+@pytest.mark.parametrize("value", ["0", "101", "-5", "half", "50.5", "80%", ""])
+def test_a_share_that_is_none(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner's share of the slots is a whole number of per cent, 1 to 100: the message says so."""
+    monkeypatch.setenv("TAILRACE_OWNER_SLOTS", value)
+    with pytest.raises(SystemExit, match=rf"^TAILRACE_OWNER_SLOTS is '{value}': it should be .+"):
+        WorkerSettings.read()
+
+
+def test_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unset it is no number: which share counts then depends on the owner."""
+    assert WorkerSettings.read().owner_slots is None
+    for value in (1, 100):
+        monkeypatch.setenv("TAILRACE_OWNER_SLOTS", str(value))
+        assert WorkerSettings.read().owner_slots == value
+
+
 @pytest.mark.parametrize("settings", [ApiSettings, WorkerSettings])
 def test_a_url_that_is_none(settings: type[ApiSettings | WorkerSettings], monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names REDIS_URL and the schemes that there are, and does not repeat the URL."""

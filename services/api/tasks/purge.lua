@@ -9,8 +9,9 @@
 -- KEYS[5]  its owner's tasks (sorted set)
 -- KEYS[6]  its owner's open tasks (sorted set)
 -- KEYS[7]  parked tickets of its function (sorted set)
--- KEYS[8]  the queue (stream)
--- KEYS[9]  the reservation of its Idempotency-Key (string); only if it has one
+-- KEYS[8]  parked tickets of its owner and function (sorted set)
+-- KEYS[9]  the queue (stream)
+-- KEYS[10] the reservation of its Idempotency-Key (string); only if it has one
 -- ARGV[1]  the task's id
 -- ARGV[2…] its tickets, which may be parked
 --
@@ -19,11 +20,11 @@
 
 local task_id = ARGV[1]
 local message = redis.call('HGET', KEYS[1], 'message')
-if message then redis.call('XDEL', KEYS[8], message) end
+if message then redis.call('XDEL', KEYS[9], message) end
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
 for i = 4, 6 do redis.call('ZREM', KEYS[i], task_id) end
-redis.call('ZREM', KEYS[7], unpack(ARGV, 2))
+for i = 7, 8 do redis.call('ZREM', KEYS[i], unpack(ARGV, 2)) end
 
 -- The key may have been reserved for another task since.
-local reservation = KEYS[9] and redis.call('GET', KEYS[9])
-if reservation and string.match(reservation, '^[^:]*') == task_id then redis.call('UNLINK', KEYS[9]) end
+local reservation = KEYS[10] and redis.call('GET', KEYS[10])
+if reservation and string.match(reservation, '^[^:]*') == task_id then redis.call('UNLINK', KEYS[10]) end

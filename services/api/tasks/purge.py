@@ -24,7 +24,8 @@ async def purge_task(cancels: Cancels, task_id: str, caller: Caller) -> None:
         await leave(cancels.redis, cancels.limiter, task)
     names = [
         *[keys.metadata(task_id), keys.log(task_id), keys.task_input(task_id)],
-        *[keys.OPEN, keys.by_owner(task.owner), keys.open_by_owner(task.owner), keys.parked(task.function), keys.QUEUE],
+        *[keys.OPEN, keys.by_owner(task.owner), keys.open_by_owner(task.owner)],
+        *[keys.parked(task.function), keys.parked_by_owner(task.owner, task.function), keys.QUEUE],
         *([task.reservation] if task.reservation else []),
     ]
     # The message of a task without a limit names no attempt: 0.

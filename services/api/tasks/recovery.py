@@ -195,7 +195,7 @@ class Recovery:
         queued = max(task.queued_at, task.lease_until) // 1000
         last_chance = task.queued_at // 1000 + keys.TASK_TTL_S - MARGIN_S
         if now >= last_chance:
-            held = "its function was paused, or has limits that held it back"
+            held = "its function was paused, or has limits that held it back, or other tasks of yours took your slots"
             await self._fail(
                 task, "not_started", f"no worker has taken the task in a day: none has the function, or {held}"
             )
@@ -214,7 +214,7 @@ class Recovery:
     def _requeue(self, task: Task, now: int, next_look: int, limits: Announced) -> Write:
         look, soon = (self._next_look(task, time, keys.WAITING) for time in (next_look, now + 1))
         if task.limit_key is None:
-            message = Message(task.task_id, task.function)
+            message = Message(task.task_id, task.function, owner=task.owner)
             return Write(task.task_id, [script_call(enqueue.SCRIPT, **enqueue.arguments(message)), look], soon)
         ticket = Ticket(task.task_id, task.attempt + 1)
         acquire = self._limiter.acquire_call(task.limit_key, limits, ticket, task.created_at)

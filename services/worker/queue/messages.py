@@ -1,4 +1,4 @@
-"""Messages in a worker: add one to the queue, pass one that was read through Taskiq, acknowledge it.
+"""Messages in a worker: add one to the queue, pass one that was read through Taskiq, complete and acknowledge it.
 
 Taskiq passes what its broker yields to its formatter, unread, and the formatter's result to the task. Here it is the
 delivery itself, with the entry to acknowledge.
@@ -10,9 +10,9 @@ import msgspec
 from taskiq import TaskiqMessage
 from taskiq.formatters.proxy_formatter import ProxyFormatter
 
-from plugins import enqueue, keys, scripts
+from plugins import enqueue, keys, metadata, scripts
 from plugins.message import Message
-from services.worker.redis_client.batcher import Command, script_call
+from services.worker.redis_client.batcher import Batcher, Command, script_call
 
 ACKNOWLEDGE: Final = scripts.read("acknowledge.lua", __file__)
 
@@ -40,3 +40,18 @@ def command_of(message: Message) -> Command:
 def acknowledgement(entry_id: str) -> Command:
     """Return the command that acknowledges this entry and deletes it."""
     return script_call(ACKNOWLEDGE, [keys.QUEUE], [keys.QUEUE_GROUP, entry_id])
+
+
+async def with_owner(batcher: Batcher, message: Message) -> Message:
+    """Return this message with its task's owner, and its function if it names none: as the metadata say. Without an
+    owner if there is no such task any more, or the owner is none of this product's.
+
+    Raises:
+        redis.exceptions.RedisError: the metadata cannot be read.
+    """
+    fields = (metadata.OWNER, metadata.FUNCTION)
+    ((owner, function),) = await batcher.execute([("HMGET", keys.metadata(message.task_id), *fields)])
+    owner, function = ((value or b"").decode(errors="replace") for value in (owner, function))
+    if not keys.OWNER.fullmatch(owner):
+        return message
+    return msgspec.structs.replace(message, owner=owner, function=message.function or function)

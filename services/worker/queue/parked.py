@@ -6,23 +6,18 @@ not paused and a slot is free. Workers scan when a worker or the API publishes a
 because a message may be lost. If a ticket is lost, recovery queues its task again.
 """
 
-import asyncio
 from collections.abc import Collection
-from typing import Final
 
 import structlog
 
-from plugins import keys, scripts
+from plugins import keys
 from plugins.limits import ticket_of
-from plugins.message import FIELD, Message, encode
+from plugins.message import Message
+from services.worker.queue import tickets
+from services.worker.queue.scans import Scans
 from services.worker.queue.slots import Slots
-from services.worker.redis_client.batcher import Batcher, Command, script_call
-
-PARK: Final = scripts.read("park.lua", __file__)
-UNPARK: Final = scripts.read("unpark.lua", __file__)
-
-# Tickets that are requeued at once.
-MAX_REQUEUED: Final = 500
+from services.worker.queue.tickets import MAX_REQUEUED
+from services.worker.redis_client.batcher import Batcher
 
 logger = structlog.get_logger()
 
@@ -35,11 +30,17 @@ class Parking:
         self._functions = functions
         self._slots = slots
         self._paused: frozenset[str] = frozenset()
-        self._changed = asyncio.Event()
+        self._scans = Scans(self.scan)
 
     def must_park(self, function: str) -> bool:
         """Return whether a task of this function must not start here now, as far as this worker knows."""
-        return function in self._paused or function not in self._functions
+        return self.reason(function) is not None
+
+    def reason(self, function: str) -> str | None:
+        """Return why a task of this function must not start here now; None if it may."""
+        if function in self._paused:
+            return "function paused"
+        return None if function in self._functions else "function not here"
 
     async def park(self, message: Message) -> None:
         """Park the ticket of this message, which may be acknowledged then. Parking twice does no harm.
@@ -47,15 +48,14 @@ class Parking:
         A ticket that was parked before keeps its place.
         """
         function = message.function
-        arguments = [str(message.ticket), message.parked_since, keys.TASK_TTL_S]
-        commands: list[Command] = [script_call(PARK, [keys.parked(function)], arguments)]
+        commands = [tickets.park(message, keys.parked(function))]
         if function not in self._functions:
             # Another worker may have it. If it is paused instead, no worker unparks it before the API publishes that it
             # is resumed.
             commands.append(("PUBLISH", keys.FUNCTIONS_CHANGED, function))
         await self._batcher.execute(commands)
         if not self.must_park(function):  # any more: it was resumed, and the scan may have missed this ticket
-            self._changed.set()
+            self._scans.ask()
 
     def stop(self) -> None:
         """Unpark nothing more."""
@@ -63,18 +63,11 @@ class Parking:
 
     def on_functions_changed(self, _: str) -> None:
         """Scan soon: a function was paused or resumed, or a ticket was parked."""
-        self._changed.set()
+        self._scans.ask()
 
     async def run(self, every_s: float) -> None:
         """Scan at every change, and after `every_s` without one."""
-        while True:
-            try:
-                async with asyncio.timeout(every_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            self._changed.clear()
-            await self.scan()
+        await self._scans.run(every_s)
 
     async def scan(self) -> None:
         """Read which functions are paused, and unpark the tickets of those that are not."""
@@ -107,12 +100,6 @@ class Parking:
                 for (task_id, attempt), since in zip(map(ticket_of, members), scores, strict=True)
                 if since is not None  # else another worker has unparked it
             ]
-            await self._batcher.execute([unpark(message) for message in messages])
+            await self._batcher.execute([tickets.unpark(message, key) for message in messages])
             room -= len(members)
-        self._slots.when_free(self._changed.set)
-
-
-def unpark(message: Message) -> Command:
-    """Return the command that takes this message's ticket out of the parked ones, and puts the message on the queue."""
-    names = [keys.parked(message.function), keys.QUEUE, keys.metadata(message.task_id)]
-    return script_call(UNPARK, names, [str(message.ticket), FIELD, encode(message)])
+        self._slots.when_free(self._scans.ask)

@@ -20,7 +20,12 @@ class Slots:
     def __init__(self, total: int) -> None:
         self._total = total
         self._taken = 0
-        self._on_free: Callable[[], None] | None = None
+        self._on_free: dict[Callable[[], None], None] = {}  # in the order of their requests
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return self._total
 
     @property
     def left(self) -> int:
@@ -39,13 +44,13 @@ class Slots:
     def release(self) -> None:
         """Give a slot back: the task of its message is done with."""
         self._taken -= 1
-        on_free, self._on_free = self._on_free, None
-        if on_free is not None:
-            on_free()
+        callbacks, self._on_free = self._on_free, {}
+        for callback in callbacks:
+            callback()
 
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call back once, when the next slot is released."""
-        self._on_free = callback
+        self._on_free[callback] = None
 
 
 def configured_slots() -> int:

@@ -9,8 +9,9 @@ from plugins import enqueue, keys, metadata
 from plugins.message import Message
 from services.api.redis_client import run_script
 from services.worker.attempt.commands import Commands
-from services.worker.queue.parked import Parking, unpark
+from services.worker.queue.parked import Parking
 from services.worker.queue.slots import Slots
+from services.worker.queue.tickets import unpark
 from tests.support.tasks import note
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -83,6 +84,6 @@ async def test_two_workers_that_unpark_the_same_ticket(redis: Redis, message: Me
     batcher = Commands(redis, {}).batcher
     await Parking(batcher, ["f"], Slots(1)).park(message)
     for _ in range(2):  # both have read the ticket
-        await batcher.execute([unpark(message)])
+        await batcher.execute([unpark(message, keys.parked("f"))])
     assert (await redis.xlen(keys.QUEUE), await redis.zcard(keys.parked("f"))) == (1, 0)
     assert await enqueued(redis, message) == 1
