@@ -41,6 +41,11 @@ class KeyFile:
         del self.records[key.split("_")[1]]
         self._write()
 
+    def clear(self) -> None:
+        """Remove all keys."""
+        self.records.clear()
+        self._write()
+
     def _write(self) -> None:
         new = self.path.with_name("new")
         new.write_bytes(msgspec.json.encode(Keys(self.records)))

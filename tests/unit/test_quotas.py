@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.api.http.places import Places, given_back
-from services.api.http.quotas import OwnerQuotaError, OwnerRateError, Quota, SharedQuotaError
+from services.api.http.quotas import NO_OWN, Limits, OwnerQuotaError, OwnerRateError, Quota, SharedQuotaError
 from services.api.http.request_rate import MIN_REMEMBERED, RequestRate
 
 ONE_OWNER = Quota(2, "TAILRACE_OWNER_STREAMS")
@@ -32,11 +32,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def accepted(rate: RequestRate, owner: str, asked: int) -> int:
-    """How many of so many requests count that an owner sends at one moment."""
+def accepted(rate: RequestRate, owner: str, asked: int, limits: Limits = NO_OWN) -> int:
+    """How many of so many requests count that an owner sends at one moment, with a key of these limits."""
     for number in range(asked):
         try:
-            rate.count(owner)
+            rate.count(owner, limits)
         except OwnerRateError:
             return number
     return asked
@@ -71,6 +71,55 @@ def test_an_owner_that_asks_too_fast_takes_nothing_from_another(clock: Clock) ->
     rate = RequestRate(Quota(1, "TAILRACE_OWNER_REQUESTS"), burst=3)
     assert accepted(rate, "one", 100) == 3
     assert accepted(rate, "other", 100) == 3
+
+
+def test_a_key_keeps_a_pace_of_its_own(clock: Clock) -> None:
+    """Slower or faster than the settings say. A burst that it does not name is in proportion."""
+    rate = RequestRate(Quota(10, "TAILRACE_OWNER_REQUESTS"), burst=50)
+    assert accepted(rate, "slow", 100, Limits(requests=2)) == 10
+    assert accepted(rate, "slow and small", 100, Limits(requests=2, burst=3)) == 3
+    assert accepted(rate, "fast", 1_000, Limits(requests=100)) == 500
+    assert accepted(rate, "small", 100, Limits(burst=7)) == 7
+    assert accepted(rate, "least", 100, Limits(requests=1)) == 5
+    clock.now += 1
+    assert accepted(rate, "slow", 100, Limits(requests=2)) == 2
+    assert accepted(rate, "small", 100, Limits(burst=7)) == 7
+    assert accepted(RequestRate(Quota(100, "TAILRACE_OWNER_REQUESTS"), 10), "slow", 9, Limits(requests=1)) == 1
+
+
+def test_requests_of_all_keys_count_for_each(clock: Clock) -> None:
+    """A slow key takes next to nothing from a fast one of the same owner. It is refused while that one sends more than
+    its own pace, and for no longer.
+    """
+    rate, slow = RequestRate(Quota(100, "TAILRACE_OWNER_REQUESTS"), burst=100), Limits(requests=1, burst=5)
+    assert accepted(rate, "one", 100, slow) == 5
+    assert accepted(rate, "one", 1_000) == 95 + 5  # the fast pace begins with the fast key's first request
+    clock.now += 1
+    assert accepted(rate, "one", 100) == 100
+    assert accepted(rate, "one", 100, slow) == 0
+    clock.now += 1
+    assert accepted(rate, "one", 100, slow) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting", "most", "words"),
+    [
+        (NO_OWN, "TAILRACE_OWNER_REQUESTS", 100, "more than 100 requests a second, as many as one owner may"),
+        (Limits(requests=3, burst=1), "limits.requests", 3, "more than 3 requests a second, as many as an owner with"),
+        (Limits(burst=2), "limits.burst", 2, "more than 2 requests at once, as many as an owner with this API key"),
+    ],
+)
+def test_a_refusal_names_the_limit_that_counts(
+    clock: Clock, limits: Limits, setting: str, most: int, words: str
+) -> None:
+    """The variable; or the member of the key in its file."""
+    rate = RequestRate(Quota(100, "TAILRACE_OWNER_REQUESTS"), burst=10)
+    accepted(rate, "one", 20, limits)
+    with pytest.raises(OwnerRateError) as refused:
+        rate.count("one", limits)
+    assert refused.value.quota[:2] == (most, setting)
+    assert words in refused.value.detail
+    assert refused.value.detail.endswith(f"({setting}).")
 
 
 def test_owners_that_are_idle_are_forgotten(clock: Clock) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from services.api.http.quotas import OwnerQuotaError, Quota, SharedQuotaError
+from services.api.http.quotas import NO_OWN, Limits, OwnerQuotaError, Quota, SharedQuotaError
 
 # Where a request's scope has the function that gives its place back.
 GIVE_BACK: Final = "tailrace.give_back"
@@ -24,8 +24,8 @@ class Places:
         self._one_owner = one_owner
         self._taken: Counter[str] = Counter()
 
-    def take(self, scope: Scope, owner: str) -> None:
-        """Take a place for this request, unless it has one.
+    def take(self, scope: Scope, owner: str, limits: Limits = NO_OWN) -> None:
+        """Take a place for this request, unless it has one. `limits` are those of the caller.
 
         Raises:
             OwnerQuotaError: the owner has no place left.
@@ -34,9 +34,11 @@ class Places:
         request: Any = scope
         if GIVE_BACK in request:
             return
-        if self._taken[owner] >= (most := self._one_owner.most):
-            detail = f"You have {most} open streams and long-polls in this process, as many as one owner may have"
-            raise OwnerQuotaError(self._one_owner, "too-many-streams", "Too many streams", detail)
+        quota = self._one_owner.or_own(limits.streams, "streams")
+        if (taken := self._taken.get(owner, 0)) >= quota.most:
+            detail = f"You have {taken} open streams and long-polls in this process"
+            detail += f", and {quota.holder} may have {quota.most}"
+            raise OwnerQuotaError(quota, "too-many-streams", "Too many streams", detail)
         if self._taken.total() >= (most := self._all_owners.most):
             detail = f"This process has {most} open streams and long-polls, as many as it may have"
             raise SharedQuotaError(self._all_owners, "streams-full", "No room for another stream", detail)

@@ -64,7 +64,7 @@ class Fault(msgspec.Struct, frozen=True):
 class Problem(msgspec.Struct, frozen=True):
     """The members of an error, as the OpenAPI document describes them. `known` are names of functions, or of
     parameters; `more` is how many errors are not in `errors`, or names not in `known`; `limit` is a quota that is used
-    up, and `setting` the variable that sets it.
+    up, and `setting` the variable that sets it, or the member of the caller's key in the file of the API keys.
     """
 
     status: int

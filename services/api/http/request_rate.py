@@ -6,12 +6,12 @@ request may come earlier by as much time as a burst has. An owner whose requests
 """
 
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from services.api.http.quotas import OwnerRateError, Quota
+from services.api.http.quotas import NO_OWN, Limits, OwnerRateError, Quota
 
 # In the `opt` of a handler: `refuse_excess` lets its requests pass. Probes must be answered. GET of a stream counts by
 # itself, because an `EventSource` gives up for good at a 429.
@@ -21,35 +21,63 @@ PASSES: Final = "passes_rate"
 MIN_REMEMBERED: Final = 1_024
 
 
+class Pace(NamedTuple):
+    """How far apart requests come, and how much earlier than it is due one may come. In nanoseconds: sums of whole
+    numbers are exact.
+    """
+
+    interval: int
+    early: int
+
+
 class RequestRate:
-    """Counts requests: of one owner `quota.most` a second, and `burst` at once."""
+    """Counts requests: of one owner `quota.most` a second, and `burst` at once. A key with other limits is judged by
+    those, and all that its owner sends counts there, too.
+    """
 
     def __init__(self, quota: Quota, burst: int) -> None:
         self._quota = quota
-        # Times are in nanoseconds: sums of whole numbers are exact.
-        self._interval = 1_000_000_000 // quota.most
-        self._burst = burst * self._interval
-        self._due: dict[str, int] = {}  # when the next request of an owner is due
+        self._burst = burst
+        self._usual = self._pace(NO_OWN)
+        # When the next request of an owner is due, at each pace that one of its keys has had since it was idle.
+        self._due: dict[str, dict[Pace, int]] = {}
         self._forget_at = MIN_REMEMBERED
 
-    def count(self, owner: str) -> None:
-        """Count a request of this owner.
+    def count(self, owner: str, limits: Limits = NO_OWN) -> None:
+        """Count a request of this owner. `limits` are those of the caller.
 
         Raises:
             OwnerRateError: it comes too early, and does not count.
         """
+        pace = self._usual if limits is NO_OWN else self._pace(limits)
         now = time.monotonic_ns()
-        due = max(now, self._due.get(owner, now)) + self._interval
-        early = due - now - self._burst
+        dues = self._due.setdefault(owner, {})
+        due = dues.setdefault(pace, now)
+        early = max(now, due) + pace.interval - now - pace.early
         if early > 0:
-            detail = f"You send this process more than {self._quota.most} requests a second, as many as one owner may"
-            raise OwnerRateError(
-                self._quota, "too-many-requests", "Too many requests", detail, retry_after_s=early / 1_000_000_000
-            )
-        self._due[owner] = due
+            raise self._refusal(limits, early / 1_000_000_000)
+        # Where other keys send more than a pace allows, it is as if its own had sent as much as it allows.
+        for each, due in dues.items():
+            dues[each] = min(max(now, due) + each.interval, now + each.early)
         if len(self._due) > self._forget_at:
-            self._due = {each: due for each, due in self._due.items() if due > now}
+            self._due = {owner: dues for owner, dues in self._due.items() if max(dues.values()) > now}
             self._forget_at = max(MIN_REMEMBERED, 2 * len(self._due))
+
+    def _pace(self, limits: Limits) -> Pace:
+        """Return the pace that these limits allow. A burst that they do not name is in proportion: with that of the
+        settings, a slow key might send as many at once as a fast one.
+        """
+        most = limits.requests or self._quota.most
+        burst = limits.burst or max(1, self._burst * most // self._quota.most)
+        interval = 1_000_000_000 // most
+        return Pace(interval, burst * interval)
+
+    def _refusal(self, limits: Limits, retry_after_s: float) -> OwnerRateError:
+        quota, per = self._quota.or_own(limits.requests, "requests"), "a second"
+        if limits.burst and not limits.requests:
+            quota, per = self._quota.or_own(limits.burst, "burst"), "at once"
+        detail = f"You send this process more than {quota.most} requests {per}, as many as {quota.holder} may"
+        return OwnerRateError(quota, "too-many-requests", "Too many requests", detail, retry_after_s=retry_after_s)
 
 
 def refuse_excess(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -60,4 +88,4 @@ def refuse_excess(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
     """
     if not handler.opt.get(PASSES):
         rate: RequestRate = connection.app.state.request_rate
-        rate.count(connection.user.owner)
+        rate.count(connection.user.owner, connection.user.limits)

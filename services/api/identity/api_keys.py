@@ -7,11 +7,13 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from datetime import datetime
 from typing import Annotated, Final
 
 import msgspec
 
+from services.api.http.quotas import NO_OWN, Limits
 from services.api.identity.caller import USUAL, Caller, owner_of
 from services.api.identity.refusals import CredentialError
 
@@ -29,28 +31,37 @@ KEY: Final = re.compile(rf"trk_([0-9A-Za-z]{{1,32}})_([0-9A-Za-z]{{{SECRET_DIGIT
 # The issuer of all keys, as a part of an owner.
 ISSUER: Final = "tailrace:keys"
 
+# Characters of an owner's longest name.
+MAX_OWNER: Final = 200
+
 # A scope, in a file or a token.
 SCOPE: Final = r"(?:tasks|admin|functions:(?:\*|[A-Za-z0-9_.-]{1,200}))"
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Owner = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_OWNER)]
 Scope = Annotated[str, msgspec.Meta(pattern=rf"^{SCOPE}$")]
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the file has of a key. `sha256` is the digest of its secret, in hexadecimal. Without `expires` it is valid
-    until it is revoked.
+    until it is revoked. `limits` count in the place of the settings.
     """
 
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    owner: Text
+    owner: Owner
     scopes: tuple[Scope, ...] = tuple(sorted(USUAL))
     expires: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     created: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    limits: Limits = NO_OWN
+
+    def is_expired(self) -> bool:
+        """Return whether it has expired."""
+        return self.expires is not None and self.expires.timestamp() <= time.time()
 
     def caller(self, by: str) -> Caller:
         """Return the caller that the key stands for. `by` is the digest of the whole key."""
         until = {"until": self.expires.timestamp()} if self.expires else {}
-        return Caller(owner=owner_of(ISSUER, self.owner), scopes=frozenset(self.scopes), by=by, **until)
+        owner = owner_of(ISSUER, self.owner)
+        return Caller(owner=owner, scopes=frozenset(self.scopes), by=by, limits=self.limits, **until)
 
 
 def new_key() -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from plugins.keys import ANONYMOUS
+from services.api.http.quotas import NO_OWN, Limits
 
 # Scopes. `functions:count` is that of the function `count`, `functions:*` that of all.
 TASKS: Final = "tasks"
@@ -21,13 +22,15 @@ USUAL: Final = frozenset({TASKS, ALL_FUNCTIONS})
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The caller of a request. Its tasks are those of `owner`: a digest, or `ANONYMOUS`.
 
-    Its credential is valid until `until` (s since the epoch). `by` is the digest of that, empty without one.
+    Its credential is valid until `until` (s since the epoch), and may have limits of its own. `by` is the digest of
+    that, empty without one.
     """
 
     owner: str
     scopes: frozenset[str]
     until: float = math.inf
     by: str = ""
+    limits: Limits = NO_OWN
 
     @property
     def is_admin(self) -> bool:

@@ -101,7 +101,7 @@ async def chunks(
     beyond = start > task.length
     first = 0 if beyond else start
     if first == task.length and wait_s and not task.end:
-        places.take(request.scope, caller.owner)
+        places.take(request.scope, caller.owner, caller.limits)
         if not await wait_for_entry(hub, task, first, wait_s, request.receive):
             return Response(b"", status_code=204)  # to no client
     lines = await entries_from(hub.pages(task), first, max_entries)

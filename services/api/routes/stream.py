@@ -67,8 +67,8 @@ async def stream(
     cursor = cursor_of(last_event_id=last_event_id, query=query_last_event_id, after=after)
     fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
     try:
-        request_rate.count(caller.owner)
-        places.take(request.scope, caller.owner)
+        request_rate.count(caller.owner, caller.limits)
+        places.take(request.scope, caller.owner, caller.limits)
         task = await loader.load(task_id, caller)
     except (RedisError, QuotaError) as error:
         passes = error.passes if isinstance(error, QuotaError) else is_transient(error)

@@ -85,7 +85,7 @@ class Starter:
         cursor = self._cursor() if fmt else FROM_START
         resumes = cursor != FROM_START
         if fmt is not None:  # before there is a task that nothing would follow
-            places.take(self.request.scope, self.caller.owner)
+            places.take(self.request.scope, self.caller.owner, self.caller.limits)
         task = await submissions.start(self.caller, new_task, self.idempotency_key, pointer, resumes=resumes)
         location = f"{prefix_of(self.request.scope)}/tasks/{task.task_id}"
         stream = f"{location}/stream"

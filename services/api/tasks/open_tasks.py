@@ -5,7 +5,7 @@ The step that creates a task refuses it (create.lua), so no two requests take th
 
 from typing import Final, NamedTuple
 
-from services.api.http.quotas import OwnerQuotaError, Quota, QuotaError, SharedQuotaError
+from services.api.http.quotas import Limits, OwnerQuotaError, Quota, QuotaError, SharedQuotaError
 
 # Seconds until a task may have ended: they last longer than requests.
 RETRY_AFTER_S: Final = 10
@@ -18,6 +18,10 @@ class OpenTasks(NamedTuple):
     all_owners: Quota
     one_limit: Quota
 
+    def of(self, limits: Limits) -> "OpenTasks":
+        """Return the quotas of a caller with these limits."""
+        return self._replace(one_owner=self.one_owner.or_own(limits.tasks, "tasks"))
+
     @property
     def arguments(self) -> list[int]:
         """The numbers, as the script takes them."""
@@ -26,7 +30,8 @@ class OpenTasks(NamedTuple):
     def refusal(self, answer: bytes) -> QuotaError:
         """Return the error for an answer of the script: `owner`, `all` or `limit`."""
         if answer == b"owner":
-            detail = f"You have {self.one_owner.most} open tasks, as many as one owner may have"
+            # With another of the owner's keys there may be more.
+            detail = f"You have all {self.one_owner.most} open tasks that {self.one_owner.holder} may have"
             return OwnerQuotaError(
                 self.one_owner, "too-many-tasks", "Too many tasks", detail, retry_after_s=RETRY_AFTER_S
             )

@@ -109,7 +109,7 @@ class Submissions(NamedTuple):
         limit_key = limit_key_of(declaration, request.input)
         submission = Submission(declaration, encoded, limit_key, fingerprint, redis_keys[0] if redis_keys else None)
         try:
-            task = await self._create(caller.owner, secrets.token_hex(16), submission)
+            task = await self._create(caller, secrets.token_hex(16), submission)
         except ResponseError as error:
             raise unavailable(error) from error
         if task.limit_key is not None and task.status == "queued" and not task.attempt:
@@ -133,7 +133,7 @@ class Submissions(NamedTuple):
             raise _invalid_input(declaration.name, errors)
         return declaration
 
-    async def _create(self, owner: str, task_id: str, submission: Submission) -> Task:
+    async def _create(self, caller: Caller, task_id: str, submission: Submission) -> Task:
         """Create the task unless it exists, and read it, in one round trip. If its key was reserved meanwhile for
         another id, the task gets that one, in one more.
 
@@ -148,19 +148,20 @@ class Submissions(NamedTuple):
         fields = metadata.created(
             declaration.name,
             declaration.version,
-            owner,
+            caller.owner,
             attempts=declaration.retries + 1,
             input_ttl_s=self.input_ttl_s,
             limit_key=limit_key,
             reservation=submission.reservation,
         )
-        names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(owner), keys.QUEUE, keys.task_input(task_id)]
-        names += [keys.open_by_owner(owner), keys.open_checked(owner)]
+        names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(caller.owner), keys.QUEUE, keys.task_input(task_id)]
+        names += [keys.open_by_owner(caller.owner), keys.open_checked(caller.owner)]
         names += [name for name in (submission.reservation, limit_key) if name is not None]
         message = encode(Message(task_id, declaration.name, owner=owner)) if limit_key is None else b""
         first_look = keys.WAITING + self.unclaimed_s
         arguments: list[Any] = [task_id, keys.TASK_TTL_S, first_look, FIELD, message, submission.input]
-        arguments += self.open_tasks.arguments
+        open_tasks = self.open_tasks.of(caller.limits)
+        arguments += open_tasks.arguments
         reserved = reservation_of(task_id, submission.fingerprint) if submission.reservation else ""
         arguments += [reserved, keys.IDEMPOTENCY_TTL_S]
         parts = [part for field in fields.items() for part in field]
@@ -170,9 +171,9 @@ class Submissions(NamedTuple):
             pipeline.execute_command(*read_call([Wanted(task_id, owner)]))
             refused, (raw,) = await pipeline.execute()
         if isinstance(refused, list):
-            return await self._create(owner, task_id_of(refused[0], submission.fingerprint), submission)
+            return await self._create(caller, task_id_of(refused[0], submission.fingerprint), submission)
         if refused:
-            raise self.open_tasks.refusal(refused)
+            raise open_tasks.refusal(refused)
         task = task_of(task_id, raw)
         if task is None:  # its key is reserved for a task of another owner, by another program
             raise reused_key()
