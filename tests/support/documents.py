@@ -1,8 +1,10 @@
 """The documents as tests read them: fenced blocks, transcripts of a shell, prose, links."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -80,13 +82,18 @@ def run(block: Block, url: str) -> list[str]:
     """Run the commands of a console block in one shell, against this API; the output of each."""
     commands = [command for command, _ in transcript(block)]
     script = f"\necho '{MARK}'\n".join(commands).replace("http://127.0.0.1:8000", url)
-    shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    env = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    shell = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=DEADLINE_S, check=True, cwd=ROOT, env=env
+    )
     return shell.stdout.split(f"{MARK}\n")
 
 
 def normal(output: str) -> str:
     """An output without what differs from run to run: ids, times, hashes, and the order of members in JSON objects."""
     output = re.sub(r"[0-9a-f]{32}", "<id>", output)
+    output = re.sub(r"^[0-9A-Za-z]{10}  ", "<id>  ", output, flags=re.MULTILINE)
+    output = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>", output)
     output = re.sub(r"retry: \d{4}", "retry: <ms>", output)
     output = re.sub(r'version":"[0-9a-f]{12}"', 'version":"<hash>"', output)
     output = re.sub(r'at":\d{13}', 'at":0', output)
