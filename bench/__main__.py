@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bench import append, fanout, growth, hop, memory, replay, report, tasks
+from bench import append, fanout, growth, hop, memory, neighbours, replay, report, tasks
 from bench.ceiling import Ceiling
 from bench.peers import System
 from bench.peers.channels import Channels
@@ -126,12 +126,18 @@ async def waiting() -> Figures:
     return await with_ours(lambda system, url, stack: memory.idle(system, 10_000))
 
 
+async def beside_others() -> Figures:
+    """One owner, beside another that sends far more than it may."""
+    return await with_one(neighbours.Guarded, lambda system, url, stack: neighbours.neighbours(system))
+
+
 WORK: Final[dict[str, Callable[[], Awaitable[Figures]]]] = {
     "append": appending,
     "one-reader": one_reader,
     "replay": replays,
     "tasks": starting,
     "memory": waiting,
+    "neighbours": beside_others,
     "pace": paces,
     "burst": bursts,
 }

@@ -1,7 +1,9 @@
 """This project: `uvicorn` and the worker as they are deployed, with everything switched on."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -71,6 +73,9 @@ class Tailrace(System):
 
     name: ClassVar = "tailrace"
 
+    # Of both services.
+    settings: Mapping[str, str] = MappingProxyType({"TAILRACE_AUTH": "none"})
+
     def missing(self) -> str | None:
         """It is here."""
         return None
@@ -82,7 +87,7 @@ class Tailrace(System):
 
     async def start(self, stack: AsyncExitStack, redis_url: str) -> None:
         """The API on a processor of its own, the worker where there is room."""
-        env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": "bench/functions", "TAILRACE_AUTH": "none"}
+        env = {"REDIS_URL": redis_url, "FUNCTIONS_PATH": "bench/functions", **self.settings}
         serve = ["-m", "uvicorn", "--factory", "services.api.app:create_app", "--port", "0", "--no-access-log"]
         serve += ["--http", "services.api.http.guard:Guard"]
         work = ["-m", "services.worker", "--workers", "1", "--max-async-tasks", SLOTS]

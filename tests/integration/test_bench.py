@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bench import append, attacks, fanout, pauses, replay
+from bench import append, attacks, fanout, neighbours, pauses, replay
 from bench.ceiling import Ceiling
 from bench.peers import System
 from bench.peers.original import Original
@@ -44,6 +44,18 @@ async def test_work_on_ours_alone() -> None:
             read = await replay.replay(system, stream, 2, 1_000)
     assert values(many, "first / last")[0] >= 1
     assert values(read, "events/s")[0] > 0
+
+
+async def test_an_owner_beside_another() -> None:
+    """The quiet owner's requests are all answered, and most of the other one's are refused."""
+    system = neighbours.Guarded()
+    with EmbeddedRedis() as redis:
+        async with AsyncExitStack() as stack:
+            await system.start(stack, redis.url)
+            figures = await neighbours.neighbours(system, seconds=1)
+    assert values(figures, "answered") == [1]
+    assert values(figures, "refused of the other's")[0] > 0.5
+    assert all(value > 0 for value in values(figures, "p99 ms"))
 
 
 def test_the_median_of_several_runs() -> None:
