@@ -157,7 +157,7 @@ class Submissions(NamedTuple):
         names = [keys.metadata(task_id), keys.OPEN, keys.by_owner(caller.owner), keys.QUEUE, keys.task_input(task_id)]
         names += [keys.open_by_owner(caller.owner), keys.open_checked(caller.owner)]
         names += [name for name in (submission.reservation, limit_key) if name is not None]
-        message = encode(Message(task_id, declaration.name, owner=owner)) if limit_key is None else b""
+        message = encode(Message(task_id, declaration.name, owner=caller.owner)) if limit_key is None else b""
         first_look = keys.WAITING + self.unclaimed_s
         arguments: list[Any] = [task_id, keys.TASK_TTL_S, first_look, FIELD, message, submission.input]
         open_tasks = self.open_tasks.of(caller.limits)
@@ -168,7 +168,7 @@ class Submissions(NamedTuple):
         async with self.redis.pipeline(transaction=False) as pipeline:
             # As text: to call a script by its hash would cost a pipeline of redis-py one more round trip.
             pipeline.eval(CREATE, len(names), *names, *arguments, *parts)
-            pipeline.execute_command(*read_call([Wanted(task_id, owner)]))
+            pipeline.execute_command(*read_call([Wanted(task_id, caller.owner)]))
             refused, (raw,) = await pipeline.execute()
         if isinstance(refused, list):
             return await self._create(caller, task_id_of(refused[0], submission.fingerprint), submission)
