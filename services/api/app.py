@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from services.api import logs, redis_version
 from services.api.catalog import Catalog
 from services.api.http import (
+    cors,
     declared,
     guard,
     headers,
@@ -126,7 +127,8 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         ),
     )
-    app.asgi_handler = methods.head_as_get(places.given_back(root_path.for_any_proxy(app.asgi_handler)))
+    answering = methods.head_as_get(places.given_back(root_path.for_any_proxy(app.asgi_handler)))
+    app.asgi_handler = cors.for_origins(answering, settings.cors_origins)
     return app
 
 
@@ -156,7 +158,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     Nothing here waits for Redis. An identity provider has two seconds to answer.
     """
     settings: Settings = app.state.settings
-    guard.prepare()
+    guarded = guard.prepare()
     app.state.declared = declared.of(app)
     app.state.places = Places(
         Quota(settings.streams, "TAILRACE_STREAMS"), Quota(settings.owner_streams, "TAILRACE_OWNER_STREAMS")
@@ -165,7 +167,9 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         Quota(settings.owner_requests, "TAILRACE_OWNER_REQUESTS"), settings.owner_burst
     )
     verification: Verification = app.state.verification
-    known = app.state.authentication = Authentication(verification.verify if settings.auth else None)
+    known = app.state.authentication = Authentication(
+        verification.verify if settings.auth else None, verification.proxy_header
+    )
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pools.commands)
     catalog = app.state.catalog = Catalog(redis)
@@ -195,6 +199,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     ]
     if not settings.auth:
         logger.warning("no authentication", meaning="each client that reaches this process may do everything")
+    if "proxy" in settings.auth and not guarded:
+        logger.error("no proxy can name a caller", remedy="the server must be the one that knows the peer, as above")
     restore = drain_on_signal(hub)
     try:
         await verification.first()

@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from plugins.redis_url import check, from_file
 from services.api.hosts import Host, hosts_of
 from services.api.logs import Format
+from services.api.origins import origins_of
+from services.api.proxies import Proxies, header_of, proxies_of
 from services.api.ways import RIGHT, Way, ways_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -40,9 +42,19 @@ class Settings(BaseSettings):
     jwt_audience: str | None = None
     jwks_url: str | None = None
     jwt_secret: SecretStr | None = Field(default=None, validation_alias="TAILRACE_JWT_SECRET")
+    # The peers that may name the caller of a request, and the header in which they do.
+    trusted_proxies: Annotated[Proxies | None, NoDecode, BeforeValidator(proxies_of)] = Field(
+        default=None, validate_default=False
+    )
+    identity_header: Annotated[str | None, BeforeValidator(header_of)] = Field(default=None, validate_default=False)
     # Hosts by which clients may ask for this API. This machine's own names are always among them.
     allowed_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(hosts_of)] = Field(
         default="localhost"  # type: ignore[arg-type]  # it is validated, too
+    )
+    # Origins whose pages may use this API in a browser.
+    cors_origins: Annotated[frozenset[str], NoDecode, BeforeValidator(origins_of)] = Field(
+        default=None,
+        validate_default=True,
     )
     # Connections for commands; the hub has one more of its own. Commands are short, so two are enough for a process.
     redis_connections: int = Field(default=2, ge=1, le=1_000)

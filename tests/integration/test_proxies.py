@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from tests.support.client import data, events, follow, start
+from tests.support.documents import blocks
 from tests.support.processes import api_process, free_port, worker_process
 from tests.support.proxies import PROXIES, proxy
 from tests.support.settings import NO_HEARTBEAT
@@ -132,3 +134,34 @@ async def test_an_api_that_dies_and_comes_back(behind: Behind, client: httpx.Asy
         seen += await events(client, task_id, after=seen[-1].id)
     assert [event.id for event in seen] == [str(seq) for seq in range(41)]
     assert (data(seen), seen[-1].event) == (list(range(1, 41)), "done")
+
+
+async def test_a_proxy_that_knows_its_users(own_url: str, tmp_path: Path) -> None:
+    """With what docs/deploy.md adds, nginx asks for a password and names the caller, whatever the client names. A page
+    with a password follows its own tasks only.
+    """
+    shown = {block.language: block.text for block in blocks("docs/deploy.md") if "X-Forwarded-User" in block.text}
+    passwords = tmp_path / "htpasswd"
+    passwords.write_text("ada:{PLAIN}secret-of-ada\neve:{PLAIN}secret-of-eve\n")
+    more = shown["nginx"].replace("/etc/nginx/tailrace.htpasswd", str(passwords))
+    port = free_port()
+    settings = dict(line.split("=", 1) for line in shown["sh"].splitlines())
+    ada, eve = httpx.BasicAuth("ada", "secret-of-ada"), httpx.BasicAuth("eve", "secret-of-eve")
+    with (
+        worker_process(own_url),
+        proxy("nginx.conf", port, tmp_path, more) as url,
+        api_process(own_url, "--port", str(port), **settings) as api,
+    ):
+        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, auth=ada) as client:
+            await until_ready(client)
+            for forged in ({}, {"X-Forwarded-User": "eve"}, {"X_Forwarded_User": "eve"}, {"X-API-Key": "trk_a_b"}):
+                task_id = await start(client, "count", forged, to=1)
+                assert await follow(client, task_id) == ([1], "done", {"chunks": 1})
+                path = f"/tasks/{task_id}/stream"
+                assert (await client.get(path, auth=eve, headers={"X-Forwarded-User": "ada"})).status_code == 404
+            refused = await client.get("/tasks", auth=httpx.BasicAuth("ada", "wrong"))
+            assert (refused.status_code, "nginx" in refused.text) == (401, True)
+            assert len((await client.get("/tasks")).json()["tasks"]) == 4
+            assert (await client.get("/tasks", auth=eve)).json()["tasks"] == []
+            direct = await client.get(f"{api.url}/tasks", headers={"X-Forwarded-For": "10.9.9.9"}, auth=None)
+            assert direct.status_code == 401

@@ -53,10 +53,11 @@ PROXIES: Final[dict[str, Callable[[Path], list[str]]]] = {
 
 
 @contextmanager
-def proxy(name: str, api_port: int, folder: Path) -> Iterator[str]:
-    """A proxy with this configuration, before an API at this port; the proxy's own URL."""
+def proxy(name: str, api_port: int, folder: Path, more: str = "") -> Iterator[str]:
+    """A proxy with this configuration, before an API at this port; the proxy's own URL. nginx may have `more` of it."""
     port = free_port()
     text = (ROOT / "deploy" / name).read_text()
+    text = text.replace("    proxy_set_header Host $http_host;\n", f"    proxy_set_header Host $http_host;\n{more}")
     configuration = folder / name
     configuration.write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{api_port}").replace("8080", str(port)))
     process = Process(PROXIES[name](configuration), {"HOME": str(folder)}, cwd=folder)

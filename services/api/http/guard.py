@@ -13,7 +13,9 @@ import structlog
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from services.api.http import cors
 from services.api.http.capacity import MOST_REFUSED, Capacity
+from services.api.http.peer import PEER, peer_of
 from services.api.http.refusals import FIELD_BYTES, MAX_HEAD, MAX_MESSAGE, MAX_PIPELINED, Refusal
 from services.api.settings import Settings
 
@@ -37,17 +39,19 @@ def capacity() -> Capacity:
     return Capacity(settings())
 
 
-def prepare() -> None:
-    """Log how many connections this process takes; or that its server has no guard.
+def prepare() -> bool:
+    """Log how many connections this process takes; or that its server has no guard. Return whether it has.
 
     The lifespan begins before the server listens. By then uvicorn handles SIGTERM by a method of its server.
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     protocol = getattr(getattr(server, "config", None), "http_protocol_class", object)
-    if issubclass(protocol, Guard):
+    guarded = issubclass(protocol, Guard)
+    if guarded:
         capacity()
     else:
         logger.warning("requests not bounded", remedy=f"uvicorn --http {__name__}:{Guard.__name__}")
+    return guarded
 
 
 class Stage(NamedTuple):
@@ -86,10 +90,12 @@ class Guard(HttpToolsProtocol):
         self._discarded = 0
         self._stage: Stage | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._peer = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take the connection, if the process has room for it."""
         super().connection_made(transport)
+        self._peer = peer_of(transport)
         if capacity().admit(len(self.connections)):
             self._time()
             return
@@ -140,6 +146,8 @@ class Guard(HttpToolsProtocol):
         """Begin a request."""
         self._incoming = Incoming()
         super().on_message_begin()
+        scope: Any = self.scope
+        scope[PEER] = self._peer
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the URL."""
@@ -217,9 +225,14 @@ class Guard(HttpToolsProtocol):
     def _leave(self, refusal: Refusal | None) -> None:
         """Read nothing more, and close the connection after the answers that are due, and this one."""
         self._stop_timer()
-        self._last_words = refusal.encoded(self.server_state.default_headers) if refusal else b""
+        self._last_words = refusal.encoded(self._fields()) if refusal else b""
         if not self._busy:
             self._part(self._last_words)
+
+    def _fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the fields of the server's answers, and those for the page whose request is being received."""
+        headers = self.headers or []  # there are none yet on a connection that is refused as such
+        return [*self.server_state.default_headers, *cors.fields_for(headers, settings().cors_origins)]
 
     def _part(self, last_words: bytes) -> None:
         """Say the last words, and give the client time to hear them."""

@@ -13,13 +13,11 @@ from litestar.plugins.problem_details import ProblemDetailsException
 
 from services.api.hosts import UNLISTED, Host, host_of, is_allowed
 from services.api.http.problems import problem
+from services.api.origins import DEFAULT_PORTS
 from services.api.settings import Settings
 
-# What changes something. Reading across origins the browser prevents, as no answer carries a CORS header.
+# What changes something. Reading across origins the browser prevents, as the answer carries no CORS header for it.
 CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-
-# Ports that a browser leaves out, by the scheme of a page.
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 async def refuse_foreign(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -28,7 +26,7 @@ async def refuse_foreign(connection: ASGIConnection[Any, Any, Any, Any], _: Base
 
     Raises:
         ProblemDetailsException: 403, a browser has come by a name that is not known to be this API's, or says that
-            another site sent this.
+            another site sent this, which the operator does not list.
     """
     host = _known_host(connection)
     scope: Any = connection.scope
@@ -40,10 +38,10 @@ def _known_host(connection: ASGIConnection[Any, Any, Any, Any]) -> Host | None:
     """Return the host of the request: `Host` alone. A client may write anything into `X-Forwarded-Host`.
 
     A page that comes by a name of its own has no credential. So with authentication any host will do, unless the
-    operator lists some.
+    operator lists some; or a proxy names callers, perhaps by what browsers send by themselves.
     """
     settings: Settings = connection.app.state.settings
-    any_will_do = settings.auth and settings.allowed_hosts == UNLISTED
+    any_will_do = settings.auth and "proxy" not in settings.auth and settings.allowed_hosts == UNLISTED
     hosts = connection.headers.getall("host", [])
     for given in hosts or [""]:
         if not is_allowed(host := host_of(given), settings.allowed_hosts) and not any_will_do:
@@ -60,6 +58,9 @@ def _known_host(connection: ASGIConnection[Any, Any, Any, Any]) -> Host | None:
 def _refuse_other_sites(connection: ASGIConnection[Any, Any, Any, Any], host: Host | None) -> None:
     site = connection.headers.get("sec-fetch-site")
     origins = connection.headers.getall("origin", [])
+    settings: Settings = connection.app.state.settings
+    if len(origins) == 1 and origins[0] in settings.cors_origins:
+        return
     # The browser compares what it has asked for, which a proxy may have changed; and no page can forge it.
     if site is not None and site not in ("same-origin", "none"):
         raise _foreign("The browser says that a page of another site sent this. Ask from a page of this site.")

@@ -81,11 +81,13 @@ class RequestRate:
 
 
 def refuse_excess(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Runs before every handler, when the caller is known.
+    """Runs before every handler, when the caller is known. OPTIONS passes: browsers send it without a credential, so
+    the pages of all owners would share one rate.
 
     Raises:
         OwnerRateError: the owner sends too many requests.
     """
-    if not handler.opt.get(PASSES):
+    scope: Any = connection.scope
+    if not handler.opt.get(PASSES) and scope["method"] != "OPTIONS":
         rate: RequestRate = connection.app.state.request_rate
         rate.count(connection.user.owner, connection.user.limits)

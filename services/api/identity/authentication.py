@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from services.api.identity.caller import ANYONE, STRANGER, Caller
 from services.api.identity.credentials import credential_of
+from services.api.identity.proxy_header import ProxyHeader
 from services.api.identity.refusals import CredentialError, insufficient, refused, unauthenticated
 
 # In the `opt` of a handler: the scope without which its calls are refused; `OPEN`, they are for all, and know their
@@ -31,11 +32,12 @@ Verify = Callable[[str, str], Caller]
 
 class Authentication:
     """Knows callers by their credentials. `verify` finds the caller of one that is not known; None: all are the same,
-    and may do everything.
+    and may do everything. `proxy_header` finds the caller that a proxy names.
     """
 
-    def __init__(self, verify: Verify | None) -> None:
+    def __init__(self, verify: Verify | None, proxy_header: ProxyHeader | None = None) -> None:
         self._verify = verify
+        self._proxy_header = proxy_header
         self._known: dict[str, Caller] = {}  # by the digest of a credential, in the order of their last requests
 
     def forget(self) -> None:
@@ -43,13 +45,16 @@ class Authentication:
         self._known.clear()
 
     def caller_of(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller | None:
-        """Return the caller that sent this request, None if it has no credential.
+        """Return the caller that sent this request, None if it has no credential, and no proxy names one.
 
         Raises:
             CredentialError: its credential is not valid.
         """
         if self._verify is None:
             return ANYONE
+        named = None if self._proxy_header is None else self._proxy_header.caller_of(connection)
+        if named is not None:
+            return named
         credential = credential_of(connection)
         return None if credential is None else self.identify(credential)
 

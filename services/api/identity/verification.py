@@ -1,18 +1,21 @@
 """Verifies credentials in the ways that TAILRACE_AUTH names."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from services.api.identity.api_keys import PREFIX, record_of
 from services.api.identity.caller import Caller
 from services.api.identity.key_file import KeyFile, KeyFileError
+from services.api.identity.proxy_header import ProxyHeader
 from services.api.identity.refusals import CredentialError
 from services.api.identity.token_issuer import Issuer
 from services.api.settings import Settings
 
 
 class Verification:
-    """What this process knows of credentials: the keys of the file, and the issuer of tokens."""
+    """What this process knows of credentials: the keys of the file, and the issuer of tokens. `proxy_header` has the
+    callers that proxies name.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Read what is read at the start.
@@ -23,6 +26,7 @@ class Verification:
         self._keys = _key_file(settings) if "keys" in settings.auth else None
         self._issuer = Issuer(settings) if "jwt" in settings.auth else None
         self._provider = self._issuer.keys if self._issuer else None
+        self.proxy_header: Final = ProxyHeader.of(settings) if "proxy" in settings.auth else None
 
     def verify(self, credential: str, digest: str) -> Caller:
         """Return the caller of this credential, whose digest this is.
