@@ -14,8 +14,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.support.npm import install
 from tests.support.processes import FUNCTIONS, ROOT, Api, api_process, worker_process
-from tests.support.programs import missing, program
+from tests.support.programs import program
 from tests.support.redis_servers import Databases
 
 # Functions whose names, and whose classes' names, are those of others.
@@ -51,9 +52,6 @@ def page(messages: list[Message], pet: Annotated[Cat | Dog, Field(discriminator=
 '''
 
 PACKAGES: Final = ["openapi-typescript@7.13.0", "openapi-fetch@0.15.0", "typescript@5.9.3"]
-
-# Seconds for npm to install them.
-INSTALL_S: Final = 100
 
 
 @pytest.fixture(scope="module")
@@ -142,15 +140,9 @@ def test_openapi_typescript(api: Api, schema: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    npm, node = program("npm"), program("node")
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    install = [npm, "install", "--no-audit", "--no-fund", "--prefer-offline", *PACKAGES]
-    try:
-        subprocess.run(install, cwd=tmp_path, capture_output=True, text=True, timeout=INSTALL_S, check=True)
-    except subprocess.SubprocessError as error:
-        missing(f"npm cannot install {' '.join(PACKAGES)}: {error}")
+    node = program("node")
+    modules = install(PACKAGES, tmp_path)
     shutil.copy(ROOT / "tests/support/client.ts", tmp_path)
-    modules = tmp_path / "node_modules"
     generate = [f"{modules}/openapi-typescript/bin/cli.js", str(schema), "-o", "schema.ts"]
     run(node, *generate, "--default-non-nullable=false")
     options = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck"]
