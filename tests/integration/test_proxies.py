@@ -14,7 +14,7 @@ from httpx_sse import aconnect_sse
 from tests.support.client import data, events, follow, start
 from tests.support.documents import blocks
 from tests.support.processes import api_process, free_port, worker_process
-from tests.support.proxies import PROXIES, proxy
+from tests.support.proxies import PROXIES, Logs, logging_proxy, proxy
 from tests.support.settings import NO_HEARTBEAT
 from tests.support.waiting import DEADLINE_S, until
 
@@ -25,19 +25,21 @@ LINES: Final = {"Accept": "application/x-ndjson"}
 
 
 class Behind(NamedTuple):
-    """A proxy, a Redis with a worker, and the port at which the proxy expects the API."""
+    """A proxy, a Redis with a worker, the port at which the proxy expects the API, and the proxy's logs."""
 
     proxy: str
     redis_url: str
     api_port: str
+    logs: Logs
 
 
 @pytest.fixture(scope="module", params=PROXIES)
 def behind(request: pytest.FixtureRequest, own_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     """All but the API, which each test starts."""
     port = free_port()
-    with worker_process(own_url), proxy(request.param, port, tmp_path_factory.mktemp("proxy")) as url:
-        yield Behind(url, own_url, str(port))
+    folder = tmp_path_factory.mktemp("proxy")
+    with worker_process(own_url), logging_proxy(request.param, port, folder) as (url, logs):
+        yield Behind(url, own_url, str(port), logs)
 
 
 @pytest.fixture
@@ -165,3 +167,25 @@ async def test_a_proxy_that_knows_its_users(own_url: str, tmp_path: Path) -> Non
             assert (await client.get("/tasks", auth=eve)).json()["tasks"] == []
             direct = await client.get(f"{api.url}/tasks", headers={"X-Forwarded-For": "10.9.9.9"}, auth=None)
             assert direct.status_code == 401
+
+
+async def test_no_log_has_a_ticket(behind: Behind, client: httpx.AsyncClient) -> None:
+    """The proxy's log has a line for a request, without the query: while the API answers, and while it does not."""
+
+    async def ask(path: str) -> None:
+        for query in (f"ticket={ticket}", f"x=1&ticket={ticket}&ticket=2", ticket):
+            for headers in (SSE, LINES, {"Referer": f"{behind.proxy}/?ticket={ticket}"}):
+                await client.get(f"{path}?{query}", headers=headers)
+
+    ticket, seen = f"v1.{uuid4().hex}", f"/seen/{uuid4().hex}"
+    with api_process(behind.redis_url, "--port", behind.api_port):
+        await until_ready(client)
+        task_id = await start(client, "count", to=1)
+        await ask(f"/tasks/{task_id}/stream")
+        await ask(f"/tasks/{task_id}/chunks")
+    await ask(f"/tasks/{task_id}/stream")
+    await ask(f"/tasks/{task_id}/chunks")
+    await client.get(f"{seen}?ticket={ticket}")
+    await until(lambda: seen in str(behind.logs), "the last request is logged")
+    assert str(behind.logs).count(f"/tasks/{task_id}/stream") >= 18
+    assert ticket not in str(behind.logs)
