@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from secrets import token_urlsafe
 from types import FrameType
 from typing import Any, Final
 
@@ -39,11 +40,13 @@ from services.api.http.quotas import Quota
 from services.api.http.request_rate import RequestRate
 from services.api.identity import authentication
 from services.api.identity.authentication import ANY, NEEDS, Authentication
+from services.api.identity.tickets import Tickets
 from services.api.identity.verification import Verification
 from services.api.redis_client import Pools, pools_of
-from services.api.routes import chunks, functions, health, openapi, stream, submit, task
+from services.api.routes import chunks, functions, health, openapi, stream, submit, task, tickets
 from services.api.settings import Settings
 from services.api.streams.hub import Hub
+from services.api.streams.rights import Rights
 from services.api.tasks.cancel import Cancels
 from services.api.tasks.contact import Contact
 from services.api.tasks.limits import Limiter
@@ -63,6 +66,7 @@ PARTS: Final = (
     "cancels",
     "memory",
     "places",
+    "tickets",
 )
 
 logger = structlog.get_logger()
@@ -89,6 +93,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[str, int], P
             task.list_tasks,
             stream.stream,
             chunks.chunks,
+            tickets.make_ticket,
             task.cancel,
             functions.list_functions,
             functions.get_function,
@@ -167,9 +172,13 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         Quota(settings.owner_requests, "TAILRACE_OWNER_REQUESTS"), settings.owner_burst
     )
     verification: Verification = app.state.verification
+    # Where no ticket is needed, each process makes its own, which every other takes, too.
+    secrets = settings.ticket_keys or (() if settings.auth else (token_urlsafe(),))
+    made = app.state.tickets = Tickets(secrets, settings.ticket_open_s, settings.ticket_stream_s)
     known = app.state.authentication = Authentication(
-        verification.verify if settings.auth else None, verification.proxy_header
+        verification.verify if settings.auth else None, made, verification.proxy_header
     )
+    rights = app.state.rights = Rights(known, settings.heartbeat_s)
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)
     redis = app.state.redis = Redis.from_pool(pools.commands)
     catalog = app.state.catalog = Catalog(redis)
@@ -194,6 +203,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         asyncio.create_task(supervised("contact", contact.run)),
         asyncio.create_task(supervised("memory", memory.run)),
         asyncio.create_task(supervised("recovery", recovery.run)),
+        asyncio.create_task(supervised("rights", rights.run)),
         asyncio.create_task(redis_version.report(redis)),
         *(asyncio.create_task(supervised(name, run)) for name, run in verification.background(known.forget).items()),
     ]

@@ -13,13 +13,14 @@ from services.api.hosts import Host, hosts_of
 from services.api.logs import Format
 from services.api.origins import origins_of
 from services.api.proxies import Proxies, header_of, proxies_of
+from services.api.ticket_keys import secrets_of
 from services.api.ways import RIGHT, Way, ways_of
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 # Variables whose values no message shows. Each may stand in a file, which the variable with `_FILE` names.
-SECRETS: Final = ("REDIS_URL", "TAILRACE_JWT_SECRET")
+SECRETS: Final = ("REDIS_URL", "TAILRACE_JWT_SECRET", "TAILRACE_TICKET_KEYS")
 
 
 class Settings(BaseSettings):
@@ -47,6 +48,13 @@ class Settings(BaseSettings):
         default=None, validate_default=False
     )
     identity_header: Annotated[str | None, BeforeValidator(header_of)] = Field(default=None, validate_default=False)
+    # Secrets of tickets: the first signs, all verify. Seconds in which a ticket opens a stream, and for which it may
+    # stay open.
+    ticket_keys: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(secrets_of)] = Field(
+        default=None, validation_alias="TAILRACE_TICKET_KEYS", repr=False
+    )
+    ticket_open_s: Seconds = 300
+    ticket_stream_s: Seconds = 3_600
     # Hosts by which clients may ask for this API. This machine's own names are always among them.
     allowed_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(hosts_of)] = Field(
         default="localhost"  # type: ignore[arg-type]  # it is validated, too

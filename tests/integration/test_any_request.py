@@ -43,8 +43,9 @@ class Call(NamedTuple):
 CALLS: Final = [
     Call("GET", "/tasks", ("limit", "before")),
     Call("GET", TASK),
-    Call("GET", f"{TASK}/stream", ("after", "last_event_id", "lastEventId")),
-    Call("GET", f"{TASK}/chunks", ("after", "limit", "wait")),
+    Call("GET", f"{TASK}/stream", ("after", "last_event_id", "lastEventId", "ticket")),
+    Call("GET", f"{TASK}/chunks", ("after", "limit", "wait", "ticket")),
+    Call("POST", f"{TASK}/tickets"),
     Call("DELETE", TASK),
     Call("POST", "/tasks", (), b'{"function":"count"}'),
     Call("POST", START, (), b"{}"),

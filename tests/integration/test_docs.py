@@ -24,6 +24,7 @@ PYTHON: Final = {"README.md": "test_readme.py", "docs/functions.md": "test_funct
 NOT_RUN: Final = {
     ("README.md", "make run     #"): ".ci/newcomer runs both commands in a fresh clone",
     ("README.md", "docker compose"): "builds images, which needs an engine and a registry",
+    ("docs/api.md", "async function follow"): "identity/test_event_source.py runs it in Node",
     ("docs/deploy.md", '{"limits"'): "identity/test_limits_of_keys.py has such limits",
     ("docs/deploy.md", "python -m services.api.keys add --owner ada --file"): "needs a cluster",
     ("docs/deploy.md", "docker compose"): "builds images, which needs an engine and a registry",

@@ -27,6 +27,7 @@ CALLS: Final = [
     ("POST", "/tasks"),
     ("DELETE", f"/tasks/{UNKNOWN}"),
     ("PUT", "/functions/count/paused"),
+    ("POST", f"/tasks/{UNKNOWN}/tickets"),
     ("GET", "/tasks"),
     ("GET", f"/tasks/{UNKNOWN}"),
     ("GET", f"/tasks/{UNKNOWN}/stream"),

@@ -33,6 +33,7 @@ METHODS: Final = {
     "/tasks/{id}": "DELETE, GET, HEAD, OPTIONS",
     "/tasks/{id}/stream": "GET, HEAD, OPTIONS",
     "/tasks/{id}/chunks": "GET, HEAD, OPTIONS",
+    "/tasks/{id}/tickets": "OPTIONS, POST",
     "/functions": "GET, HEAD, OPTIONS",
     "/functions/count": "GET, HEAD, OPTIONS",
     "/functions/count/tasks": "OPTIONS, POST",
@@ -96,6 +97,7 @@ ANSWERS: Final = [
     ("GET", "/tasks/{id}/stream?after=tail", {}, 204),
     ("HEAD", "/tasks/{id}/stream", {}, 200),
     ("GET", "/tasks/{id}/chunks", {}, 200),
+    ("POST", "/tasks/{id}/tickets", {}, 201),
     ("GET", "/functions", {}, 200),
     ("GET", "/health/live", {}, 200),
     ("GET", "/health/ready", {}, 200),
@@ -116,13 +118,16 @@ ANSWERS: Final = [
 async def test_the_headers_of_every_answer(
     api: Api, ended: str, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """No cache answers with it unasked, no browser guesses its type or embeds it elsewhere; it names no server."""
+    """No cache answers with it unasked, no browser guesses its type, embeds it elsewhere or tells its address; it names
+    no server.
+    """
     async with httpx.AsyncClient(base_url=api.url) as client:
         body = {"to": 1} if method == "POST" else None
         answer = await client.request(method, path.replace("{id}", ended), json=body, headers=headers)
     assert answer.status_code == status
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
     assert answer.headers.get_list("cross-origin-resource-policy") == ["same-origin"]
+    assert answer.headers.get_list("referrer-policy") == ["no-referrer"]
     # Clients may keep these, and ask each time whether they have changed.
     kept = "private, no-cache" if (path, status) in (("/functions", 200), ("/schema", 200)) else "no-store"
     assert answer.headers.get_list("cache-control") == [kept]

@@ -103,3 +103,18 @@ async def test_woken_in_the_step_in_which_it_caught_up(redis_url: str, redis: Re
     await turns()
     assert b"id: 1\n" in client.taken[-1]
     assert asyncio.all_tasks() - before == set()
+
+
+async def test_ended_while_nothing_comes(redis_url: str, redis: Redis, tail: Tail) -> None:
+    """A writer that is ended says when to come back at once, however long its stream says nothing."""
+    client = Client()
+    client.willing.set()
+    hub = Hub(redis, Settings(redis_url=redis_url), subscriber_pool_of(redis_url))
+    reader = Reader(tail, tail.next, PageSemaphore(2, 15), PageBudget(67_108_864, 15))
+    writer = Writer(hub, reader, client.send, Connection(client.receive))
+    writer.wake(b"hello")
+    assert client.taken == [b"hello"]
+    writer.end()
+    assert client.taken[1].startswith(b"retry: ")
+    assert (client.taken[2:], reader.complete) == ([b""], False)
+    writer.stop()

@@ -96,7 +96,7 @@ def normal(output: str) -> str:
     output = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>", output)
     output = re.sub(r"retry: \d{4}", "retry: <ms>", output)
     output = re.sub(r'version":"[0-9a-f]{12}"', 'version":"<hash>"', output)
-    output = re.sub(r'at":\d{13}', 'at":0', output)
+    output = re.sub(r'(at|until)":\d{13}', r'\1":0', output)
     return "\n".join(ordered(line) for line in output.rstrip("\n").split("\n"))
 
 

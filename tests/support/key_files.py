@@ -10,6 +10,9 @@ from services.api.identity.api_keys import Record, new_key
 from services.api.identity.caller import USUAL
 from services.api.identity.key_file import Keys
 
+# A secret of tickets, of APIs that take them.
+TICKET_KEY = "a secret of tickets for tests".replace(" ", "-") + "-0001"
+
 # Every right that there is.
 ALL = (*sorted(USUAL), "admin")
 

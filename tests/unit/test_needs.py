@@ -9,6 +9,7 @@ from services.api.app import check, create_app
 from services.api.http import problems
 from services.api.identity.authentication import ANY, NEEDS, OPEN, Authentication, identify_caller
 from services.api.identity.caller import ADMIN, TASKS
+from services.api.identity.tickets import Tickets
 from services.api.settings import Settings
 
 
@@ -39,7 +40,7 @@ async def test_a_handler_that_does_not_say_takes_no_call() -> None:
         return "open"
 
     app = Litestar([said, unsaid], guards=[identify_caller], plugins=[problems.plugin], openapi_config=None)
-    app.state.authentication = Authentication(None)
+    app.state.authentication = Authentication(None, Tickets([], 1, 1))
     transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # Litestar types the messages
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert [(await client.get(path)).status_code for path in ("/said", "/unsaid")] == [200, 403]

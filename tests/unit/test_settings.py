@@ -292,3 +292,37 @@ def test_a_format_of_the_log_that_is_none(
     monkeypatch.setenv("TAILRACE_LOG_FORMAT", "xml")
     with pytest.raises(SystemExit, match="TAILRACE_LOG_FORMAT is 'xml': it should be 'auto', 'json' or 'console'"):
         settings.read()
+
+
+SECRET: Final = "0123456789-0123456789-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "it should be secrets of 32 printable ASCII characters or more"),
+        (SECRET[1:], "its secret 1 has 31 characters; it should be secrets of 32"),
+        (f"{SECRET},{SECRET[:9]}", "its secret 2 has 9 characters"),
+        (f"{SECRET[1:]}é", "its secret 1 has other characters"),
+        (f"{SECRET} {SECRET}", "it has a secret twice"),
+    ],
+)
+def test_secrets_that_are_none(text: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names TAILRACE_TICKET_KEYS and says what is wrong, and has no part of any secret."""
+    monkeypatch.setenv("TAILRACE_TICKET_KEYS", text)
+    with pytest.raises(SystemExit) as stopped:
+        ApiSettings.read()
+    assert re.match(rf"TAILRACE_TICKET_KEYS is wrong: {fault}", str(stopped.value))
+    assert "01234" not in str(stopped.value)
+
+
+def test_secrets_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The secrets of tickets need not stand in the environment, nor in one line; they stand in one place."""
+    path, new = tmp_path / "secrets", SECRET[::-1] + "!"
+    path.write_text(f"{new}\n{SECRET}\n")
+    monkeypatch.setenv("TAILRACE_TICKET_KEYS_FILE", str(path))
+    assert ApiSettings.read().ticket_keys == (new, SECRET)
+    assert SECRET not in repr(ApiSettings.read())
+    monkeypatch.setenv("TAILRACE_TICKET_KEYS", SECRET)
+    with pytest.raises(SystemExit, match="TAILRACE_TICKET_KEYS and TAILRACE_TICKET_KEYS_FILE are both set"):
+        ApiSettings.read()

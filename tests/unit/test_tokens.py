@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from services.api.identity.authentication import Authentication
 from services.api.identity.caller import owner_of
 from services.api.identity.refusals import CredentialError
+from services.api.identity.tickets import Tickets
 from services.api.identity.token_issuer import Issuer
 from services.api.identity.token_keys import KeySet
 from services.api.identity.tokens import Tokens
@@ -51,7 +52,7 @@ def test_a_known_token_costs_no_cryptography(monkeypatch: pytest.MonkeyPatch) ->
         return verify(self, msg, key, sig)
 
     monkeypatch.setattr(RSAAlgorithm, "verify", counted)
-    authentication = Authentication(TOKENS.caller_of)
+    authentication = Authentication(TOKENS.caller_of, Tickets([], 1, 1))
     token = SIGNER.token()
     callers = {authentication.identify(token) for _ in range(1_000)}
     assert [caller.owner for caller in callers] == [owner_of(ISSUER, "ada")]

@@ -5,10 +5,12 @@ from typing import Any, Final
 from litestar import Response
 
 # No cache keeps an answer, unless its handler says otherwise: caches may keep a 404 or a 410 without being asked to.
-# No browser takes it for anything else than its media type, or lets a page of another origin embed it.
+# No browser takes it for anything else than its media type, or lets a page of another origin embed it, or tells another
+# site its address, which may have a ticket.
 COMMON: Final = {
     "cache-control": "no-store",
     "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
 

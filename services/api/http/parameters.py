@@ -41,6 +41,14 @@ LastEventId = Annotated[
     ),
 ]
 
+Ticket = Annotated[
+    str | None,
+    QueryParameter(
+        description="A ticket of POST /tasks/{task_id}/tickets, for a client that sends no header.",
+        schema_extra=OPTIONAL,
+    ),
+]
+
 
 class Cursor(msgspec.Struct, frozen=True):
     """The seq of the last entry that a reader has seen, -1 for none, or None for the last entry that there is now."""

@@ -39,6 +39,7 @@ MEANINGS: Final = {
     422: "The Idempotency-Key belongs to another request.",
     429: "The owner has all that one owner may have; `limit` says how much, `Retry-After` when to repeat the request. "
     "Or a hundred requests of the connection wait for their answers.",
+    501: "This API makes no tickets.",
     503: "Redis cannot be reached or refuses, all owners have their quota, the process has no room for another "
     "connection, or a token cannot be verified yet; `Retry-After` says when to repeat it.",
 }

@@ -5,6 +5,7 @@ A fast digest is right: 256 random bits cannot be guessed.
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import time
@@ -59,9 +60,9 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def caller(self, by: str) -> Caller:
         """Return the caller that the key stands for. `by` is the digest of the whole key."""
-        until = {"until": self.expires.timestamp()} if self.expires else {}
+        until = math.inf if self.expires is None else self.expires.timestamp()
         owner = owner_of(ISSUER, self.owner)
-        return Caller(owner=owner, scopes=frozenset(self.scopes), by=by, limits=self.limits, **until)
+        return Caller(owner=owner, scopes=frozenset(self.scopes), until=until, by=by, limits=self.limits)
 
 
 def new_key() -> tuple[str, str, str]:

@@ -11,15 +11,19 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from services.api.identity.caller import ANYONE, STRANGER, Caller
-from services.api.identity.credentials import credential_of
+from services.api.identity.credentials import credential_of, ticket_of
 from services.api.identity.proxy_header import ProxyHeader
-from services.api.identity.refusals import CredentialError, insufficient, refused, unauthenticated
+from services.api.identity.refusals import CredentialError, UnverifiableError, insufficient, refused, unauthenticated
+from services.api.identity.tickets import Tickets
 
 # In the `opt` of a handler: the scope without which its calls are refused; `OPEN`, they are for all, and know their
 # caller if it has a credential that is valid; `ANY`, each caller that is known may send them.
 NEEDS: Final = "needs_scope"
 OPEN: Final = "open"
 ANY: Final = "any"
+
+# The same for a handler that takes a ticket in the place of a credential.
+TAKES_TICKETS: Final = "takes_tickets"
 
 # Callers that are remembered. A credential that is known costs no verification.
 MAX_REMEMBERED: Final = 20_000
@@ -32,11 +36,13 @@ Verify = Callable[[str, str], Caller]
 
 class Authentication:
     """Knows callers by their credentials. `verify` finds the caller of one that is not known; None: all are the same,
-    and may do everything. `proxy_header` finds the caller that a proxy names.
+    and may do everything. Then a ticket is not needed, and not looked at. `proxy_header` finds the caller that a proxy
+    names.
     """
 
-    def __init__(self, verify: Verify | None, proxy_header: ProxyHeader | None = None) -> None:
+    def __init__(self, verify: Verify | None, tickets: Tickets, proxy_header: ProxyHeader | None = None) -> None:
         self._verify = verify
+        self._tickets = tickets
         self._proxy_header = proxy_header
         self._known: dict[str, Caller] = {}  # by the digest of a credential, in the order of their last requests
 
@@ -44,19 +50,40 @@ class Authentication:
         """Verify every credential anew: what is valid has changed."""
         self._known.clear()
 
-    def caller_of(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller | None:
-        """Return the caller that sent this request, None if it has no credential, and no proxy names one.
+    def caller_of(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> Caller | None:
+        """Return the caller that sent this request to this handler, None if it has no credential, and no proxy names
+        one. A ticket counts before that name: a proxy adds the name to every request.
 
         Raises:
             CredentialError: its credential is not valid.
         """
         if self._verify is None:
             return ANYONE
+        ticket = ticket_of(connection)
+        if ticket is not None:
+            if not handler.opt.get(TAKES_TICKETS):
+                raise CredentialError("A ticket opens the stream and the pages of its task, by GET, and nothing else.")
+            return self._tickets.holder(ticket, connection.path_params["task_id"])
         named = None if self._proxy_header is None else self._proxy_header.caller_of(connection)
         if named is not None:
             return named
         credential = credential_of(connection)
         return None if credential is None else self.identify(credential)
+
+    def holds(self, caller: Caller, credential: str | None) -> bool:
+        """Return whether a caller has all that it had when it sent this credential: that is valid, for the same owner
+        and the same scopes. Without one, by a ticket, it has until its time is over; and so it has with a token that
+        cannot be verified now.
+        """
+        if credential is None or self._verify is None:
+            return caller.until > time.time()
+        try:
+            now = self.identify(credential)
+        except UnverifiableError:
+            return caller.until > time.time()
+        except CredentialError:
+            return False
+        return (now.owner, now.scopes) == (caller.owner, caller.scopes)
 
     def identify(self, credential: str) -> Caller:
         """Return the caller of this credential.
@@ -90,7 +117,7 @@ def identify_caller(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
         needs = OPEN
     scope: Any = connection.scope
     try:
-        caller = authentication.caller_of(connection)
+        caller = authentication.caller_of(connection, handler)
     except CredentialError as error:
         if needs != OPEN:
             raise refused(error) from None

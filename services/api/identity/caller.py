@@ -23,7 +23,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The caller of a request. Its tasks are those of `owner`: a digest, or `ANONYMOUS`.
 
     Its credential is valid until `until` (s since the epoch), and may have limits of its own. `by` is the digest of
-    that, empty without one.
+    that, empty without one. With a ticket it may read the task `task`, and has no others; `owner` is then that of no
+    task.
     """
 
     owner: str
@@ -31,6 +32,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     until: float = math.inf
     by: str = ""
     limits: Limits = NO_OWN
+    task: str = ""
 
     @property
     def is_admin(self) -> bool:
@@ -51,11 +53,12 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bound_to(self) -> str | None:
-        """The owner whose tasks alone it may read, cancel and purge; None, it may those of all owners.
+        """The owner whose tasks alone it may read, cancel and purge; None, it may those of all owners. With a ticket it
+        is bound to `task`, whose owner it does not know.
 
         Without authentication there is no admin: tasks of other owners stay theirs.
         """
-        return None if self.is_admin and self is not ANYONE else self.owner
+        return None if self.task or (self.is_admin and self is not ANYONE) else self.owner
 
 
 # Every caller of an API without authentication: it may do everything.

@@ -12,15 +12,17 @@ from litestar.types import Receive
 
 from services.api import foreign
 from services.api.http import problems
-from services.api.http.parameters import OPTIONAL, Number, TaskId, cursor_of
+from services.api.http.parameters import OPTIONAL, Number, TaskId, Ticket, cursor_of
 from services.api.http.places import Places
-from services.api.identity.authentication import NEEDS
+from services.api.identity.authentication import NEEDS, TAKES_TICKETS
 from services.api.identity.caller import TASKS, Caller
+from services.api.identity.refusals import unauthenticated
 from services.api.streams.formats import NDJSON
 from services.api.streams.hub import Hub
 from services.api.streams.pages import Pages
 from services.api.streams.reader import Reader
 from services.api.streams.response import disconnected, log_expired
+from services.api.streams.rights import Right, right_of
 from services.api.tasks.loader import TaskLoader
 from services.api.tasks.task import Task
 
@@ -68,7 +70,7 @@ class Page(msgspec.Struct, frozen=True):
         "the page is then its first."
     ),
     tags=["tasks"],
-    opt={NEEDS: TASKS},
+    opt={NEEDS: TASKS, TAKES_TICKETS: True},
     responses={
         200: ResponseSpec(Page, description="A page.", generate_examples=False),
         **problems.documented(400, 404, 410, 503),
@@ -89,6 +91,7 @@ async def chunks(
     ] = None,
     limit: Annotated[str | None, LIMIT.described("Entries per page")] = None,
     wait: Annotated[str | None, WAIT.described("Seconds to wait for something new")] = None,
+    ticket: Ticket = None,  # the caller was found by it
 ) -> Response[bytes]:
     """Answer one page, with the entries as they are stored."""
     cursor = cursor_of(after=after)
@@ -100,11 +103,15 @@ async def chunks(
     start = cursor.start(task.length)
     beyond = start > task.length
     first = 0 if beyond else start
-    if first == task.length and wait_s and not task.end:
-        places.take(request.scope, caller.owner, caller.limits)
-        if not await wait_for_entry(hub, task, first, wait_s, request.receive):
+    right = right_of(request)
+    waits = first == task.length and wait_s and not task.end
+    if waits:
+        places.take(request.scope, task.owner if caller.task else caller.owner, caller.limits)
+        if not await wait_for_entry(hub, task, first, wait_s, request.receive, right):
             return Response(b"", status_code=204)  # to no client
     lines = await entries_from(hub.pages(task), first, max_entries)
+    if waits and not right.holds:
+        raise unauthenticated("The credential was revoked or has expired while the request waited.")
     readable = [(entry, line) for line in lines if (entry := foreign.entry_of(task_id, line))]
     ended = readable[-1][0].ends if readable else task.end is not None
     gap = b'"gap":{"after":%d,"length":%d},' % (start - 1, task.length) if beyond else b""
@@ -130,8 +137,9 @@ async def entries_from(pages: Pages, start: int, max_entries: int) -> list[bytes
     return lines
 
 
-async def wait_for_entry(hub: Hub, task: Task, cursor: int, wait_s: float, receive: Receive) -> bool:
-    """Wait until the log has an entry at `cursor`, this time has passed, or the client has disconnected.
+async def wait_for_entry(hub: Hub, task: Task, cursor: int, wait_s: float, receive: Receive, right: Right) -> bool:
+    """Wait until the log has an entry at `cursor`, this time has passed, the right has ended, or the client has
+    disconnected.
 
     Return whether the client is still there.
     """
@@ -139,7 +147,8 @@ async def wait_for_entry(hub: Hub, task: Task, cursor: int, wait_s: float, recei
     waiting = asyncio.create_task(_arrival(hub, reader))
     leaving = asyncio.create_task(disconnected(receive))
     try:
-        await asyncio.wait([waiting, leaving], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        with right.watched(waiting.cancel):
+            await asyncio.wait([waiting, leaving], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         return not leaving.done()
     finally:
         waiting.cancel()

@@ -11,15 +11,16 @@ from redis.exceptions import RedisError
 
 from plugins.transient import is_transient
 from services.api.http import problems
-from services.api.http.parameters import OPTIONAL, LastEventId, TaskId, cursor_of, media_types
+from services.api.http.parameters import OPTIONAL, LastEventId, TaskId, Ticket, cursor_of, media_types
 from services.api.http.places import Places
 from services.api.http.quotas import QuotaError
 from services.api.http.request_rate import PASSES, RequestRate
-from services.api.identity.authentication import NEEDS
+from services.api.identity.authentication import NEEDS, TAKES_TICKETS
 from services.api.identity.caller import TASKS, Caller
 from services.api.streams.formats import NDJSON, SSE
 from services.api.streams.hub import Hub
 from services.api.streams.response import ComeBack, open_stream
+from services.api.streams.rights import right_of
 from services.api.tasks.loader import TaskLoader
 
 logger = structlog.get_logger()
@@ -35,7 +36,7 @@ logger = structlog.get_logger()
         "While Redis is away, or the process is full, SSE only says when to reconnect."
     ),
     tags=["tasks"],
-    opt={NEEDS: TASKS, PASSES: True},
+    opt={NEEDS: TASKS, TAKES_TICKETS: True, PASSES: True},
     responses={
         200: ResponseSpec(str, description="The stream.", media_type=SSE.media_type, generate_examples=False),
         204: ResponseSpec(None, description="The client has the end already: there is nothing to come."),
@@ -56,6 +57,7 @@ async def stream(
             schema_extra=OPTIONAL,
         ),
     ] = None,
+    ticket: Ticket = None,  # the caller was found by it
 ) -> Response[Any]:
     """Check everything that can fail before the first byte; then hand over to the reader."""
     # As dependencies beside `caller`, each would cost a task.
@@ -68,12 +70,14 @@ async def stream(
     fmt = NDJSON if NDJSON.media_type in media_types(request) else SSE
     try:
         request_rate.count(caller.owner, caller.limits)
-        places.take(request.scope, caller.owner, caller.limits)
+        if not caller.task:
+            places.take(request.scope, caller.owner, caller.limits)
         task = await loader.load(task_id, caller)
+        places.take(request.scope, task.owner)  # of a ticket: its stream counts as one of the owner's
     except (RedisError, QuotaError) as error:
         passes = error.passes if isinstance(error, QuotaError) else is_transient(error)
         if fmt is NDJSON or not passes:
             raise
         logger.warning("stream not opened", error=str(error))
         return ComeBack()
-    return open_stream(hub, task, cursor, fmt, {})
+    return open_stream(hub, task, cursor, fmt, {}, right_of(request))

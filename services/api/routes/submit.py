@@ -24,6 +24,7 @@ from services.api.identity.caller import TASKS, Caller
 from services.api.streams.formats import NDJSON, SSE, Format
 from services.api.streams.hub import Hub
 from services.api.streams.response import open_stream
+from services.api.streams.rights import right_of
 from services.api.tasks.submission import NewTask, Submissions
 
 # Bytes. A longer body is a file rather than an input.
@@ -93,7 +94,7 @@ class Starter:
             # The body is the stream's, and the link is the stream's, too: its status is elsewhere (RFC 9110, 8.7;
             # RFC 8288, 3.2; RFC 8631).
             headers = {"location": stream, "content-location": stream, "link": f'<{location}>; rel="status"'}
-            return open_stream(hub, task, cursor, fmt, headers)
+            return open_stream(hub, task, cursor, fmt, headers, right_of(self.request))
         body = Submitted(task.task_id, task.function, task.status, location, stream, f"{location}/chunks")
         return Response(body, status_code=202, headers={"Location": location})
 

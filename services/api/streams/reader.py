@@ -42,6 +42,10 @@ class Reader:
         """Whether it has read the task's end: it may also end because the log is lost."""
         return self.ended and self.tail.ended and self.cursor == self.tail.next
 
+    def cut(self) -> None:
+        """End here, although more may come: the caller may read no more."""
+        self.ended = True
+
     def take(self) -> bytes | None:
         """Return all new frames in one piece; an empty one if a heartbeat passed without any.
 
@@ -90,7 +94,8 @@ class Reader:
                 lines = await self._next_lines()
         except RedisError as error:
             logger.warning("page not read", task_id=tail.task_id, error=str(error))
-            self.ended = foreign.is_wrong_type(error)  # another program has put something else in the place of the log
+            # Another program may have put something else in the place of the log.
+            self.ended = self.ended or foreign.is_wrong_type(error)
             await asyncio.sleep(RETRY_PAUSE_S)
             return b""
         if lines is None or self._epoch != tail.epoch:

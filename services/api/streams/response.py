@@ -12,6 +12,7 @@ from services.api.http.parameters import Cursor
 from services.api.http.problems import problem
 from services.api.streams.formats import SSE, Format
 from services.api.streams.hub import Hub
+from services.api.streams.rights import Right
 from services.api.streams.transport import Connection
 from services.api.streams.writer import Writer
 from services.api.tasks.task import Task
@@ -61,19 +62,21 @@ class ComeBack(Streamed):
 
 
 class EventStream(Streamed):
-    """A response that writes what a reader reads, until the stream ends, the client disconnects, or the process stops.
+    """A response that writes what a reader reads, until the stream or the caller's right ends, the client disconnects,
+    or the process stops.
 
     Litestar's own streams wait in a generator, whose clean-up is not certain to run if a client disconnects while the
     server waits to send (litestar#3772). Here the clean-up is synchronous, in the response itself.
     """
 
-    def __init__(self, hub: Hub, task: Task, fmt: Format, start: int, headers: dict[str, str]) -> None:
+    def __init__(self, hub: Hub, task: Task, fmt: Format, start: int, headers: dict[str, str], right: Right) -> None:
         super().__init__()
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._hub = hub
         self._task = task
         self._format = fmt
         self._start = start
+        self._right = right
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not await begin(self._format, self._headers, scope, send):
@@ -86,8 +89,9 @@ class EventStream(Streamed):
         reader = self._hub.open(self._task, self._format, 0 if beyond else self._start, connection.abort)
         writer = Writer(self._hub, reader, send, connection)
         try:
-            writer.wake(preamble)
-            await disconnected(receive)
+            with self._right.watched(writer.end):
+                writer.wake(preamble)
+                await disconnected(receive)
         finally:
             writer.stop()
             self._hub.close(reader)
@@ -102,8 +106,11 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
-def open_stream(hub: Hub, task: Task, cursor: Cursor, fmt: Format, headers: dict[str, str]) -> Response[Any]:
-    """Answer with the task's log from the cursor on; 204 if the client has the end already. `headers` are added.
+def open_stream(
+    hub: Hub, task: Task, cursor: Cursor, fmt: Format, headers: dict[str, str], right: Right
+) -> Response[Any]:
+    """Answer with the task's log from the cursor on, as long as the caller has this right; 204 if the client has the
+    end already. `headers` are added.
 
     Raises:
         ProblemDetailsException: 410, the log has expired.
@@ -113,7 +120,7 @@ def open_stream(hub: Hub, task: Task, cursor: Cursor, fmt: Format, headers: dict
     start = cursor.start(task.length)
     if task.end and start == task.length:
         return Response(None, status_code=204, headers=headers)
-    return EventStream(hub, task, fmt, start, headers)
+    return EventStream(hub, task, fmt, start, headers, right)
 
 
 def log_expired(task: Task) -> ProblemDetailsException:

@@ -32,6 +32,12 @@ class Waiters:
         self._waiting.discard(waiter)
         self._due.discard(waiter)
 
+    def wake_now(self, waiter: Waiter) -> None:
+        """Wake it at once, if it waits."""
+        if waiter in self._waiting or waiter in self._due:
+            self.remove(waiter)
+            waiter.wake()
+
     async def changed(self) -> None:
         """Wait until there may be new frames, or a heartbeat passes."""
         waiter = _EventWaiter()

@@ -12,7 +12,7 @@ import structlog
 from litestar.types import Send
 
 from services.api.streams.eager import run_until_blocked
-from services.api.streams.hub import Hub
+from services.api.streams.hub import CLOSING_S, Hub
 from services.api.streams.reader import Reader
 from services.api.streams.transport import Connection
 
@@ -54,6 +54,20 @@ class Writer:
         if self._task is not None:
             self._task.cancel()
 
+    def end(self) -> None:
+        """End the response before the task's end, and abort the connection of a client that does not take what is left
+        of it within `CLOSING_S`.
+        """
+        if not self._stopped:
+            self._reader.cut()
+            self._reader.tail.waiters.wake_now(self)
+            self._loop.call_later(CLOSING_S, self._abort)
+
+    def _abort(self) -> None:
+        if not self._stopped:
+            self.stop()
+            self._connection.abort()
+
     def _caught_up(self) -> None:
         """Forget the task: in the same step in which the writer begins to wait, so that no wake comes between."""
         self._task = None
@@ -66,8 +80,7 @@ class Writer:
         now = self._loop.time()
         if now - self._since >= self._hub.send_timeout_s:
             logger.info("send timed out, connection aborted", task_id=self._reader.tail.task_id)
-            self.stop()
-            self._connection.abort()
+            self._abort()
         else:
             self._timer = self._loop.call_at(min(self._since, now) + self._hub.send_timeout_s, self._watch)
 

@@ -34,7 +34,8 @@ class TaskLoader:
             ProblemDetailsException: 404, there is none, or it may not; without asking Redis if the id is malformed.
             UnreadableError: it is not of the form in which this product writes it. Other callers are not told.
         """
-        raw = await self._raw(Wanted(task_id, caller.bound_to)) if keys.TASK_ID.fullmatch(task_id) else None
+        asks = keys.TASK_ID.fullmatch(task_id) and caller.task in ("", task_id)
+        raw = await self._raw(Wanted(task_id, caller.bound_to)) if asks else None
         if (task := task_of(task_id, raw)) is None:
             raise problem(404, "unknown-task", "Unknown task", "There is no such task. Tasks are kept for a day.")
         return task

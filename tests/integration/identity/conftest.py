@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.key_files import KeyFile
+from tests.support.key_files import TICKET_KEY, KeyFile
 from tests.support.processes import Api, Process, api_process
 
 
@@ -20,9 +20,8 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
 @pytest.fixture(scope="module")
 def guarded(redis_url: str, worker: Process, key_file: KeyFile) -> Iterator[Api]:
     """An API that asks for keys. Its streams look at their rights often."""
-    with api_process(
-        redis_url, TAILRACE_AUTH="keys", TAILRACE_KEYS_FILE=str(key_file.path), TAILRACE_HEARTBEAT_S="0.5"
-    ) as api:
+    settings = {"TAILRACE_KEYS_FILE": str(key_file.path), "TAILRACE_TICKET_KEYS": TICKET_KEY}
+    with api_process(redis_url, TAILRACE_AUTH="keys", TAILRACE_HEARTBEAT_S="0.5", **settings) as api:
         yield api
 
 

@@ -44,6 +44,7 @@ ROWS: Final = {
     ("DELETE", "/tasks/{task_id}"): Row(TASKS, 200, foreign=404),
     ("GET", "/tasks/{task_id}/stream"): Row(TASKS, 200, foreign=404),
     ("GET", "/tasks/{task_id}/chunks"): Row(TASKS, 200, foreign=404),
+    ("POST", "/tasks/{task_id}/tickets"): Row(TASKS, 201, foreign=404),
     ("GET", "/functions"): Row(ANY, 200),
     ("GET", "/functions/{name}"): Row(ANY, 200, unscoped=404),
     ("POST", "/functions/{name}/tasks"): Row(TASKS, 202, body={"text": "a"}),
