@@ -176,7 +176,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     secrets = settings.ticket_keys or (() if settings.auth else (token_urlsafe(),))
     made = app.state.tickets = Tickets(secrets, settings.ticket_open_s, settings.ticket_stream_s)
     known = app.state.authentication = Authentication(
-        verification.verify if settings.auth else None, made, verification.proxy_header
+        verification.verify if settings.auth else None, made, verification.proxy_header, settings.auth
     )
     rights = app.state.rights = Rights(known, settings.heartbeat_s)
     pools: Pools = app.state.connect(settings.redis_url, settings.redis_connections)

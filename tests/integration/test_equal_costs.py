@@ -242,7 +242,7 @@ async def test_streams_go_on_while_announcements_are_decoded(redis: Redis, turn:
 
 async def test_streams_go_on_while_the_document_is_made(redis: Redis, turn: Callable[[], int]) -> None:
     """The event loop goes around after each function."""
-    functions, base = await Catalog(redis).declarations(ANYONE), create_app(Settings()).openapi_schema
+    functions, app = await Catalog(redis).declarations(ANYONE), create_app(Settings())
     before = turn()
-    await openapi.with_functions(base, functions)
+    await openapi.with_functions(app, functions)
     assert turn() - before >= MANY

@@ -1,12 +1,13 @@
 """Clients that generators make of the OpenAPI document start functions, follow by pages, cancel, and read a problem."""
 
 import importlib
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -14,6 +15,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from services.api.identity.api_keys import new_key
+from tests.support.key_files import KeyFile, bearer
 from tests.support.npm import install
 from tests.support.processes import FUNCTIONS, ROOT, Api, api_process, worker_process
 from tests.support.programs import program
@@ -55,12 +58,19 @@ PACKAGES: Final = ["openapi-typescript@7.13.0", "openapi-fetch@0.15.0", "typescr
 
 
 @pytest.fixture(scope="module")
-def api(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """An API whose worker has the namesakes, too."""
+def url(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database whose worker has the namesakes, too."""
     folder = tmp_path_factory.mktemp("functions")
     (folder / "namesakes.py").write_text(NAMESAKES)
     path = os.pathsep.join([FUNCTIONS, str(folder)])
-    with databases.one() as url, worker_process(url, FUNCTIONS_PATH=path), api_process(url) as api:
+    with databases.one() as url, worker_process(url, FUNCTIONS_PATH=path):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def api(url: str) -> Iterator[Api]:
+    """An API without authentication."""
+    with api_process(url) as api:
         yield api
 
 
@@ -73,24 +83,29 @@ def schema(api: Api, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def package(schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The package that openapi-python-client makes of the document, of all of it; its name."""
-    name = f"generated_{uuid4().hex}"
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"post_hooks": []}))
-    command = ["generate", "--path", str(schema), "--output-path", str(tmp_path / name), "--meta", "none"]
-    made = subprocess.run(
-        [sys.executable, "-m", "openapi_python_client", *command, "--config", str(config), "--fail-on-warning"],
-        capture_output=True,
-        text=True,
-    )
-    assert (made.returncode, made.stderr) == (0, ""), made.stdout + made.stderr
+def generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
+    """A function that returns the name of the package that openapi-python-client makes of a document, of all of it."""
+
+    def made_of(schema: Path) -> str:
+        name = f"generated_{uuid4().hex}"
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"post_hooks": []}))
+        command = ["generate", "--path", str(schema), "--output-path", str(tmp_path / name), "--meta", "none"]
+        made = subprocess.run(
+            [sys.executable, "-m", "openapi_python_client", *command, "--config", str(config), "--fail-on-warning"],
+            capture_output=True,
+            text=True,
+        )
+        assert (made.returncode, made.stderr) == (0, ""), made.stdout + made.stderr
+        return name
+
     monkeypatch.syspath_prepend(str(tmp_path))
-    return name
+    return made_of
 
 
-def test_openapi_python_client(api: Api, package: str) -> None:
+def test_openapi_python_client(api: Api, schema: Path, generated: Callable[[Path], str]) -> None:
     """It drops nothing of the document, and what it makes of it works."""
+    package = generated(schema)
 
     def call(name: str) -> Any:
         return importlib.import_module(f"{package}.api.{name}").sync
@@ -128,6 +143,33 @@ def test_openapi_python_client(api: Api, package: str) -> None:
         assert (refused.status, refused.type_) == (400, "urn:tailrace:problem:invalid-limit")
         unknown = call("tasks.tasks_task_id_status")(uuid4().hex, client=client)
         assert (unknown.status, unknown.type_) == (404, "urn:tailrace:problem:unknown-task")
+
+
+def test_openapi_python_client_with_a_key(url: str, tmp_path: Path, generated: Callable[[Path], str]) -> None:
+    """Of an API that asks for keys: each call but those of health is for clients that have one, in either header."""
+    key_file = KeyFile(tmp_path / "keys.json")
+    key = key_file.add("ada", "tasks", "functions:count")
+    schema = tmp_path / "schema.json"
+    with api_process(url, TAILRACE_AUTH="keys", TAILRACE_KEYS_FILE=str(key_file.path)) as api:
+        schema.write_text(httpx.get(f"{api.url}/schema", headers=bearer(key)).text)
+        package = generated(schema)
+        clients = importlib.import_module(f"{package}.client")
+        models = importlib.import_module(f"{package}.models")
+        start = importlib.import_module(f"{package}.api.functions.start_count").sync
+        listed = importlib.import_module(f"{package}.api.tasks.tasks_list_tasks").sync
+        live = importlib.import_module(f"{package}.api.health.health_live_live").sync
+        assert inspect.signature(start).parameters["client"].annotation == clients.AuthenticatedClient
+        with clients.Client(base_url=api.url) as client:
+            assert live(client=client).to_dict() == {"status": "ok"}
+        with clients.AuthenticatedClient(base_url=api.url, token=key) as client:
+            task = start(client=client, body=models.FunctionCountInput(to=5))
+            assert [each.task_id for each in listed(client=client).tasks] == [task.task_id]
+        header = {"prefix": "", "auth_header_name": "X-API-Key"}
+        with clients.AuthenticatedClient(base_url=api.url, token=key, **header) as client:
+            assert [each.task_id for each in listed(client=client).tasks] == [task.task_id]
+        with clients.AuthenticatedClient(base_url=api.url, token=new_key()[0]) as client:
+            refused = listed(client=client)
+            assert (refused.status, refused.type_) == (401, "urn:tailrace:problem:invalid-credential")
 
 
 @pytest.mark.program

@@ -71,10 +71,10 @@ async def note(redis: Redis, function: str, *, owner: str = keys.ANONYMOUS, **gi
     return task_id
 
 
-def note_ended(redis: SyncRedis) -> str:
-    """Note a task that has ended, with a log of four entries, where no worker runs; its id."""
+def note_ended(redis: SyncRedis, owner: str = keys.ANONYMOUS) -> str:
+    """Note a task of this owner that has ended, with a log of four entries, where no worker runs; its id."""
     task_id = uuid4().hex
-    fields = metadata.created("count", "1", "anonymous", attempts=1, input_ttl_s=0)
+    fields = metadata.created("count", "1", owner, attempts=1, input_ttl_s=0)
     times = dict.fromkeys((metadata.CREATED_AT, metadata.QUEUED_AT), 1)
     events = ["chunk", "chunk", "chunk", "done"]
     lines = [entries.encode(event, 1, seq, 1, {"chunks": 3}) for seq, event in enumerate(events)]

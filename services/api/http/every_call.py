@@ -21,6 +21,12 @@ ERRORS: Final = {int(refusal.status): refusal.detail for refusal in Refusal} | M
 
 CONTENT: Final = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
+CHALLENGE: Final = {
+    "description": "The challenge, of the scheme Bearer (RFC 6750, 3).",
+    "required": True,
+    "schema": {"type": "string"},
+}
+
 # HEAD and OPTIONS have a tag of their own: generators group by it, and keep them out of the way of other calls.
 TAG: Final = "methods"
 
@@ -34,7 +40,10 @@ def complete(document: dict[str, Any]) -> None:
         if "get" in calls:
             calls["head"] = _head(calls["get"])
         calls["options"] = options
-    document["components"]["responses"] = _components()
+    called = [call["responses"] for calls in document["paths"].values() for call in calls.values()]
+    used = {response["$ref"] for responses in called for response in responses.values() if "$ref" in response}
+    components = {name: each for name, each in _components().items() if RESPONSES + name in used}
+    document["components"]["responses"] = components
 
 
 def _with_errors(responses: dict[str, Any]) -> dict[str, Any]:
@@ -55,6 +64,7 @@ def _head(get: dict[str, Any]) -> dict[str, Any]:
         "summary": f"{get['summary']}: the head of the answer",
         "operationId": f"head.{get['operationId']}",
         "parameters": get.get("parameters", []),
+        **({"security": get["security"]} if "security" in get else {}),
         "responses": {status: _reference("Head") for status in get["responses"]},
     }
 
@@ -76,6 +86,7 @@ def _components() -> dict[str, Any]:
     allow = {"description": "The methods, with commas between them.", "schema": {"type": "string"}}
     return {
         **{f"Problem{status}": {"description": ERRORS[status], "content": CONTENT} for status in sorted(ERRORS)},
+        "Problem401": {"description": ERRORS[401], "headers": {"WWW-Authenticate": CHALLENGE}, "content": CONTENT},
         "Head": {"description": "The head of the answer that GET has. There is no body."},
         "Options": {"description": "`Allow` names the methods of the path.", "headers": {"Allow": allow}},
     }

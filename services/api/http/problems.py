@@ -32,7 +32,10 @@ EXPLANATIONS: Final = {
 # What the answers of this status mean, for the OpenAPI document.
 MEANINGS: Final = {
     400: "The request is malformed: `type` says in what, `errors` where.",
-    403: "A browser sent the request from another site, or asked by a host that is not allowed.",
+    401: "The API does not know the caller: the request has no credential, or one that is not valid. `detail` says "
+    "what is wrong.",
+    403: "A browser sent the request from another site, or asked by a host that is not allowed. Or the caller "
+    "lacks a scope that the call needs: `scope` names it.",
     404: "There is no such task or function, or its record cannot be read.",
     410: "The log is not kept any more.",
     413: "The body is longer than 64,000 bytes.",
@@ -65,7 +68,8 @@ class Fault(msgspec.Struct, frozen=True):
 class Problem(msgspec.Struct, frozen=True):
     """The members of an error, as the OpenAPI document describes them. `known` are names of functions, or of
     parameters; `more` is how many errors are not in `errors`, or names not in `known`; `limit` is a quota that is used
-    up, and `setting` the variable that sets it, or the member of the caller's key in the file of the API keys.
+    up, and `setting` the variable that sets it, or the member of the caller's key in the file of the API keys; `scope`
+    is one that the caller lacks.
     """
 
     status: int
@@ -77,6 +81,7 @@ class Problem(msgspec.Struct, frozen=True):
     known: list[str] | msgspec.UnsetType = msgspec.UNSET
     limit: int | msgspec.UnsetType = msgspec.UNSET
     setting: str | msgspec.UnsetType = msgspec.UNSET
+    scope: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:

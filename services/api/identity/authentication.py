@@ -13,8 +13,9 @@ from litestar.handlers import BaseRouteHandler
 from services.api.identity.caller import ANYONE, STRANGER, Caller
 from services.api.identity.credentials import credential_of, ticket_of
 from services.api.identity.proxy_header import ProxyHeader
-from services.api.identity.refusals import CredentialError, UnverifiableError, insufficient, refused, unauthenticated
+from services.api.identity.refusals import CredentialError, UnverifiableError, insufficient, refused, unidentified
 from services.api.identity.tickets import Tickets
+from services.api.ways import Way
 
 # In the `opt` of a handler: the scope without which its calls are refused; `OPEN`, they are for all, and know their
 # caller if it has a credential that is valid; `ANY`, each caller that is known may send them.
@@ -24,6 +25,9 @@ ANY: Final = "any"
 
 # The same for a handler that takes a ticket in the place of a credential.
 TAKES_TICKETS: Final = "takes_tickets"
+
+# The same for a scope that depends on the request: the handler itself looks at it. This is for the OpenAPI document.
+ALSO_NEEDS: Final = "also_needs_scope"
 
 # Callers that are remembered. A credential that is known costs no verification.
 MAX_REMEMBERED: Final = 20_000
@@ -37,10 +41,17 @@ Verify = Callable[[str, str], Caller]
 class Authentication:
     """Knows callers by their credentials. `verify` finds the caller of one that is not known; None: all are the same,
     and may do everything. Then a ticket is not needed, and not looked at. `proxy_header` finds the caller that a proxy
-    names.
+    names. `ways` are all that there are.
     """
 
-    def __init__(self, verify: Verify | None, tickets: Tickets, proxy_header: ProxyHeader | None = None) -> None:
+    def __init__(
+        self,
+        verify: Verify | None,
+        tickets: Tickets,
+        proxy_header: ProxyHeader | None = None,
+        ways: frozenset[Way] = frozenset(),
+    ) -> None:
+        self.ways: Final = ways
         self._verify = verify
         self._tickets = tickets
         self._proxy_header = proxy_header
@@ -123,7 +134,7 @@ def identify_caller(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
             raise refused(error) from None
         caller = None
     if caller is None and needs != OPEN:
-        raise unauthenticated()
+        raise unidentified(authentication.ways)
     scope["user"] = caller or STRANGER
     if needs not in (OPEN, ANY) and not (caller and needs and caller.has(needs)):
         raise insufficient(str(needs))

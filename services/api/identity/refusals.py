@@ -8,8 +8,18 @@ from typing import Final
 from litestar.plugins.problem_details import ProblemDetailsException
 
 from services.api.http.problems import problem
+from services.api.ways import Way
 
 REALM: Final = 'Bearer realm="tailrace"'
+
+# What a request without a credential should have, by the ways that there are beside a proxy.
+REMEDIES: Final[dict[frozenset[Way], str]] = {
+    frozenset({"keys"}): "Send an API key as `Authorization: Bearer …` or as `X-API-Key`.",
+    frozenset({"jwt"}): "Send a token as `Authorization: Bearer …`.",
+    frozenset(
+        {"keys", "jwt"}
+    ): "Send an API key or a token as `Authorization: Bearer …`, or an API key as `X-API-Key`.",
+}
 
 
 class CredentialError(Exception):
@@ -40,15 +50,19 @@ def refused(error: CredentialError) -> ProblemDetailsException:
     )
 
 
-def unauthenticated(why: str = "") -> ProblemDetailsException:
-    """401: the request has no credential; or one that is not valid, and `why`."""
-    challenge = f'{REALM}, error="invalid_token"' if why else REALM
-    if why:
-        kind, title = "invalid-credential", "Invalid credential"
-    else:
-        kind, title = "no-credential", "No credential"
-        why = "Send an API key or a token as `Authorization: Bearer …`, or an API key as `X-API-Key`."
-    return problem(401, kind, title, why, headers={"WWW-Authenticate": challenge})
+def unauthenticated(why: str) -> ProblemDetailsException:
+    """401: the credential of a request is not valid, and why."""
+    headers = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
+    return problem(401, "invalid-credential", "Invalid credential", why, headers=headers)
+
+
+def unidentified(ways: frozenset[Way]) -> ProblemDetailsException:
+    """401: the request has no credential, and what would be one in these ways."""
+    remedy = REMEDIES.get(ways - {"proxy"}, "")
+    if "proxy" in ways:
+        remedy += " Or ask" if remedy else "Ask"
+        remedy += " by way of the proxy that names the callers of this API."
+    return problem(401, "no-credential", "No credential", remedy, headers={"WWW-Authenticate": REALM})
 
 
 def insufficient(scope: str) -> ProblemDetailsException:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Container
 from typing import Any, Final
 from urllib.parse import unquote
 
-from litestar import MediaType, Request, Response
-from litestar.openapi.spec import OpenAPI
+from litestar import Litestar, MediaType, Request, Response
 from msgspec.structs import replace
 
 from plugins.declaration import Declaration
@@ -21,6 +20,8 @@ from services.api.http import every_call
 from services.api.http.documents import Document, Documents, answer, document_of
 from services.api.http.methods import options
 from services.api.http.root_path import prefix_of
+from services.api.identity.security_schemes import SecuritySchemes
+from services.api.settings import Settings
 from services.api.streams.formats import NDJSON, SSE
 
 PATHS: Final = frozenset({"/schema", "/schema/openapi.json"})
@@ -51,24 +52,28 @@ async def current(request: Request[Any, Any, Any]) -> Response[Any] | None:
     view = server, *(each.name for each in functions)
 
     async def make() -> Document:
-        document = await with_functions(request.app.openapi_schema, functions)
+        document = await with_functions(request.app, functions)
         return document_of(document | {"servers": [{"url": server}]})
 
     return answer(request, await documents.schema.of(view, (server, functions), make))
 
 
-async def with_functions(base: OpenAPI, functions: list[Declaration]) -> dict[str, Any]:
-    """Return the document with an operation and the schema of its input for each of these functions.
+async def with_functions(app: Litestar, functions: list[Declaration]) -> dict[str, Any]:
+    """Return the document of the application with an operation and the schema of its input for each of these functions.
 
     A large schema takes milliseconds, and there may be hundreds. Streams go on after each.
     """
-    document = exact(base.to_schema())
+    settings: Settings = app.state.settings
+    schemes = SecuritySchemes(settings.auth, tickets=bool(settings.ticket_keys))
+    document = exact(app.openapi_schema.to_schema())
+    schemes.complete(document, app.routes)
     every_call.complete(document)
     generic = document["paths"][GENERIC]["post"]
     schemas = document["components"]["schemas"]
     for function in functions:
         schemas |= schemas_of(function, schemas)
-        document["paths"][GENERIC.replace("{name}", function.name)] = {"post": operation(generic, function)}
+        call = schemes.of_function(operation(generic, function), function.name)
+        document["paths"][GENERIC.replace("{name}", function.name)] = {"post": call}
         await asyncio.sleep(0)
     return document
 

@@ -19,8 +19,8 @@ from services.api.http.parameters import Cursor, FunctionName, IdempotencyKey, L
 from services.api.http.places import Places
 from services.api.http.problems import problem
 from services.api.http.root_path import prefix_of
-from services.api.identity.authentication import NEEDS
-from services.api.identity.caller import TASKS, Caller
+from services.api.identity.authentication import ALSO_NEEDS, NEEDS
+from services.api.identity.caller import FUNCTIONS_PREFIX, TASKS, Caller
 from services.api.streams.formats import NDJSON, SSE, Format
 from services.api.streams.hub import Hub
 from services.api.streams.response import open_stream
@@ -125,7 +125,7 @@ def stream_format(request: Request[Any, Any, Any]) -> Format | None:
 # Common to both routes that start a task.
 START_TASK: Final[dict[str, Any]] = {
     "status_code": 202,
-    "opt": {NEEDS: TASKS},
+    "opt": {NEEDS: TASKS, ALSO_NEEDS: FUNCTIONS_PREFIX + "{name}"},
     "request_max_body_size": MAX_BODY,
     "responses": {200: STREAM, 204: NOTHING_TO_COME, **problems.documented(400, 404, 410, 413, 422, 503)},
     "dependencies": {"starter": Provide(Starter, sync_to_thread=False)},

@@ -73,6 +73,8 @@ async def test_a_task_of_another_owner_is_unknown(callers: httpx.AsyncClient, ke
 async def test_no_credential(callers: httpx.AsyncClient) -> None:
     """The answer says what to send. Health needs no credential."""
     assert await answer_to(callers, {}) == (401, "no-credential", 'Bearer realm="tailrace"')
+    detail = (await callers.get("/tasks")).json()["detail"]
+    assert detail == "Send an API key as `Authorization: Bearer …` or as `X-API-Key`."
     assert (await callers.get("/health/live")).status_code == 200
     assert (await callers.get("/health/ready")).status_code == 200
 

@@ -171,6 +171,16 @@ async def test_a_foreign_host(proxy: httpx.AsyncClient, guarded: Api) -> None:
         assert (await client.get("/tasks", headers=given)).status_code == 401
 
 
+def test_what_a_proxy_alone_tells(redis_url: str) -> None:
+    """Where only a proxy names callers, neither a refusal nor the document tells a client to send a key."""
+    with api_process(redis_url, **SETTINGS) as api, httpx.Client(base_url=api.url, timeout=30) as client:
+        refused = client.get("/tasks").json()
+        assert refused["detail"] == "Ask by way of the proxy that names the callers of this API."
+        document = client.get("/schema", headers={HEADER: "ada"}).json()
+        assert "securitySchemes" not in document["components"]
+        assert "401" in document["paths"]["/tasks"]["get"]["responses"]
+
+
 @pytest.mark.parametrize(("trusted", "status"), [("unix:", 200), (PROXY, 401)])
 async def test_a_proxy_at_a_unix_socket(redis_url: str, tmp_path: Path, trusted: str, status: int) -> None:
     """It is trusted if the setting says so. All programs that may open the socket are the proxy."""

@@ -414,6 +414,7 @@ def test_a_shared_secret(redis_url: str) -> None:
     settings = {"TAILRACE_AUTH": "jwt", "TAILRACE_JWT_SECRET": SECRET} | TRUSTED
     with api_process(redis_url, **settings) as api, httpx.Client(base_url=api.url, timeout=30) as client:
         assert client.get("/tasks", headers=bearer(confused(SECRET.encode()))).status_code == 200
+        assert client.get("/tasks").json()["detail"] == "Send a token as `Authorization: Bearer …`."
         header, body = b'{"alg":"HS512"}', json.dumps(claims()).encode()
         for bad in (
             confused(b"another secret of thirty-two bytes"),
