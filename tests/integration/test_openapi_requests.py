@@ -85,8 +85,8 @@ def ended_of_ada(own_url: str) -> str:
 def guarded(own_url: str, key_file: KeyFile, key: str) -> Iterator[Api]:
     """An API on the same database that asks for keys."""
     asyncio.run(announced(own_url))
-    settings = {"TAILRACE_AUTH": "keys", "TAILRACE_KEYS_FILE": str(key_file.path)} | NO_HEARTBEAT
-    with api_process(own_url, **settings) as api:
+    settings = {"TAILRACE_AUTH": "keys", "TAILRACE_KEYS_FILE": str(key_file.path), "TAILRACE_TICKET_KEYS": "k" * 32}
+    with api_process(own_url, **settings, **NO_HEARTBEAT) as api:
         yield api
 
 
@@ -117,6 +117,7 @@ def ask(operation: Any, ended: str, headers: dict[str, str], examples: int) -> s
         # It makes credentials of the schemes. There are those of the test, and no others.
         for credential in CREDENTIALS:
             case.headers.pop(credential, None)
+        case.query.pop("ticket", None)
         answer = case.call(timeout=DEADLINE_S, headers=headers)
         statuses.add(answer.status_code)
         # A stream is a text for OpenAPI, and an object for each event for schemathesis.
