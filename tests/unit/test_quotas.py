@@ -8,7 +8,7 @@ import pytest
 
 from services.api.http.places import Places, given_back
 from services.api.http.quotas import NO_OWN, Limits, OwnerQuotaError, OwnerRateError, Quota, SharedQuotaError
-from services.api.http.request_rate import MIN_REMEMBERED, RequestRate
+from services.api.http.request_rate import MAX_PACES, MIN_REMEMBERED, RequestRate
 
 ONE_OWNER = Quota(2, "TAILRACE_OWNER_STREAMS")
 ALL_OWNERS = Quota(3, "TAILRACE_STREAMS")
@@ -129,6 +129,20 @@ def test_owners_that_are_idle_are_forgotten(clock: Clock) -> None:
         rate.count(f"owner {number}")
         clock.now += 1 / 100
     assert len(rate._due) <= MIN_REMEMBERED + 1
+
+
+def test_keys_that_are_not_used_are_forgotten(clock: Clock) -> None:
+    """An owner that never pauses, and whose keys get other limits each day, leaves no more behind than its last few. A
+    key that it goes on using is not forgotten.
+    """
+    rate, slow = RequestRate(Quota(100, "TAILRACE_OWNER_REQUESTS"), burst=100), Limits(requests=1, burst=1)
+    for number in range(100):
+        assert accepted(rate, "one", 5, slow) == 1
+        for other in range(10):
+            rate.count("one", Limits(requests=2_000 + 10 * number + other, burst=2_000))
+        assert accepted(rate, "one", 5, slow) == 0
+        clock.now += 1
+    assert len(rate._due["one"]) == MAX_PACES
 
 
 async def run(places: Places, owner: str, work: Any) -> None:

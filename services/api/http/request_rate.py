@@ -20,6 +20,10 @@ PASSES: Final = "passes_rate"
 # Owners that are remembered at least, before those that are as new are forgotten.
 MIN_REMEMBERED: Final = 1_024
 
+# Paces of one owner that are remembered: those of the keys that it has used last. An owner with more keys of different
+# limits may send another burst with one that it has not used for long.
+MAX_PACES: Final = 16
+
 
 class Pace(NamedTuple):
     """How far apart requests come, and how much earlier than it is due one may come. In nanoseconds: sums of whole
@@ -39,7 +43,7 @@ class RequestRate:
         self._quota = quota
         self._burst = burst
         self._usual = self._pace(NO_OWN)
-        # When the next request of an owner is due, at each pace that one of its keys has had since it was idle.
+        # When the next request of an owner is due, at each pace of its keys. That of its last request is the last.
         self._due: dict[str, dict[Pace, int]] = {}
         self._forget_at = MIN_REMEMBERED
 
@@ -51,17 +55,23 @@ class RequestRate:
         """
         pace = self._usual if limits is NO_OWN else self._pace(limits)
         now = time.monotonic_ns()
-        dues = self._due.setdefault(owner, {})
-        due = dues.setdefault(pace, now)
-        early = max(now, due) + pace.interval - now - pace.early
-        if early > 0:
+        dues = self._due.get(owner)
+        if dues is None:
+            dues = self._remember(owner, now)
+        due = max(now, dues.get(pace, now)) + pace.interval
+        if (early := due - now - pace.early) > 0:
             raise self._refusal(limits, early / 1_000_000_000)
-        # Where other keys send more than a pace allows, it is as if its own had sent as much as it allows.
-        for each, due in dues.items():
-            dues[each] = min(max(now, due) + each.interval, now + each.early)
-        if len(self._due) > self._forget_at:
-            self._due = {owner: dues for owner, dues in self._due.items() if max(dues.values()) > now}
+        if len(dues) > 1 or pace not in dues:
+            _count_for_others(dues, pace, now)
+        dues[pace] = due
+
+    def _remember(self, owner: str, now: int) -> dict[Pace, int]:
+        """Return the paces of a new owner: none yet. Forget owners that are as new."""
+        if len(self._due) >= self._forget_at:
+            self._due = {other: dues for other, dues in self._due.items() if any(due > now for due in dues.values())}
             self._forget_at = max(MIN_REMEMBERED, 2 * len(self._due))
+        dues = self._due[owner] = {}
+        return dues
 
     def _pace(self, limits: Limits) -> Pace:
         """Return the pace that these limits allow. A burst that they do not name is in proportion: with that of the
@@ -80,9 +90,19 @@ class RequestRate:
         return OwnerRateError(quota, "too-many-requests", "Too many requests", detail, retry_after_s=retry_after_s)
 
 
+def _count_for_others(dues: dict[Pace, int], pace: Pace, now: int) -> None:
+    """Count a request of this pace for the other paces of its owner, and make it the last of them."""
+    dues.pop(pace, None)
+    if len(dues) >= MAX_PACES:
+        del dues[next(iter(dues))]
+    # Where other keys send more than a pace allows, it is as if its own had sent as much as it allows.
+    for other, due in dues.items():
+        dues[other] = min(max(now, due) + other.interval, now + other.early)
+
+
 def refuse_excess(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Runs before every handler, when the caller is known. OPTIONS passes: browsers send it without a credential, so
-    the pages of all owners would share one rate.
+    """Runs for every request that has a handler, when its caller is known. OPTIONS passes: browsers send it without a
+    credential, so the pages of all owners would share one rate.
 
     Raises:
         OwnerRateError: the owner sends too many requests.
