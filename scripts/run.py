@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -46,12 +47,12 @@ Tailrace is ready; Ctrl-C stops it.
   API    {api}{api_note}
   Redis  {redis}{redis_note}
 
-Start a task, follow it, and go on after entry 5 as if the connection had been lost. In another terminal:
+Start a task, follow it, and go on after entry 5 as if the connection had been lost. In another terminal{key_note}:
 
-TASK=$(curl -sS {api}/tasks -H 'Content-Type: application/json' -d '{{"function": "count", "input": {{"to": 20, \
-"every": 0.5}}}}' | sed 's/.*"task_id": *"\\([^"]*\\)".*/\\1/'); echo "$TASK"
-curl -N {api}/tasks/$TASK/stream
-curl -N {api}/tasks/$TASK/stream -H 'Last-Event-ID: 5'
+TASK=$(curl -sS {api}/tasks{header} -H 'Content-Type: application/json' -d '{{"function": "count", "input": \
+{{"to": 20, "every": 0.5}}}}' | sed 's/.*"task_id": *"\\([^"]*\\)".*/\\1/'); echo "$TASK"
+curl -N {api}/tasks/$TASK/stream{header}
+curl -N {api}/tasks/$TASK/stream{header} -H 'Last-Event-ID: 5'
 
 Edit functions/count.py, or put a file beside it: the next task runs what is there then.
 """
@@ -102,7 +103,14 @@ def run(stack: ExitStack, ended: SimpleQueue[End]) -> NoReturn:
     stack.callback(processes.stop)
     processes.start(env, guarded)
     await_nothing(lambda: services_lack(api), START_S, ended, processes.say)
-    processes.write(READY.format(api=api, api_note=api_note, redis=masked(url), redis_note=redis_note))
+    open_to_all = env["TAILRACE_AUTH"].strip() == "none"
+    key_note = "" if open_to_all else ", where KEY is an API key or a token"
+    header = "" if open_to_all else ' -H "Authorization: Bearer $KEY"'
+    processes.write(
+        READY.format(
+            api=api, api_note=api_note, redis=masked(url), redis_note=redis_note, key_note=key_note, header=header
+        )
+    )
     raise ended.get()
 
 
@@ -218,7 +226,10 @@ def masked(url: str) -> str:
 
 
 def services_lack(api: str) -> str:
-    """What is missing until the API can serve and a worker has said what it can run, or nothing."""
+    """What is missing until the API can serve and a worker has said what it can run, or nothing.
+
+    An API that asks for a credential does not tell us its functions. Then the log alone says when the worker has them.
+    """
     # No proxy from the environment: this is our own machine.
     ask = partial(build_opener(ProxyHandler({})).open, timeout=ANSWER_S)
     try:
@@ -226,6 +237,8 @@ def services_lack(api: str) -> str:
         with ask(f"{api}/functions") as answer:
             return "" if json.load(answer)["functions"] else "no worker has announced a function"
     except HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            return ""
         return f"the API is not ready: {error.read().decode():.200}"
     except (OSError, HTTPException, ValueError, KeyError) as error:
         return f"the API does not answer: {error}"

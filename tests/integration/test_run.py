@@ -214,6 +214,26 @@ def test_two_beside_each_other(place: Place) -> None:
     place.assert_empty()
 
 
+def test_with_authentication(place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An API that asks for a credential is ready, too, and the printed lines work with a key."""
+    file = tmp_path_factory.mktemp("keys") / "keys.json"
+    add = [sys.executable, "-m", "services.api.keys", "add", "--owner", "ada", "--file", str(file)]
+    key = subprocess.run(add, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    run = place.start(TAILRACE_AUTH="keys", TAILRACE_KEYS_FILE=str(file))
+    run.wait_for("functions loaded")
+    start = run.wait_for(r"where KEY is .*:\n\n(TASK=.*)\n").group(1)
+    follow = run.wait_for(r"\n(curl -N .*)\n").group(1)
+    assert [line.count("$KEY") for line in (start, follow)] == [1, 1]
+    # A proxy of the environment is not for this machine.
+    env = {**os.environ, "KEY": key, "NO_PROXY": "*"}
+    script = f"{start.replace('0.5', '0')}\n{follow}"
+    out = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert 'event: done\ndata: {"chunks":20}' in out.stdout
+    ctrl_c(run)
+    assert run.wait() == 0
+    place.assert_empty()
+
+
 @pytest.mark.parametrize("port", ["http", "65536"])
 def test_a_port_that_is_none(place: Place, port: str) -> None:
     """It says so."""
