@@ -180,6 +180,13 @@ async def test_an_origin_that_is_not_ours(api: Api, origins: list[str]) -> None:
     assert (b"repeated-header" if code == 400 else b"foreign-origin") in body
 
 
+@pytest.mark.parametrize("more", [[], [b"Sec-Fetch-Site: cross-site"]], ids=["by its origin", "by the browser"])
+async def test_an_origin_that_an_operator_may_list(api: Api, more: list[bytes]) -> None:
+    """The answer names the setting that lets pages of another origin in."""
+    code, body = await status(api, START, b"Host: localhost", b"Origin: https://app.example", *more, method="POST")
+    assert (code, b"TAILRACE_CORS_ORIGINS" in body) == (403, True), body
+
+
 async def test_an_origin_that_hides_itself_has_no_host(api: Api) -> None:
     """`Origin: null` is no host, nor is an empty Host."""
     assert (await status(api, START, b"Host:", b"Origin: null", method="POST"))[0] == 403

@@ -63,7 +63,10 @@ def _refuse_other_sites(connection: ASGIConnection[Any, Any, Any, Any], host: Ho
         return
     # The browser compares what it has asked for, which a proxy may have changed; and no page can forge it.
     if site is not None and site not in ("same-origin", "none"):
-        raise _foreign("The browser says that a page of another site sent this. Ask from a page of this site.")
+        raise _foreign(
+            "The browser says that a page of another site sent this. Ask from a page of this site, or let "
+            "TAILRACE_CORS_ORIGINS of the API list the page's origin."
+        )
     for origin in origins:
         source = _source(origin)
         # A browser may hide where its own page comes from.
@@ -73,7 +76,8 @@ def _refuse_other_sites(connection: ASGIConnection[Any, Any, Any, Any], host: Ho
             raise _foreign(
                 f"A page of {origin!r:.100} sent this, and it came for {connection.headers.get('host', '')!r:.100}. If "
                 "they are the same site, the proxy before the API must pass the header Host on as the browser sent it; "
-                "in nginx: proxy_set_header Host $http_host;"
+                "in nginx: `proxy_set_header Host $http_host;`. If not, TAILRACE_CORS_ORIGINS of the API may list this "
+                "origin."
             )
 
 
