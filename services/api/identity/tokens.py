@@ -140,7 +140,7 @@ def _parts(token: str) -> tuple[Header, Claims]:
     kind = (header.typ or "jwt").lower().removeprefix("application/")
     if kind not in KINDS or header.cty is not None:
         raise CredentialError("The token is of another kind (`typ`, `cty`) than one that proves a caller's identity.")
-    return header, _part(match[2], "claims", Claims)
+    return header, _part(match[2], "payload", Claims)
 
 
 Part = TypeVar("Part", Header, Claims)
