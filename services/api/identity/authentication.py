@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import structlog
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
@@ -31,8 +30,6 @@ ALSO_NEEDS: Final = "also_needs_scope"
 
 # Callers that are remembered. A credential that is known costs no verification.
 MAX_REMEMBERED: Final = 20_000
-
-logger = structlog.get_logger()
 
 # Returns the caller of a credential. It raises a `CredentialError` if there is none.
 Verify = Callable[[str, str], Caller]
