@@ -28,6 +28,8 @@ NOT_RUN: Final = {
     ("docs/deploy.md", '{"limits"'): "identity/test_limits_of_keys.py has such limits",
     ("docs/deploy.md", "python -m services.api.keys add --owner ada --file"): "needs a cluster",
     ("docs/deploy.md", "docker compose"): "builds images, which needs an engine and a registry",
+    ("docs/deploy.md", "services:"): "needs an engine",
+    ("docs/deploy.md", "sudo install"): "needs an engine",
     ("docs/deploy.md", "hash() {"): "test_least_rights.py runs it, and starts a Redis with the file",
     ("docs/deploy.md", "auth_basic "): "test_proxies.py puts it into deploy/nginx.conf",
     ("docs/deploy.md", "TAILRACE_AUTH=proxy"): "test_proxies.py starts an API with it",
