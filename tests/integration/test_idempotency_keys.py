@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from plugins import keys
 from services.api.tasks.idempotency import fingerprint_of
+from tests.support.canaries import CANARY
 from tests.support.client import start
 
 BODY: Final[dict[str, Any]] = {"function": "count", "input": {"to": 1}}
@@ -22,7 +23,7 @@ async def test_a_key_is_stored_as_a_digest(client: httpx.AsyncClient, redis: Red
     no more room than a short one.
     """
     names = []
-    for key in (f"alice@example.org {uuid4().hex}", uuid4().hex * 7):
+    for key in (f"alice@example.org {CANARY} {uuid4().hex}", uuid4().hex * 7):
         task_id = await start(client, "count", {"Idempotency-Key": key}, to=1)
         name = keys.idempotency("anonymous", key)
         reserved: Any = await redis.get(name)

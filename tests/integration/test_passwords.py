@@ -8,6 +8,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from tests.support.canaries import CANARY
 from tests.support.client import client_of
 from tests.support.processes import Process, api_process
 from tests.support.redis_servers import EmbeddedRedis
@@ -15,7 +16,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-SECRET: Final = "Canary7S3cret"
+SECRET: Final = CANARY
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from redis.typing import EncodableT, FieldT
 
 from plugins import keys
 from plugins.message import FIELD, Message, encode
+from tests.support.canaries import CANARY
 from tests.support.client import data, events, follow, start
 from tests.support.messages import queue_empty
 from tests.support.processes import ROOT, Api, Process, api_process, worker_process
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_the_readme_through_words(client: httpx.AsyncClient, redis: Redis) -> None:
     """A real text, streamed word by word, comes back byte for byte."""
-    text = (ROOT / "README.md").read_text()
+    text = f"{CANARY} {(ROOT / 'README.md').read_text()}"
     chunks, end, _ = await follow(client, await start(client, "words", text=text))
 
     assert "".join(chunks).encode() == text.encode()

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import append, entries, keys, metadata
+from tests.support.canaries import CANARY
 from tests.support.client import client_of
 from tests.support.processes import Api, api_process
 from tests.support.settings import ALERT
@@ -190,6 +191,10 @@ async def test_an_entry_that_cannot_be_read(
     assert len(said) == 1
 
 
+# An entry that cannot be read. No line of the log has a part of it.
+PRIVATE: Final = f'{{"data":"{CANARY}"'.encode()
+
+
 async def subscribed(redis: Redis, task_id: str) -> bool:
     """Whether an API follows the task."""
     ((_, count),) = await redis.pubsub_numsub(keys.channel(task_id))
@@ -198,7 +203,7 @@ async def subscribed(redis: Redis, task_id: str) -> bool:
 
 @pytest.mark.parametrize("headers", [{}, LINES], ids=["SSE", "NDJSON"])
 @pytest.mark.parametrize(
-    "damage", [another_type(keys.log), last(b"{"), lambda redis, task_id: redis.rpush(keys.log(task_id), b"{")],
+    "damage", [another_type(keys.log), last(PRIVATE), lambda redis, task_id: redis.rpush(keys.log(task_id), PRIVATE)],
     ids=["no log", "the last entry is replaced", "an entry behind the last"],
 )  # fmt: skip
 async def test_a_stream_that_becomes_unreadable(

@@ -9,9 +9,10 @@ import msgspec
 from services.api.identity.api_keys import Record, new_key
 from services.api.identity.caller import USUAL
 from services.api.identity.key_file import Keys
+from tests.support.canaries import CANARY
 
 # A secret of tickets, of APIs that take them.
-TICKET_KEY = "a secret of tickets for tests".replace(" ", "-") + "-0001"
+TICKET_KEY = f"{CANARY}-that-signs-tickets-of-the-tests"
 
 # Every right that there is.
 ALL = (*sorted(USUAL), "admin")

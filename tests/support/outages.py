@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx
 from httpx_sse import ServerSentEvent
 
+from tests.support.canaries import CANARY
 from tests.support.sockets import Client
 
 # Seconds within which a request must be answered while Redis is away.
@@ -32,7 +33,10 @@ CALLS: Final = [
     ("DELETE", "/functions/nothing/paused"),
     ("GET", "/schema"),
 ]
-BODIES: Final = {"/tasks": {"function": "count", "input": {"to": 1}}, "/functions/count/tasks": {"to": 1}}
+BODIES: Final = {
+    "/tasks": {"function": "words", "input": {"text": CANARY}},
+    "/functions/count/tasks": {"to": 1},
+}
 
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tests.support import redis_acl
+from tests.support import canaries, redis_acl
 from tests.support.launcher import Launcher, kill_group, receive
 from tests.support.waiting import DEADLINE_S
 
@@ -42,12 +42,16 @@ class Process:
 
     A module of Python's, `[sys.executable, "-m", …]`, is forked from a process that has the libraries imported, unless
     it must be `fresh`; any other command is executed. A service reaches Redis as its user of `deploy/redis.acl`.
+    When it has ended, its output must have no secret, apart from texts in `public`: a test has written those to a place
+    that is none for secrets.
     """
 
     def __init__(
         self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT, *, fresh: bool = False
     ) -> None:
         self.lines: list[str] = []
+        self.public: set[str] = set()
+        self._command = command
         self.returncode: int | None = None
         self._news = threading.Condition()
         self._ended = threading.Event()
@@ -104,11 +108,13 @@ class Process:
 
         Raises:
             TimeoutError: it has not ended.
+            AssertionError: a line of its output has a secret.
         """
         if not self._ended.wait(deadline_s):
             raise TimeoutError(f"process {self.pid} goes on:\n{self.output}")
         self._reader.join(deadline_s)
         self._hang_up()
+        canaries.assert_none(self.output, self._command, self.public)
         assert self.returncode is not None
         return self.returncode
 

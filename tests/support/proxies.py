@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.support import canaries
 from tests.support.processes import ROOT, Process, free_port
 from tests.support.programs import program
 
@@ -86,3 +87,4 @@ def logging_proxy(name: str, api_port: int, folder: Path, more: str = "") -> Ite
     finally:
         process.kill()
         print(logs)
+        canaries.assert_none(str(logs), [name])

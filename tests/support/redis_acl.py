@@ -13,11 +13,12 @@ from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.canaries import CANARY
 from tests.support.launcher import ROOT
 
 FILE: Final = ROOT / "deploy" / "redis.acl"
 
-PASSWORD: Final = "password-of-the-tests"
+PASSWORD: Final = f"{CANARY}-of-a-user-of-redis"
 
 # The programs that run the services, and whose user each is.
 USERS: Final = {"uvicorn": "api", "services.worker": "worker", "taskiq": "worker"}

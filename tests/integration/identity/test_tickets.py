@@ -13,6 +13,7 @@ from httpx_sse import EventSource
 from services.api.http.headers import COMMON
 from services.api.identity.caller import Caller
 from services.api.identity.tickets import Tickets
+from tests.support.canaries import CANARY
 from tests.support.client import client_of, data, start, whole
 from tests.support.key_files import TICKET_KEY, KeyFile, bearer
 from tests.support.processes import Api, Process, api_process
@@ -20,7 +21,7 @@ from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.anyio
 
-OTHER_KEY: Final = "another-secret-of-tickets-for-tests-0002"
+OTHER_KEY: Final = f"{CANARY}-that-signs-tickets-of-another-deployment"
 
 
 async def owner_with_task(client: httpx.AsyncClient, key_file: KeyFile, **given: Any) -> tuple[dict[str, str], str]:
@@ -282,8 +283,9 @@ async def test_no_log_and_no_header_has_a_ticket(redis_url: str, key_file: KeyFi
                 for more in ("", "&x=1", "&after=x")
             ]
             answers.append(await client.get(f"/tasks/{task_id}/chunks?{good}", headers=header))
+        api.process.public.add(f"/{good}")  # where it is the path itself
         assert api.process.stop() in (0, -signal.SIGTERM)
-        said = api.process.output.replace(f"/{good}", "")  # where it is the path itself
+        said = api.process.output.replace(f"/{good}", "")
     mac, secret = good.rpartition(".")[2], header["Authorization"].rpartition("_")[2]
     assert said.count("/stream") >= 24
     assert {answer.status_code for answer in answers} == {200, 204, 400, 401, 404, 405}

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.support.canaries import CANARY
 from tests.support.identity_provider import (
     TRUSTED,
     Provider,
@@ -390,6 +391,17 @@ async def test_a_provider_that_is_away_at_the_start(redis_url: str) -> None:
             provider.status = 200
             await answers(api.url, signer.token(), 200)
             await client.aclose()
+
+
+def test_a_provider_that_takes_its_time(redis_url: str) -> None:
+    """The API waits for the first keys before it listens: a restart, which finds the provider a little slow, answers no
+    valid token 503.
+    """
+    signer = Signer("slow")
+    with provider_of(signer) as provider:
+        provider.delay_s = 0.5
+        with api_process(redis_url, **provider.settings()) as api, httpx.Client(base_url=api.url, timeout=30) as client:
+            assert client.get("/tasks", headers=bearer(signer.token())).status_code == 200
 
 
 def test_a_provider_that_says_nothing(redis_url: str, key_file: KeyFile) -> None:
