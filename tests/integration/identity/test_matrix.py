@@ -3,7 +3,8 @@
 A new route needs its row here, and a new kind of credential its column.
 """
 
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -13,12 +14,15 @@ from litestar.routes import HTTPRoute
 from services.api.app import create_app
 from services.api.identity.api_keys import new_key
 from services.api.identity.authentication import ANY, NEEDS, OPEN
-from services.api.identity.caller import ADMIN, TASKS
+from services.api.identity.caller import ADMIN, TASKS, Caller
+from services.api.identity.tickets import Tickets
 from services.api.settings import Settings
 from tests.support.callers import known, unknown
+from tests.support.canaries import CANARY
 from tests.support.client import start
-from tests.support.key_files import ALL, KeyFile, bearer
-from tests.support.processes import Api
+from tests.support.identity_provider import TRUSTED, claims, signed
+from tests.support.key_files import ALL, TICKET_KEY, KeyFile, bearer
+from tests.support.processes import Api, Process, api_process
 from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +30,8 @@ pytestmark = pytest.mark.anyio
 
 class Row(NamedTuple):
     """A call: what it needs, and the status for a caller that has it. `foreign` is that for another than the owner of
-    the task, and `unscoped` that for a caller without scopes, where they differ.
+    the task, and `unscoped` that for a caller without scopes, where they differ. `by_ticket` is that for the holder of
+    a ticket of the task.
     """
 
     needs: str
@@ -34,24 +39,25 @@ class Row(NamedTuple):
     foreign: int | None = None
     unscoped: int | None = None
     body: Any = None
+    by_ticket: int = 401
 
 
 # `{task_id}` is a task that has ended, `{name}` a function, `{path}` nothing.
 ROWS: Final = {
-    ("POST", "/tasks"): Row(TASKS, 202, body={"function": "words", "input": {"text": "a"}}),
+    ("POST", "/tasks"): Row(TASKS, 202, body={"function": "words", "input": {"text": CANARY}}),
     ("GET", "/tasks"): Row(TASKS, 200),
     ("GET", "/tasks/{task_id}"): Row(TASKS, 200, foreign=404),
     ("DELETE", "/tasks/{task_id}"): Row(TASKS, 200, foreign=404),
-    ("GET", "/tasks/{task_id}/stream"): Row(TASKS, 200, foreign=404),
-    ("GET", "/tasks/{task_id}/chunks"): Row(TASKS, 200, foreign=404),
+    ("GET", "/tasks/{task_id}/stream"): Row(TASKS, 200, foreign=404, by_ticket=200),
+    ("GET", "/tasks/{task_id}/chunks"): Row(TASKS, 200, foreign=404, by_ticket=200),
     ("POST", "/tasks/{task_id}/tickets"): Row(TASKS, 201, foreign=404),
     ("GET", "/functions"): Row(ANY, 200),
     ("GET", "/functions/{name}"): Row(ANY, 200, unscoped=404),
-    ("POST", "/functions/{name}/tasks"): Row(TASKS, 202, body={"text": "a"}),
+    ("POST", "/functions/{name}/tasks"): Row(TASKS, 202, body={"text": CANARY}),
     ("PUT", "/functions/{name}/paused"): Row(ADMIN, 200),
     ("DELETE", "/functions/{name}/paused"): Row(ADMIN, 200),
-    ("GET", "/health/live"): Row(OPEN, 200),
-    ("GET", "/health/ready"): Row(OPEN, 200),
+    ("GET", "/health/live"): Row(OPEN, 200, by_ticket=400),  # it has no such parameter
+    ("GET", "/health/ready"): Row(OPEN, 200, by_ticket=400),
     ("GET", "/schema"): Row(ANY, 200),
     ("GET", "/schema/openapi.json"): Row(ANY, 200),
     ("GET", "/schema/{path}"): Row(ANY, 404),
@@ -59,7 +65,7 @@ ROWS: Final = {
 
 
 class Credentials(NamedTuple):
-    """Keys of each kind."""
+    """Keys of each kind, and tickets: of the task, of another one, and of the task's that is over."""
 
     expired: str
     revoked: str
@@ -68,16 +74,20 @@ class Credentials(NamedTuple):
     other: str
     operator: str
     admin: str
+    ticket: str = ""
+    ticket_of_another: str = ""
+    ticket_that_is_over: str = ""
 
 
 Sent = dict[str, str]
 
 
 class Column(NamedTuple):
-    """A kind of caller: the headers that it sends, and the status that it gets for a row."""
+    """A kind of caller: the headers that it sends, the status that it gets for a row, and the ticket that it sends."""
 
     sends: Callable[[Credentials], Sent]
     gets: Callable[[Row], int]
+    ticket: Callable[[Credentials], str | None] = lambda _: None
 
 
 def of_a_stranger(row: Row) -> int:
@@ -105,8 +115,23 @@ def of_an_operator(row: Row) -> int:
     return 403 if row.needs == TASKS else row.status
 
 
+def of_a_ticket(row: Row) -> int:
+    """The caller has a ticket of the task."""
+    return row.by_ticket
+
+
+def of_a_bad_ticket(row: Row) -> int:
+    """It has a ticket that does not count."""
+    return 401 if row.by_ticket == 200 else row.by_ticket
+
+
+def nothing(_: Credentials) -> Sent:
+    """No header."""
+    return {}
+
+
 COLUMNS: Final = {
-    "no credential": Column(lambda _: {}, of_a_stranger),
+    "no credential": Column(nothing, of_a_stranger),
     "malformed": Column(lambda _: {"Authorization": "Bearer trk_a_b"}, of_a_stranger),
     "another scheme": Column(lambda _: {"Authorization": "Basic YTpi"}, of_a_stranger),
     "unknown": Column(lambda _: bearer(new_key()[0]), of_a_stranger),
@@ -119,7 +144,37 @@ COLUMNS: Final = {
     "other owner": Column(lambda keys: bearer(keys.other), of_another_owner),
     "admin alone": Column(lambda keys: bearer(keys.operator), of_an_operator),
     "admin": Column(lambda keys: bearer(keys.admin), lambda row: row.status),
+    "token": Column(lambda _: bearer(token()), of_another_owner),
+    "token that has expired": Column(lambda _: bearer(token(exp=1)), of_a_stranger),
+    "token, admin": Column(lambda _: bearer(token(scope=" ".join(ALL))), lambda row: row.status),
+    "named by a proxy": Column(lambda _: {IDENTITY: "ada"}, of_another_owner),
+    "named, with a key": Column(lambda keys: {IDENTITY: "ada"} | bearer(keys.owner), of_a_stranger),
+    "ticket": Column(nothing, of_a_ticket, lambda keys: keys.ticket),
+    "ticket of another task": Column(nothing, of_a_bad_ticket, lambda keys: keys.ticket_of_another),
+    "ticket that has expired": Column(nothing, of_a_bad_ticket, lambda keys: keys.ticket_that_is_over),
+    "ticket, and a key": Column(lambda keys: bearer(keys.owner), of_a_bad_ticket, lambda keys: keys.ticket),
 }
+
+# An API that knows callers in every way. All tests ask from the address of its proxy.
+IDENTITY: Final = "X-Forwarded-User"
+JWT_SECRET: Final = f"{CANARY}-that-signs-tokens-of-the-tests"
+SETTINGS: Final = TRUSTED | {
+    "TAILRACE_AUTH": "keys,jwt,proxy",
+    "TAILRACE_JWT_SECRET": JWT_SECRET,
+    "TAILRACE_TRUSTED_PROXIES": "127.0.0.1",
+    "TAILRACE_IDENTITY_HEADER": IDENTITY,
+    "TAILRACE_TICKET_KEYS": TICKET_KEY,
+}
+
+
+def token(**changed: Any) -> str:
+    """A token with the usual claims, but for these."""
+    return signed(b'{"alg":"HS256"}', json.dumps(claims(**changed)).encode(), "HS256", JWT_SECRET.encode())
+
+
+def ticket(task_id: str, open_s: float = 60) -> str:
+    """A ticket of this task."""
+    return Tickets([TICKET_KEY], open_s, 60).make(task_id, Caller(owner="", scopes=frozenset())).text
 
 
 class Table(NamedTuple):
@@ -133,7 +188,15 @@ class Table(NamedTuple):
         """The status that each kind of caller gets."""
         url = path.format_map(self.names)
         return {
-            name: (await self.client.request(method, url, json=body, headers=column.sends(self.keys))).status_code
+            name: (
+                await self.client.request(
+                    method,
+                    url,
+                    json=body,
+                    headers=column.sends(self.keys),
+                    params=None if (given := column.ticket(self.keys)) is None else {"ticket": given},
+                )
+            ).status_code
             for name, column in COLUMNS.items()
         }
 
@@ -154,19 +217,31 @@ def credentials(key_file: KeyFile) -> Credentials:
     return keys
 
 
+@pytest.fixture(scope="module")
+def api(redis_url: str, worker: Process, key_file: KeyFile) -> Iterator[Api]:
+    """An API that knows callers in every way."""
+    with api_process(redis_url, TAILRACE_KEYS_FILE=str(key_file.path), **SETTINGS) as one:
+        yield one
+
+
 @pytest.fixture
-async def table(guarded: Api, credentials: Credentials, key_file: KeyFile) -> AsyncIterator[Table]:
+async def table(api: Api, credentials: Credentials, key_file: KeyFile) -> AsyncIterator[Table]:
     """An API that knows the keys, and a task of theirs that has ended. No function stays paused."""
-    async with httpx.AsyncClient(base_url=guarded.url, timeout=DEADLINE_S) as client:
+    async with httpx.AsyncClient(base_url=api.url, timeout=DEADLINE_S) as client:
         if credentials.revoked.split("_")[1] in key_file.records:
             await known(client, credentials.revoked)
             key_file.revoke(credentials.revoked)
         await unknown(client, credentials.revoked)
         await known(client, credentials.admin)
         owner = bearer(credentials.owner)
-        task_id = await start(client, "words", headers=owner, text="a")
+        task_id = await start(client, "words", headers=owner, text=CANARY)
         await client.get(f"/tasks/{task_id}/stream", headers=owner)  # to its end
-        yield Table(client, credentials, {"task_id": task_id, "name": "words", "path": "none"})
+        keys = credentials._replace(
+            ticket=ticket(task_id),
+            ticket_of_another=ticket("0" * 32),
+            ticket_that_is_over=ticket(task_id, open_s=-1),
+        )
+        yield Table(client, keys, {"task_id": task_id, "name": "words", "path": "none"})
         await client.delete("/functions/words/paused", headers=bearer(credentials.admin))
 
 
