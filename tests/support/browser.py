@@ -3,19 +3,25 @@
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from tests.support.documents import script_of
 from tests.support.processes import Process
 from tests.support.programs import program
 from tests.support.waiting import DEADLINE_S
 
 PAGE: Final = b'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><script src="/page.js"></script>'
-SCRIPT: Final = Path(__file__).with_name("page.js")
+
+# The scripts that it may load, by their paths: its own, and the one of the document.
+SCRIPTS: Final[dict[str, Callable[[], bytes]]] = {
+    "/page.js": Path(__file__).with_name("page.js").read_bytes,
+    "/follow.js": lambda: script_of("docs/api.md").encode(),
+}
 
 # Without a window, and without what it would ask of servers elsewhere. Root has no sandbox.
 OPTIONS: Final = [
@@ -47,8 +53,8 @@ class Pages:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:  # by the method's name
-                script = self.path == "/page.js"
-                self._answer(SCRIPT.read_bytes() if script else PAGE, "text/javascript" if script else "text/html")
+                script = SCRIPTS.get(self.path)
+                self._answer(script() if script else PAGE, "text/javascript" if script else "text/html")
 
             def do_POST(self) -> None:
                 reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))

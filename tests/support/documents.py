@@ -55,6 +55,12 @@ def blocks(page: str) -> list[Block]:
     ]
 
 
+def script_of(page: str) -> str:
+    """The only JavaScript of a page."""
+    (block,) = [block for block in blocks(page) if block.language == "js"]
+    return block.text
+
+
 def prose(text: str) -> str:
     """A page without its fenced blocks. Lines keep their numbers."""
     return FENCE.sub(lambda found: "\n" * found.group().count("\n"), text)

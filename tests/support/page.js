@@ -2,7 +2,7 @@
 // it asks, and which of the functions below it calls. It reports what each returned, or the error that it threw.
 "use strict";
 
-const { api, key, noisy, names } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+const { api, key, noisy, task, last, names } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
 
 // The parts of an answer that a page can read.
 const NAMES = ["Content-Location", "ETag", "Link", "Location", "Retry-After", "Content-Type"];
@@ -89,7 +89,33 @@ const functions = {
   async has_an_event_source() {
     return listen((await start({ to: 3 })).body.stream_url);
   },
+  async follows_by_tickets() {
+    return followByTickets();
+  },
 };
+
+// This is the page's own server, which has the key: it counts how many tickets the page asks for.
+let tickets = 0;
+
+async function ticketFor(id) {
+  tickets += 1;
+  const { body } = await read(await ask("POST", `/tasks/${id}/tickets`));
+  return { ...body, stream_url: api + body.stream_url };
+}
+
+// The chunks of the task until the last one, and how many tickets they took, by the function of docs/api.md.
+async function followByTickets() {
+  const block = await (await fetch("/follow.js")).text();
+  const followTask = new Function("ticketFor", `${block}; return follow;`)(ticketFor);
+  const chunks = [];
+  await new Promise((resolve) => {
+    followTask(task, (chunk) => {
+      chunks.push(chunk);
+      if (chunk === Number(last)) resolve();
+    });
+  });
+  return { chunks, tickets };
+}
 
 function listen(path) {
   return new Promise((resolve, reject) => {

@@ -7,7 +7,7 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.support.documents import blocks
+from tests.support.documents import script_of
 from tests.support.key_files import TICKET_KEY, KeyFile, bearer
 from tests.support.processes import ROOT, Process, api_process
 from tests.support.programs import missing, program
@@ -29,8 +29,7 @@ EVERY_S: Final = 0.2
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The function of the document, in a file beside the program that runs it."""
     folder: Path = tmp_path_factory.mktemp("page")
-    (block,) = [block for block in blocks("docs/api.md") if block.language == "js"]
-    (folder / "follow.js").write_text(block.text)
+    (folder / "follow.js").write_text(script_of("docs/api.md"))
     (folder / "event_source.mjs").write_text((ROOT / "tests/support/event_source.mjs").read_text())
     (folder / "package.json").write_text('{"type": "module"}')
     install = [program("npm"), "install", "--no-audit", "--no-fund", "--prefer-offline", PACKAGE]
