@@ -84,6 +84,7 @@ class Provider:
     def __init__(self, *signers: Signer) -> None:
         self.times: list[float] = []
         self.manner = WELL
+        self.delay_s = 0.0  # before each answer
         self.status = 200
         self.document = b""
         self.publish(*(signer.jwk() for signer in signers))
@@ -141,6 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer in the manner of the provider."""
         provider = self.server.provider
         provider.times.append(time.monotonic())
+        provider.closing.wait(provider.delay_s)
         manner, document = provider.manner, provider.document
         if manner == SILENTLY:
             provider.closing.wait()

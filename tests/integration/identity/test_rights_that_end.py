@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 
 from services.api.identity.caller import Caller
 from services.api.identity.tickets import Tickets
-from tests.support.client import start
+from tests.support.client import client_of, start
+from tests.support.identity_provider import Signer, provider_of
 from tests.support.key_files import TICKET_KEY, KeyFile, bearer
-from tests.support.processes import Api, api_process
+from tests.support.processes import Api, Process, api_process
 from tests.support.settings import NO_HEARTBEAT
 from tests.support.sockets import Client, accepted
 from tests.support.tasks import ended
@@ -32,6 +33,9 @@ BUSY: Final[dict[str, Any]] = {"to": 10_000, "every": 0.002}
 BULKY: Final[dict[str, Any]] = {"chunks": 16_384, "size": 4_096}
 
 OPEN: Final = b": open\n"
+
+# Seconds that a busy machine may add to a heartbeat of half a second.
+SLACK_S: Final = 5
 
 
 async def new_key(callers: httpx.AsyncClient, key_file: KeyFile, owner: str | None = None, **fields: Any) -> str:
@@ -111,6 +115,39 @@ async def test_a_key_that_is_revoked(
     for each, by in ((task_id, kept), (others_task, other)):
         await callers.delete(f"/tasks/{each}", headers=bearer(by))
     assert "Traceback" not in guarded.process.output
+
+
+async def test_a_key_that_the_provider_removes(redis_url: str, worker: Process) -> None:
+    """All streams by its tokens end, within a heartbeat of the API's knowing. A stream of the same caller by a token of
+    another key goes on.
+    """
+    removed, kept, new = [Signer(kid, "ES256", number) for number, kid in enumerate(("removed", "kept", "new"))]
+    with (
+        provider_of(removed, kept) as provider,
+        api_process(redis_url, TAILRACE_HEARTBEAT_S="0.5", **provider.settings()) as api,
+    ):
+        async with client_of(api) as client:
+            task_id = await start(client, "count", bearer(kept.token()), **SILENT)
+            ending = [await with_chunk(api, task_id, header(removed.token())) for _ in range(2)]
+            staying = await with_chunk(api, task_id, header(kept.token()))
+            provider.publish(kept.jwk(), new.jwk())
+            # A token of the new key has the API ask the provider.
+            await until(lambda: taken(client, new.token()), "the API has the new keys")
+            before = time.monotonic()
+            for each in ending:
+                await told_to_come_back(each)
+            assert time.monotonic() - before < 0.5 + SLACK_S
+            await refused(api, task_id, header(removed.token()))
+            had = len(staying.received)
+            while staying.received[had:].count(b":\n") < 3:
+                assert await staying.read()
+            staying.close()
+            await client.delete(f"/tasks/{task_id}", headers=bearer(kept.token()))
+
+
+async def taken(client: httpx.AsyncClient, token: str) -> bool:
+    """Whether the API takes this token."""
+    return (await client.get("/tasks", headers=bearer(token))).status_code == 200
 
 
 async def test_the_stream_of_a_post(guarded: Api, callers: httpx.AsyncClient, key_file: KeyFile) -> None:

@@ -418,7 +418,7 @@ def test_a_provider_that_says_nothing(redis_url: str, key_file: KeyFile) -> None
             api.process.wait_for("no whole answer within 5 s")
 
 
-SECRET: Final = "a secret of thirty-two bytes, at least"
+SECRET: Final = f"{CANARY}, of thirty-two bytes or more"
 
 
 def test_a_shared_secret(redis_url: str) -> None:
