@@ -35,7 +35,7 @@ START_S: Final = 2
 # Seconds after which a client should ask again while the keys are being fetched.
 SOON_S: Final = 2
 
-# Ids of keys that are remembered because the provider did not have them.
+# Ids of keys that are remembered because the provider did not have them; and of those that it has removed.
 MAX_MISSING: Final = 1_000
 
 logger = structlog.get_logger()
@@ -63,9 +63,9 @@ class Jwks:
         self._fetching = True
         self._failures = 0
         self._fault = ""
-        self._missing: dict[
-            str | None, float
-        ] = {}  # ids of keys that were not there, and when each was first named; those removed, since ever
+        # Ids of keys that were not there, and when each was first named; tokens name them, so anyone may add to them.
+        self._missing: dict[str | None, float] = {}
+        self._removed: dict[str | None, None] = {}  # ids of keys that were there, and are not any more
         self._tried = asyncio.Event()
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
@@ -85,7 +85,7 @@ class Jwks:
         named = self._missing.setdefault(kid, now)
         if len(self._missing) > MAX_MISSING:
             del self._missing[next(iter(self._missing))]
-        if named < self._as_of:
+        if kid in self._removed or named < self._as_of:
             return CredentialError("The token is signed by a key that the identity provider does not have.")
         return UnverifiableError(SOON_S if self._fetching else SOON_S + math.ceil(max(0, self._due - now)))
 
@@ -141,10 +141,16 @@ class Jwks:
             logger.info("keys of the identity provider read", url=self._url, keys=number, ignored=keys.ignored)
         self._fault = ""
         if is_new:
-            for kid in set(self._keys.keys if self._keys else ()) - set(keys.keys):
-                self._missing[kid] = -math.inf
+            self._remove(set(self._keys.keys if self._keys else ()) - set(keys.keys))
             self._keys = keys
             changed()
+
+    def _remove(self, kids: set[str | None]) -> None:
+        for kid in kids:
+            self._removed.pop(kid, None)
+            self._removed[kid] = None
+        while len(self._removed) > MAX_MISSING:
+            del self._removed[next(iter(self._removed))]
 
 
 async def fetched(client: httpx.AsyncClient, url: str, answer_s: float) -> KeySet:

@@ -32,18 +32,24 @@ class KeyFileError(Exception):
     """The file cannot be read, or is none of keys. The message says where it is wrong."""
 
 
+class UnreadError(KeyFileError):
+    """The file cannot be read now. The same file may be readable later, and is not known to be wrong."""
+
+
 def read(path: Path) -> Keys:
     """Return what the file has.
 
     Raises:
-        KeyFileError: it cannot be read.
+        KeyFileError: it is none of keys; an `UnreadError`, it cannot be read.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Keys)
     except OSError as error:
-        raise KeyFileError(str(error.strerror)) from None
+        raise UnreadError(str(error.strerror)) from None
     except msgspec.MsgspecError as error:
         raise KeyFileError(str(error)) from None
+    except UnicodeDecodeError:  # of a string; its text would repeat a part of the file
+        raise KeyFileError("a string in it is no UTF-8") from None
 
 
 class KeyFile:
@@ -52,26 +58,36 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mark = _mark(path)
+        self._fault: tuple[tuple[int, ...], str] | None = None  # that was logged last, since the file was read
         self.records: dict[str, Record] = read(path).keys
 
     async def watch(self, changed: Callable[[], None]) -> NoReturn:
-        """Read the file again when it changes, and call back then. If it cannot be read, what it had stays."""
+        """Read the file again when it changes, and call back then. If it cannot be read, what it had stays, until it
+        can be: a key may have been revoked.
+        """
         while True:
             await asyncio.sleep(LOOK_S)
             mark = await asyncio.to_thread(_mark, self._path)
             if mark != self._mark:
-                self._mark = mark
-                await self._reload(changed)
+                await self._reload(mark, changed)
 
-    async def _reload(self, changed: Callable[[], None]) -> None:
+    async def _reload(self, mark: tuple[int, ...], changed: Callable[[], None]) -> None:
         try:
             keys = await asyncio.to_thread(read, self._path)
         except KeyFileError as error:
-            logger.error("api keys not read, those known stay", file=str(self._path), error=str(error))
+            if not isinstance(error, UnreadError):
+                self._mark = mark
+            self._log_once(mark, str(error))
             return
         logger.info("api keys read", file=str(self._path), keys=len(keys.keys))
+        self._mark, self._fault = mark, None
         self.records = keys.keys
         changed()
+
+    def _log_once(self, mark: tuple[int, ...], fault: str) -> None:
+        if (mark, fault) != self._fault:
+            logger.error("api keys not read, those known stay", file=str(self._path), error=fault)
+        self._fault = mark, fault
 
 
 def _mark(path: Path) -> tuple[int, ...]:

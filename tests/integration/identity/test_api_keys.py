@@ -1,6 +1,7 @@
 """API keys: each request proves its caller by one, and has what its owner has."""
 
 import re
+import resource
 import sys
 from pathlib import Path
 from typing import Final
@@ -154,6 +155,38 @@ async def test_a_broken_file_keeps_the_last_good_one(
     await known(callers, key_file, key_file.add("bob"))
 
 
+async def test_a_file_that_is_no_text(guarded: Api, callers: httpx.AsyncClient, key_file: KeyFile) -> None:
+    """The log says so, and has no part of the file. Keys that were known go on."""
+    key = await known(callers, key_file, key_file.add("ada"))
+    key_file.path.write_bytes(key_file.path.read_bytes().replace(b"ada", b"a\xffa"))
+    guarded.process.wait_for(r"api keys not read, those known stay.*a string in it is no UTF-8")
+    assert (await answer_to(callers, bearer(key)))[0] == 200
+    assert "crashed" not in guarded.process.output
+    await known(callers, key_file, key_file.add("bob"))
+
+
+async def test_a_file_that_cannot_be_read_for_a_while(
+    guarded: Api, callers: httpx.AsyncClient, key_file: KeyFile
+) -> None:
+    """A key that is revoked while the API may open no file is refused as soon as it may again: nobody needs to edit the
+    file once more. The log says it once.
+    """
+    key = await known(callers, key_file, key_file.add("ada"))
+    pid, said = guarded.process.pid, "api keys not read, those known stay.*Too many open files"
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
+    try:
+        key_file.revoke(key)
+        guarded.process.wait_for(said)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+    async def refused() -> bool:
+        return (await answer_to(callers, bearer(key)))[0] == 401
+
+    await until(refused, "the key is refused")
+    assert len(re.findall(said, guarded.process.output)) == 1
+
+
 async def test_a_function_that_is_not_the_callers(callers: httpx.AsyncClient, key_file: KeyFile) -> None:
     """403 names the scope that is missing; the function that the key names is started."""
     key = await known(callers, key_file, key_file.add("ada", "tasks", "functions:count"))
@@ -206,6 +239,13 @@ def test_a_keys_file_that_is_none(tmp_path: Path) -> None:
     assert f"TAILRACE_KEYS_FILE is '{none}': No such file or directory. `python -m services.api.keys add" in said
     said = refusal(TAILRACE_AUTH="keys", TAILRACE_KEYS_FILE=str(broken))
     assert "missing required field `sha256`" in said
+
+
+def test_a_keys_file_that_is_no_text(tmp_path: Path) -> None:
+    """The API does not start, and says so."""
+    file = tmp_path / "keys.json"
+    file.write_bytes(b'{"keys": {"a": {"owner": "\xff"}}}')
+    assert "a string in it is no UTF-8" in refusal(TAILRACE_AUTH="keys", TAILRACE_KEYS_FILE=str(file))
 
 
 def test_every_start_without_authentication_says_so(guarded: Api, api: Api) -> None:

@@ -132,3 +132,15 @@ async def test_a_key_that_is_removed(provider: Provider) -> None:
         provider.publish(NEW.jwk())
         await until(lambda: jwks.find("old", "RS256") is None, "the old key is gone")
         assert "does not have" in str(jwks.refusal("old"))
+
+
+async def test_a_flood_of_unknown_keys_restores_none(provider: Provider) -> None:
+    """The API remembers which keys were removed, however many others tokens name: else whoever has a token of a removed
+    key could keep its streams open.
+    """
+    async with kept(provider, [], refresh_s=0.05) as jwks:
+        provider.publish(NEW.jwk())
+        await until(lambda: jwks.find("old", "RS256") is None, "the old key is gone")
+        for number in range(2 * MAX_MISSING):
+            jwks.refusal(f"unknown {number}")
+        assert "does not have" in str(jwks.refusal("old"))
