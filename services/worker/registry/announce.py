@@ -62,9 +62,13 @@ async def _now_ms(redis: Redis) -> int:
 def _announced_at(value: bytes, field: str) -> float:
     """Return the time of an announcement: 0 if it is unreadable, infinity if it has none (of older workers)."""
     try:
-        return msgspec.json.decode(value, type=dict[str, Any]).get(field) or math.inf
-    except msgspec.MsgspecError:
+        at = msgspec.json.decode(value, type=dict[str, Any]).get(field)
+    # Any program may have written it: no text, or nested deeply.
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return 0
+    if at is None:
+        return math.inf
+    return at if isinstance(at, int | float) else 0
 
 
 async def keep_announcing(redis: Redis, registry: Registry, every_s: float, draining: Callable[[], bool]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -141,6 +141,26 @@ async def test_what_no_worker_has_had_for_a_week(own_url: str, own_client: httpx
         await until(lambda: forgotten(own, keys.BROKEN, "gone.py"))
         assert not await forgotten(own, keys.FUNCTIONS, "away")
     await own.hdel(keys.FUNCTIONS, "away")
+
+
+NOT_OURS: Final = {
+    "no JSON": b"{",
+    "no object": b"[1]",
+    "no text": b'{"announced_at":1,"name":"\xff"}',
+    "deep": b'{"name":' + b"[" * 100_000,
+    "its time is none": b'{"announced_at":"now","at":"now"}',
+}
+
+
+@pytest.mark.parametrize("written", NOT_OURS.values(), ids=NOT_OURS)
+async def test_an_announcement_that_is_none(own_url: str, own: Redis, written: bytes) -> None:
+    """A worker that starts removes it: what another program has written keeps no worker from starting."""
+    for key in (keys.FUNCTIONS, keys.BROKEN):
+        await own.hset(key, "nothing of ours", written)
+    with worker_process(own_url, **QUICK) as worker:
+        worker.wait_for("functions loaded")
+        for key in (keys.FUNCTIONS, keys.BROKEN):
+            assert await forgotten(own, key, "nothing of ours")
 
 
 async def forgotten(own: Redis, key: str, field: str) -> bool:
