@@ -9,11 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from plugins import append, entries, keys, metadata
+from tests.support.backlog import lost
 from tests.support.canaries import CANARY
 from tests.support.client import client_of
 from tests.support.processes import Api, api_process
 from tests.support.settings import ALERT
-from tests.support.tasks import note
+from tests.support.tasks import closed, note
 from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -230,6 +231,21 @@ async def test_a_foreign_member_of_the_list(client: httpx.AsyncClient, own: Redi
     answer = await client.get("/tasks")
     assert (answer.status_code, answer.json()["tasks"][0]["task_id"]) == (200, task_id)
     await own.delete(keys.by_owner("anonymous"))
+
+
+async def test_a_foreign_member_of_the_index(api: Api, own: Redis) -> None:
+    """A member of the index of open tasks that is no text is removed, and recovery goes on with the others."""
+    task_id = await lost(own)
+    foreign: dict[Any, float] = {b"\xff\xfe": 0}
+    await own.zadd(keys.OPEN, foreign)
+    await closed(own, task_id)
+    await until(lambda: absent(own, b"\xff\xfe"), "the other member is gone")
+    assert "Traceback" not in api.process.output
+
+
+async def absent(own: Redis, member: bytes) -> bool:
+    """Whether the index of open tasks lacks this member."""
+    return await own.zscore(keys.OPEN, member) is None
 
 
 async def test_a_list_of_another_type(client: httpx.AsyncClient, own: Redis) -> None:

@@ -108,7 +108,10 @@ class Recovery:
         await self._recover(due, now)
 
     async def _recover(self, due: list[bytes], now: int) -> None:
-        members = [member.decode() for member in due]
+        members = [member.decode(errors="replace") for member in due]
+        no_text = [given for given, member in zip(due, members, strict=True) if member.encode() != given]
+        if no_text:  # none of this product's: no task and no limit that it could recover
+            await self._redis.zrem(keys.OPEN, *no_text)
         tasks = (member for member in members if not member.startswith(keys.LIMIT_PREFIX))
         while batch := list(islice(tasks, BATCH_SIZE)):
             await self._recover_tasks(batch, now)

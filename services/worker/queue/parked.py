@@ -74,7 +74,7 @@ class Parking:
         functions = sorted(self._functions)
         exist = [("EXISTS", keys.parked(function)) for function in functions]
         paused, *parked = await self._batcher.execute([("SMEMBERS", keys.PAUSED), *exist])
-        self._heed(frozenset(name.decode() for name in paused))
+        self._heed(frozenset(name.decode(errors="replace") for name in paused))
         for function, has_tickets in zip(functions, parked, strict=True):
             if has_tickets and not self.must_park(function):
                 await self._requeue(function)

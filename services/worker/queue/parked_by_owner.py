@@ -105,7 +105,7 @@ class OwnerParking:
             return []
         commands: list[Command] = [("SMEMBERS", keys.PAUSED), ("ZRANGE", keys.PARKED_BY_OWNER, 0, -1)]
         paused, members = await self._batcher.execute(commands)
-        runnable = {"", *self._functions} - {name.decode() for name in paused}
+        runnable = {"", *self._functions} - {name.decode(errors="replace") for name in paused}
         return [place for place in map(Place.read, members) if place.function in runnable]
 
     async def _oldest(self, wanted: list[tuple[Place, int]]) -> list[Parked]:

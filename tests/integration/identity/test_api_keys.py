@@ -168,8 +168,8 @@ async def test_a_file_that_is_no_text(guarded: Api, callers: httpx.AsyncClient, 
 async def test_a_file_that_cannot_be_read_for_a_while(
     guarded: Api, callers: httpx.AsyncClient, key_file: KeyFile
 ) -> None:
-    """A key that is revoked while the API may open no file is refused as soon as it may again: nobody needs to edit the
-    file once more. The log says it once.
+    """A key that is revoked while the API may open no file is refused as soon as it may again, without another edit.
+    The log names the fault once.
     """
     key = await known(callers, key_file, key_file.add("ada"))
     pid, said = guarded.process.pid, "api keys not read, those known stay.*Too many open files"

@@ -135,8 +135,8 @@ async def test_a_key_that_is_removed(provider: Provider) -> None:
 
 
 async def test_a_flood_of_unknown_keys_restores_none(provider: Provider) -> None:
-    """The API remembers which keys were removed, however many others tokens name: else whoever has a token of a removed
-    key could keep its streams open.
+    """The API remembers which keys were removed, however many others tokens name. So no flood keeps the streams of a
+    removed key open.
     """
     async with kept(provider, [], refresh_s=0.05) as jwks:
         provider.publish(NEW.jwk())

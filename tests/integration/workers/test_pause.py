@@ -271,3 +271,11 @@ async def test_what_was_held_for_too_long_is_forgotten(own_url: str, own_client:
         await held(own, "count", 1)
         await resume(own_client, "count")
         assert await follow(own_client, task_id) == ([1, 2], "done", {"chunks": 2})
+
+
+async def test_a_paused_function_whose_name_is_no_text(own_url: str, own_client: httpx.AsyncClient, own: Redis) -> None:
+    """A name that another program has added keeps no worker from starting, and no task from running."""
+    await own.sadd(keys.PAUSED, b"\xff")
+    with worker_process(own_url, **QUICK) as worker:
+        assert (await follow(own_client, await start(own_client, "count", to=1)))[1] == "done"
+        assert "Traceback" not in worker.output
