@@ -298,14 +298,14 @@ async def test_no_log_and_no_header_has_a_ticket(redis_url: str, key_file: KeyFi
 
 
 async def test_the_schema_has_it(callers: httpx.AsyncClient, key_file: KeyFile) -> None:
-    """The OpenAPI document has the parameter where a ticket counts, and the answer where there are none."""
+    """The OpenAPI document has a ticket as a way to prove a caller where one counts, and the answer where there are none."""
     header, _ = await owner_with_task(callers, key_file)
     paths = json.loads((await callers.get("/schema", headers=header)).text)["paths"]
     named = {
         path
         for path, calls in paths.items()
         for call in calls.values()
-        if any(each["name"] == "ticket" for each in call.get("parameters", ()))
+        if any("ticket" in each for each in call.get("security", ()))
     }
     assert named == {"/tasks/{task_id}/stream", "/tasks/{task_id}/chunks"}
     assert {"201", "501"} < paths["/tasks/{task_id}/tickets"]["post"]["responses"].keys()
