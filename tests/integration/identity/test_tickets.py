@@ -298,7 +298,7 @@ async def test_no_log_and_no_header_has_a_ticket(redis_url: str, key_file: KeyFi
 
 
 async def test_the_schema_has_it(callers: httpx.AsyncClient, key_file: KeyFile) -> None:
-    """The OpenAPI document has a ticket as a way to prove a caller where one counts, and the answer where there are none."""
+    """The OpenAPI document says which calls take a ticket, and what answers where there are none."""
     header, _ = await owner_with_task(callers, key_file)
     paths = json.loads((await callers.get("/schema", headers=header)).text)["paths"]
     named = {
