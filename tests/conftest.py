@@ -31,8 +31,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         # One of pytest-xdist's. Ctrl-C ends it at once: keepers end the processes that it has started.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    # As a worker logs. As structlog comes, a traceback shows every variable, and takes seconds for that.
-    logs.configure("console")
     # Seconds for those that had not come so far when they were interrupted.
     NodeManager.EXIT_TIMEOUT = 1
 
@@ -67,6 +65,15 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The last lines of the run."""
     terminalreporter.write_line(f"{said(config)}{''.join(f'; {version}' for version in sorted(versions))}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let every test begin with the logs of a worker: an application that another has made configures them, too.
+
+    As structlog comes, a traceback shows every variable, and takes seconds for that.
+    """
+    logs.configure("console")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,7 +7,6 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from types import ModuleType
 from typing import Any, Final
@@ -40,13 +39,6 @@ ODD: Final = [
     None,
     Exception("x\ny"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """The tests log as before."""
-    yield
-    worker_logs.configure("console")
 
 
 def logged(logs: ModuleType, line_format: str, event: str, **fields: Any) -> str:

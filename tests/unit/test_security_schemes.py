@@ -1,7 +1,6 @@
 """The OpenAPI document says how callers prove their identity, and which scopes each call needs."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -12,7 +11,6 @@ from services.api.identity.refusals import unidentified
 from services.api.routes.openapi import with_functions
 from services.api.settings import Settings
 from services.api.ways import ways_of
-from services.worker import logs
 
 pytestmark = pytest.mark.anyio
 
@@ -47,13 +45,6 @@ NEEDS: Final = {
 }
 
 COUNT: Final = Declaration(name="count", description="Count.\n\nTo a number.", version="0", input={}, timeout=1)
-
-
-@pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    """An application configures the logs of its process. Other tests of this process read them as they were."""
-    yield
-    logs.configure("console")
 
 
 async def document(auth: str, *tickets: str) -> Any:
