@@ -16,7 +16,7 @@ from tests.support.client import client_of, events, follow, pause, resume, start
 from tests.support.logs import log_of, written
 from tests.support.processes import Process, api_process, worker_process
 from tests.support.settings import BRIEF
-from tests.support.tasks import closed
+from tests.support.tasks import RENEWED_AFTER_THE_END, closed
 from tests.support.waiting import DEADLINE_S, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -60,12 +60,7 @@ async def cancelled(client: httpx.AsyncClient, own: Redis, worker: Process, fold
     task_id = await start(client, "lingers", folder=str(folder))
     await written(own, task_id, 1)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 202
-    lease = await own.hget(keys.metadata(task_id), metadata.LEASE_UNTIL)
-
-    async def renewed() -> bool:
-        return await own.hget(keys.metadata(task_id), metadata.LEASE_UNTIL) != lease
-
-    await until(renewed, "a renewal after the end")
+    await asyncio.to_thread(worker.wait_for, RENEWED_AFTER_THE_END)
     await asyncio.to_thread((folder / "go").touch)
     return task_id
 

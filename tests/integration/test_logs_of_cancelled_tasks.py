@@ -9,12 +9,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from plugins import keys, metadata
+from plugins import keys
 from tests.support.client import client_of, events, follow, start
 from tests.support.logs import written
 from tests.support.processes import Process, api_process, worker_process
 from tests.support.settings import BRIEF
-from tests.support.tasks import closed
+from tests.support.tasks import RENEWED_AFTER_THE_END, closed
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
@@ -49,19 +49,14 @@ async def assert_kept_shortly(own: Redis, task_id: str) -> None:
     assert 0 < await own.ttl(keys.log(task_id)) <= KEPT_S < await own.ttl(keys.metadata(task_id))
 
 
-async def test_a_running_task(own_client: httpx.AsyncClient, own: Redis, tmp_path: Path) -> None:
+async def test_a_running_task(own_client: httpx.AsyncClient, own: Redis, one_worker: Process, tmp_path: Path) -> None:
     """Readers get the end, live and later; renewals of a function that cleans up do not prolong the log."""
     task_id = await start(own_client, "lingers", folder=str(tmp_path))
     live = asyncio.create_task(events(own_client, task_id))
     await written(own, task_id, 1)
     await cancel(own_client, own, task_id)
     assert (await live)[-1].event == "cancelled"
-    lease = await own.hget(keys.metadata(task_id), metadata.LEASE_UNTIL)
-
-    async def renewed() -> bool:
-        return await own.hget(keys.metadata(task_id), metadata.LEASE_UNTIL) != lease
-
-    await until(renewed, "a renewal after the end")
+    await asyncio.to_thread(one_worker.wait_for, RENEWED_AFTER_THE_END)
     await asyncio.to_thread((tmp_path / "go").touch)
     await closed(own, task_id)
     await assert_kept_shortly(own, task_id)

@@ -1,6 +1,6 @@
 """Tasks, looked at in Redis past the API: whether they have ended, and what is noted of them."""
 
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -10,6 +10,9 @@ from redis.asyncio import Redis
 from plugins import entries, keys, metadata
 from tests.support.logs import Said, ends, lines_of, log_of
 from tests.support.waiting import until
+
+# What a worker prints at the one renewal that finds its task ended: it renews that lease no more.
+RENEWED_AFTER_THE_END: Final = "lease lost, task stopped"
 
 
 async def closed(redis: Redis, task_id: str) -> None:
