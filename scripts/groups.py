@@ -1,10 +1,14 @@
 """Groups of processes, by the id of the one that leads them: told something, and ended with what started them."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
+
+# The signals by which a user or an operator stops a program.
+STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 # Seconds that groups have to end before they are killed.
 END_S: Final = 5
@@ -23,9 +27,15 @@ def tell(leader: int, number: int) -> None:
 def guard() -> Iterator[Callable[[Iterable[int]], None]]:
     """What to call with the groups that must not outlive this process, even where this process is killed."""
     command, no = ["sh", "-c", GUARD], subprocess.DEVNULL
-    with subprocess.Popen(  # noqa: S603  # our own
-        command, stdin=subprocess.PIPE, stdout=no, stderr=no, text=True, start_new_session=True
-    ) as process:
+    # Until it has a session of its own, a Ctrl-C reaches it, too. It inherits that these are blocked.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        process = subprocess.Popen(  # noqa: S603  # our own
+            command, stdin=subprocess.PIPE, stdout=no, stderr=no, text=True, start_new_session=True
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    with process:
         try:
             yield lambda leaders: print(*(-leader for leader in leaders), file=process.stdin, flush=True)
         finally:

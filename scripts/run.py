@@ -26,7 +26,7 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 from plugins import redis_url
-from scripts.groups import guard
+from scripts.groups import STOPS, guard
 from scripts.processes import End, Processes
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -38,8 +38,6 @@ REDIS_S: Final = 5
 START_S: Final = 60
 ANSWER_S: Final = 3
 SILENT_S: Final = 2
-
-STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 READY: Final = """
 Tailrace is ready; Ctrl-C stops it.

@@ -93,7 +93,7 @@ async def test_ctrl_c(place: Place, moment: Callable[[Place, Process], object]) 
     await until(lambda: moment(place, run))
     ctrl_c(run)
     ctrl_c(run)
-    assert run.wait() == 0
+    assert run.wait() == 0, run.output
     assert "Traceback" not in run.output
     place.assert_empty()
 
@@ -125,11 +125,37 @@ async def test_signals_while_it_exits(place: Place, tmp_path_factory: pytest.Tem
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             os.killpg(run.pid, number)
         os.write(fifo, b".")
-        assert run.wait() == 0
+        assert run.wait() == 0, run.output
     finally:
         os.close(fifo)
     assert "Traceback" not in run.output
     place.assert_empty()
+
+
+# Guards, one after the other, in a group that is told to stop all the time.
+BETWEEN_FORK_AND_SESSION: Final = """
+import os, signal, threading
+from scripts.groups import STOPS, guard
+
+def tell(over):
+    while not over.is_set():
+        os.killpg(0, signal.SIGINT)
+
+for number in STOPS:
+    signal.signal(number, lambda *_: None)
+over = threading.Event()
+threading.Thread(target=tell, args=[over], daemon=True).start()
+for _ in range(20):
+    with guard() as guarded:
+        guarded([])
+over.set()
+"""
+
+
+def test_ctrl_c_reaches_no_guard() -> None:
+    """A Ctrl-C while `make run` starts its guards is heard by `make run` alone, and is no reason for a traceback."""
+    run = Process([sys.executable, "-c", BETWEEN_FORK_AND_SESSION], fresh=True)
+    assert run.wait() == 0, run.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
@@ -138,7 +164,7 @@ def test_signals(place: Place, number: signal.Signals) -> None:
     run = place.start()
     started(run, "worker")
     run.signal(number)
-    assert run.wait() == 0
+    assert run.wait() == 0, run.output
     assert "Traceback" not in run.output
     place.assert_empty()
 
@@ -150,7 +176,7 @@ async def test_what_does_not_obey_is_killed(place: Place) -> None:
     os.kill(api, signal.SIGSTOP)
     await until(lambda: Path(f"/proc/{api}/stat").read_text().rpartition(")")[2].split()[0] == "T")
     ctrl_c(run)
-    assert run.wait() == 0
+    assert run.wait() == 0, run.output
     assert re.search(r"api +stopped \(rc=-9\)", run.output)
     place.assert_empty()
 
@@ -210,7 +236,7 @@ def test_two_beside_each_other(place: Place) -> None:
         assert len(httpx.get(f"{url.group(1)}/functions").json()["functions"]) > 3
     for run in runs:
         ctrl_c(run)
-        assert run.wait() == 0
+        assert run.wait() == 0, run.output
     place.assert_empty()
 
 
@@ -230,7 +256,7 @@ def test_with_authentication(place: Place, tmp_path_factory: pytest.TempPathFact
     out = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=DEADLINE_S)
     assert 'event: done\ndata: {"chunks":20}' in out.stdout
     ctrl_c(run)
-    assert run.wait() == 0
+    assert run.wait() == 0, run.output
     place.assert_empty()
 
 

@@ -11,7 +11,7 @@ from plugins import entries, keys, metadata
 from tests.support.logs import Said, ends, lines_of, log_of
 from tests.support.waiting import until
 
-# What a worker prints at the one renewal that finds its task ended: it renews that lease no more.
+# Printed by a worker at the one renewal that finds its task ended: the worker renews that lease no more.
 RENEWED_AFTER_THE_END: Final = "lease lost, task stopped"
 
 
