@@ -30,7 +30,7 @@ class Parking:
         self._functions = functions
         self._slots = slots
         self._paused: frozenset[str] = frozenset()
-        self._scans = Scans(self.scan)
+        self._scans = Scans(self.scan, slots)
 
     def must_park(self, function: str) -> bool:
         """Return whether a task of this function must not start here now, as far as this worker knows."""
@@ -63,7 +63,7 @@ class Parking:
 
     def on_functions_changed(self, _: str) -> None:
         """Scan soon: a function was paused or resumed, or a ticket was parked."""
-        self._scans.ask()
+        self._scans.ask_again()
 
     async def run(self, every_s: float) -> None:
         """Scan at every change, and after `every_s` without one."""
@@ -101,5 +101,6 @@ class Parking:
                 if since is not None  # else another worker has unparked it
             ]
             await self._batcher.execute([tickets.unpark(message, key) for message in messages])
+            self._scans.requeued()
             room -= len(members)
         self._slots.when_free(self._scans.ask)

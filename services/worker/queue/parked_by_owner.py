@@ -35,7 +35,7 @@ class OwnerParking:
         self._shares = shares
         self._waiting: set[str] = set()  # owners that have parked tickets which this worker may run
         self._stopped = False
-        self._scans = Scans(self.scan)
+        self._scans = Scans(self.scan, slots)
 
     def take(self, message: Message) -> bool:
         """Take a place in the owner's share for this message. Return False if it must be parked: the share is taken, or
@@ -69,7 +69,7 @@ class OwnerParking:
         """Scan as soon as there is room for the owner in this place, where a ticket was parked."""
         owner = Place.read(place.encode()).owner
         if self._shares.room(owner):
-            self._scans.ask()
+            self._scans.ask_again()
         else:
             self._shares.when_released(owner, self._scans.ask)
 
@@ -122,4 +122,5 @@ class OwnerParking:
         if not chosen:
             return []
         answers = await self._batcher.execute([tickets.unpark(each.message, each.place.tickets) for each in chosen])
+        self._scans.requeued()
         return [each for each, answer in zip(chosen, answers, strict=True) if answer]

@@ -20,6 +20,8 @@ class Slots:
     def __init__(self, total: int) -> None:
         self._total = total
         self._taken = 0
+        self.messages_read = 0
+        """How many messages this process has read in all."""
         self._on_free: dict[Callable[[], None], None] = {}  # in the order of their requests
 
     @property
@@ -38,8 +40,9 @@ class Slots:
         return max(1, min(MAX_MESSAGES, self.left))
 
     def take(self) -> None:
-        """Take a slot for a message that is handed to Taskiq."""
+        """Take a slot for a message that has been read, and is handed to Taskiq."""
         self._taken += 1
+        self.messages_read += 1
 
     def release(self) -> None:
         """Give a slot back: the task of its message is done with."""
