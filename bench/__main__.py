@@ -13,6 +13,7 @@ from bench.peers import System
 from bench.peers.channels import Channels
 from bench.peers.durable import DurableStreams, DurableStreamsOneByOne
 from bench.peers.fastapi_sse import FastAPISSE
+from bench.peers.keyed import Keyed
 from bench.peers.nchan import Nchan
 from bench.peers.original import Original
 from bench.peers.tailrace import Tailrace
@@ -131,6 +132,19 @@ async def beside_others() -> Figures:
     return await with_one(neighbours.Guarded, lambda system, url, stack: neighbours.neighbours(system))
 
 
+async def with_keys() -> Figures:
+    """Without authentication, and with a key that each request sends."""
+
+    async def each(system: System) -> Figures:
+        assert isinstance(system, Tailrace)
+        started = await tasks.per_second(system, 2_000) + await tasks.to_start(system, 200)
+        stream = await replay.written(system, 100_000)
+        read = await replay.replay(system, stream, 1) + await replay.replay(system, stream, 50)
+        return started + read + await fanout.pace(system, 100, 50) + await fanout.burst(system, 1_000, 2_000)
+
+    return await with_each([Tailrace, Keyed], each)
+
+
 WORK: Final[dict[str, Callable[[], Awaitable[Figures]]]] = {
     "append": appending,
     "one-reader": one_reader,
@@ -138,6 +152,7 @@ WORK: Final[dict[str, Callable[[], Awaitable[Figures]]]] = {
     "tasks": starting,
     "memory": waiting,
     "neighbours": beside_others,
+    "keys": with_keys,
     "pace": paces,
     "burst": bursts,
 }

@@ -37,7 +37,7 @@ async def burst(system: System, readers: int, chunks: int, limit_s: float = 60) 
     """As fast as it goes: events delivered per second, from the first publish to the last byte."""
     async with AsyncExitStack() as stack:
         stream = await system.stream(Work(chunks))
-        load = Load(stream.url, readers, chunks, sample_every=0, limit_s=limit_s)
+        load = Load(stream.url, readers, chunks, sample_every=0, limit_s=limit_s, headers=dict(system.headers))
         seen = await read(stack, load, stream.publish)
     work = f"burst of {chunks:,} to {readers:,} readers"
     seconds = (seen["last_ns"] - seen["started_ns"]) / 1e9
@@ -53,7 +53,14 @@ async def pace(system: System, readers: int, rate: float, seconds: float = 5) ->
     async with AsyncExitStack() as stack:
         stream = await system.stream(Work(chunks, rate))
         every = max(1, readers // SAMPLES)
-        load = Load(stream.url, readers, chunks, sample_every=every, limit_s=seconds + SETTLE_S + 1)
+        load = Load(
+            stream.url,
+            readers,
+            chunks,
+            sample_every=every,
+            limit_s=seconds + SETTLE_S + 1,
+            headers=dict(system.headers),
+        )
         seen = await read(stack, load, stream.publish)
     work = f"{rate:g} chunks/s to {readers:,} readers"
     return [

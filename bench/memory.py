@@ -28,7 +28,7 @@ async def idle(system: Tailrace, readers: int) -> list[Figure]:
         await stream.publish()
 
     async with AsyncExitStack() as stack:
-        seen = await fanout.read(stack, Load(stream.url, readers, 1, limit_s=60), look)
+        seen = await fanout.read(stack, Load(stream.url, readers, 1, limit_s=60, headers=dict(system.headers)), look)
     assert seen["complete"] == readers, seen
     work = f"{readers:,} idle readers"
     return [

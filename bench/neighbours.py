@@ -10,21 +10,18 @@ import sys
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
 
 from bench import machine
+from bench.peers.keyed import Keyed
 from bench.peers.tailrace import Tailrace
 from bench.results import Figure
 from services.api.http.quotas import NO_OWN, Limits
-from services.api.identity.api_keys import Record, new_key
-from services.api.identity.key_file import Keys
 from tests.support.processes import Process
 
 # Requests per second: of the quiet owner; that the noisy one may send; that it sends.
@@ -46,29 +43,18 @@ class Owner(msgspec.Struct, frozen=True):
     connections: int
 
 
-class Guarded(Tailrace):
-    """With API keys: one without limits, and one that has few requests."""
+class Guarded(Keyed):
+    """With an owner without limits, and one that may send few requests."""
 
-    async def start(self, stack: AsyncExitStack, redis_url: str) -> None:
-        """Write the keys, and start."""
-        file = Path(stack.enter_context(TemporaryDirectory())) / "keys.json"
-        records: dict[str, Record] = {}
+    name: ClassVar = Tailrace.name
 
-        def add(owner: str, limits: Limits) -> str:
-            key, key_id, digest = new_key()
-            records[key_id] = Record(digest, owner, created=datetime.now(UTC), limits=limits)
-            return key
-
-        self.quiet, self.noisy = add("quiet", NO_OWN), add("noisy", Limits(requests=ALLOWED, burst=ALLOWED))
-        file.write_bytes(msgspec.json.encode(Keys(records)))
-        self.settings = {"TAILRACE_AUTH": "keys", "TAILRACE_KEYS_FILE": str(file)}
-        await super().start(stack, redis_url)
+    owners = MappingProxyType({"quiet": NO_OWN, "noisy": Limits(requests=ALLOWED, burst=ALLOWED)})
 
 
 async def neighbours(system: Guarded, seconds: float = 10) -> list[Figure]:
     """The quiet owner alone, and beside the other one."""
-    quiet = Owner(system.url, system.quiet, QUIET, seconds, connections=10)
-    noisy = Owner(system.url, system.noisy, NOISE, seconds + 3, connections=50)
+    quiet = Owner(system.url, system.keys["quiet"], QUIET, seconds, connections=10)
+    noisy = Owner(system.url, system.keys["noisy"], NOISE, seconds + 3, connections=50)
     async with AsyncExitStack() as stack:
         await _ended(await _begun(stack, msgspec.structs.replace(quiet, seconds=WARM_UP_S)))
         alone = await _ended(await _begun(stack, quiet))

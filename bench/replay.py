@@ -30,7 +30,7 @@ async def written(system: Tailrace, chunks: int) -> Published:
 async def replay(system: Tailrace, stream: Published, readers: int, chunks: int = 100_000) -> list[Figure]:
     """Events per second, all readers together, from the first connection on."""
     async with AsyncExitStack() as stack:
-        load = Load(stream.url, readers, chunks, sample_every=0, limit_s=120)
+        load = Load(stream.url, readers, chunks, sample_every=0, limit_s=120, headers=dict(system.headers))
         seen = await fanout.read(stack, load, _nothing)
     assert seen["complete"] == readers, seen
     seconds = (seen["last_ns"] - seen["begun_ns"]) / 1e9

@@ -43,7 +43,7 @@ async def per_second(system: Tailrace, tasks: int) -> list[Figure]:
 
 async def _submit(system: Tailrace, tasks: int) -> None:
     function = json.dumps({"function": "nothing"}).encode()
-    async with Poster(f"{system.url}/tasks", "application/json") as start:
+    async with Poster(f"{system.url}/tasks", "application/json", headers=system.headers) as start:
         for _ in range(tasks):
             await start.post(function)
 
@@ -53,10 +53,13 @@ async def to_start(system: Tailrace, tasks: int) -> list[Figure]:
     itself, and in that to a second request.
     """
     function = json.dumps({"function": "one"}).encode()
-    async with Poster(system.url, "application/json", "text/event-stream") as follow:
+    async with Poster(system.url, "application/json", "text/event-stream", system.headers) as follow:
         at_once = await _followed(follow, tasks)
     after: list[float] = []
-    async with Poster(f"{system.url}/tasks", "application/json") as start, Poster(system.url, "text/plain") as follow:
+    async with (
+        Poster(f"{system.url}/tasks", "application/json", headers=system.headers) as start,
+        Poster(system.url, "text/plain", headers=system.headers) as follow,
+    ):
         for _ in range(tasks):
             started = time.perf_counter()
             answer = json.loads(await start.post(function))

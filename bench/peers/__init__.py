@@ -1,7 +1,9 @@
 """The systems that are measured, each in a file: how it is started, how a stream is opened and published to."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from types import MappingProxyType
 from typing import ClassVar
 
 from bench.work import Work
@@ -21,6 +23,9 @@ class System(ABC):
     """Something that takes chunks at one end and has readers at the other. It ends with the stack it was started in."""
 
     name: ClassVar[str]
+
+    # Of every request of its clients.
+    headers: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def missing(self) -> str | None:

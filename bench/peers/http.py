@@ -1,7 +1,8 @@
 """Publishing by HTTP, over one connection that stays open: request, answer, request, answer."""
 
 import asyncio
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -9,9 +10,12 @@ from urllib.parse import urlsplit
 class Poster:
     """Posts to one address."""
 
-    def __init__(self, url: str, media_type: str, accept: str = "text/json") -> None:
+    def __init__(
+        self, url: str, media_type: str, accept: str = "text/json", headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._url = urlsplit(url)
-        self._head = f"Host: {self._url.netloc}\r\nContent-Type: {media_type}\r\nAccept: {accept}\r\n"
+        fields = {"Host": self._url.netloc, "Content-Type": media_type, "Accept": accept, **headers}
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
 
     async def __aenter__(self) -> Self:
         """Connect."""

@@ -100,7 +100,7 @@ class Tailrace(System):
 
     async def submit(self, function: str, **given: object) -> str:
         """Start a task; its id."""
-        async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=30) as client:
             answer = await client.post("/tasks", json={"function": function, "input": given})
             answer.raise_for_status()
             return str(answer.json()["task_id"])

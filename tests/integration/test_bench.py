@@ -7,6 +7,7 @@ import pytest
 from bench import append, attacks, fanout, neighbours, pauses, replay
 from bench.ceiling import Ceiling
 from bench.peers import System
+from bench.peers.keyed import Keyed
 from bench.peers.original import Original
 from bench.peers.tailrace import Tailrace
 from bench.results import Figure, medians
@@ -20,7 +21,7 @@ def values(figures: list[Figure], what: str) -> list[float]:
     return [figure.value for figure in figures if figure.what == what]
 
 
-@pytest.mark.parametrize("kind", [Ceiling, Tailrace, Original])
+@pytest.mark.parametrize("kind", [Ceiling, Tailrace, Keyed, Original])
 async def test_every_reader_is_counted(kind: type[System]) -> None:
     """Readers get all chunks of a system, in a burst and at a pace, with an age for each chunk."""
     system = kind()
