@@ -1,5 +1,6 @@
 """Litestar's ChannelsPlugin with its Redis pub/sub backend. It keeps nothing."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import ClassVar
@@ -14,7 +15,6 @@ from litestar.response import ServerSentEvent
 from bench import machine
 from bench.peers import Stream, System
 from bench.work import Work, chunks_of
-from services.api.settings import Settings
 
 
 def plugin(redis_url: str) -> ChannelsPlugin:
@@ -37,7 +37,7 @@ def stream(channel: str, channels: ChannelsPlugin) -> ServerSentEvent:
 
 def create_app() -> Litestar:
     """Its API."""
-    return Litestar([stream], plugins=[plugin(Settings().redis_url)])
+    return Litestar([stream], plugins=[plugin(os.environ["REDIS_URL"])])
 
 
 class Channel(Stream):

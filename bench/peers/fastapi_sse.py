@@ -1,5 +1,6 @@
 """FastAPI with sse-starlette over Redis pub/sub, as most tutorials show it. It keeps nothing."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
@@ -11,7 +12,6 @@ import redis.asyncio
 from bench import machine
 from bench.peers import Stream, System
 from bench.work import Work, chunks_of
-from services.api.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -23,7 +23,7 @@ def create_app() -> "FastAPI":
     from sse_starlette import EventSourceResponse
 
     app = FastAPI()
-    client = redis.asyncio.from_url(Settings().redis_url, decode_responses=True, max_connections=20_000)
+    client = redis.asyncio.from_url(os.environ["REDIS_URL"], decode_responses=True, max_connections=20_000)
 
     async def follow(channel: str) -> AsyncIterator[dict[str, str]]:
         async with client.pubsub() as pubsub:

@@ -3,6 +3,7 @@
 A connection to Redis for every chunk; a reader reads the list, then subscribes, with connections of its own.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import ClassVar
@@ -16,7 +17,6 @@ from bench import machine
 from bench.peers import Stream, System
 from bench.work import Work, chunks_of
 from plugins import keys
-from services.api.settings import Settings
 
 END = "[DONE]"
 
@@ -45,7 +45,7 @@ async def follow(redis_url: str, task_id: str) -> AsyncIterator[str]:
 @get("/stream/{task_id:str}", sync_to_thread=False)
 def stream(task_id: str) -> ServerSentEvent:
     """One reader."""
-    return ServerSentEvent(follow(Settings().redis_url, task_id))
+    return ServerSentEvent(follow(os.environ["REDIS_URL"], task_id))
 
 
 def create_app() -> Litestar:
