@@ -57,3 +57,22 @@ async def test_a_worker_with_the_function_cannot_read(system: System) -> None:
     system.declare("elsewhere", body=system.endless())
     await loses_its_read(system, system.worker("W2"))
     await assert_begins(system, await system.submitted(api, "elsewhere"))
+
+
+@scheduled
+async def test_a_pause_while_a_ticket_goes_round(system: System) -> None:
+    """The worker that cannot read hears of it at once: it starts nothing of that function when it reads again."""
+    system.declare("here", body=system.endless())
+    api = system.api("A")
+    system.worker("W1")
+    await system.simulator.go()
+
+    system.declare("elsewhere", body=system.endless())
+    worker = system.worker("W2")
+    await loses_its_read(system, worker)
+    await system.submitted(api, "elsewhere")
+    await system.simulator.go()
+    api.request("PUT", "/functions/elsewhere/paused")
+    await system.simulator.go()
+    assert worker.worker is not None
+    assert worker.worker.parking.reason("elsewhere") == "function paused"

@@ -63,7 +63,7 @@ class Parking:
 
     def on_functions_changed(self, _: str) -> None:
         """Scan soon: a function was paused or resumed, or a ticket was parked."""
-        self._scans.ask_again()
+        self._scans.ask()
 
     async def run(self, every_s: float) -> None:
         """Scan at every change, and after `every_s` without one."""
@@ -90,7 +90,7 @@ class Parking:
         More tickets would only be read by workers that lack the function, and be parked again.
         """
         key, room = keys.parked(function), self._slots.left
-        while room:
+        while room and self._scans.may_requeue():
             (members,) = await self._batcher.execute([("ZRANGE", key, 0, min(room, MAX_REQUEUED) - 1)])
             if not members:
                 return

@@ -69,7 +69,7 @@ class OwnerParking:
         """Scan as soon as there is room for the owner in this place, where a ticket was parked."""
         owner = Place.read(place.encode()).owner
         if self._shares.room(owner):
-            self._scans.ask_again()
+            self._scans.ask()
         else:
             self._shares.when_released(owner, self._scans.ask)
 
@@ -85,7 +85,7 @@ class OwnerParking:
         for owner in self._waiting:
             self._shares.when_released(owner, self._scans.ask)
         left, room = self._slots.left, Counter({owner: self._shares.room(owner) for owner in self._waiting})
-        while fitting := [place for place in places if room[place.owner]]:
+        while self._scans.may_requeue() and (fitting := [place for place in places if room[place.owner]]):
             if not left:
                 self._slots.when_free(self._scans.ask)
                 return

@@ -24,30 +24,33 @@ class Scans:
         self._slots = slots
         self._asked = asyncio.Event()
         self._in_vain = 0
-        self._read_before = 0
+        self._messages_read = 0
 
     def ask(self) -> None:
         """Scan soon: something has changed."""
         self._asked.set()
 
-    def ask_again(self) -> None:
-        """Scan soon: a ticket was parked. If tickets go round, the next scan at the interval goes on."""
-        if self._slots.messages_read != self._read_before or self._in_vain < MAX_IN_VAIN:
-            self._asked.set()
+    def may_requeue(self) -> bool:
+        """Return whether a scan may requeue tickets; not if they only go round, until the interval is over."""
+        if self._slots.messages_read != self._messages_read:
+            self._messages_read, self._in_vain = self._slots.messages_read, 0
+        return self._in_vain < MAX_IN_VAIN
 
     def requeued(self) -> None:
-        """Note that the scan has requeued tickets."""
-        if self._slots.messages_read != self._read_before:
-            self._read_before, self._in_vain = self._slots.messages_read, 0
+        """Note that a scan has requeued tickets."""
         self._in_vain += 1
 
     async def run(self, every_s: float) -> None:
         """Scan when asked, and after `every_s` without that."""
+        loop = asyncio.get_running_loop()
+        renewed_at = loop.time()
         while True:
             try:
                 async with asyncio.timeout(every_s):
                     await self._asked.wait()
             except TimeoutError:
-                self._in_vain = 0
+                pass
+            if loop.time() >= renewed_at + every_s:
+                self._in_vain, renewed_at = 0, loop.time()
             self._asked.clear()
             await self._scan()
